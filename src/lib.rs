@@ -1,1 +1,7 @@
+//! corespan: a thread-per-core bridge between Apache Kafka and WebSocket clients. `src/README.md` is the map.
+#![deny(unsafe_code)]
 
+pub mod handoff;
+pub mod session;
+pub mod shard;
+pub mod subject;

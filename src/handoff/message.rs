@@ -1,0 +1,232 @@
+//! What shards say to each other. Two directions for each ordered pair of shards: *toward home* (requests, records found elsewhere) and *from
+//! home* (answers and records, in one order). One lane message is a batch: everything that one turn had to say to one shard.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::ids::{ConnectionKey, Form, Generation, LocalSubjectKey, Offset, Protocol, SubscriptionKey, TopicIndex};
+use super::lane::Weigh;
+use super::record::Record;
+use crate::subject::SubjectName;
+
+/// Toward the home of a subject.
+#[derive(Debug)]
+pub enum TowardHome {
+    Subscribe(Box<SubscribeRequest>),
+    CatchUp(Box<CatchUpRequest>),
+    History(Box<HistoryRequest>),
+    /// This shard has neither a live nor a pending subscriber of that form any more.
+    Withdraw {
+        subject: SubjectName,
+        local: LocalSubjectKey,
+        form: Form,
+    },
+    /// Records consumed on a shard that is not their home: delivered live, without an offset.
+    Records {
+        topic: TopicIndex,
+        records: Vec<Record>,
+    },
+}
+
+/// Where a subscription starts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// From now on, with the newest `history` records in the answer (0: none; 1 is the snapshot).
+    Live { history: u32 },
+    /// After the position that the client holds. `strict` asks for error 112 in place of `recovered: false`.
+    Position { position: ClientPosition, strict: bool },
+}
+
+/// A position as the client sent it; may be nonsense.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientPosition {
+    pub epoch: String,
+    /// The next Kafka offset that the client needs.
+    pub offset: u64,
+}
+
+#[derive(Debug)]
+pub struct SubscribeRequest {
+    /// Version of the topic map that the sender routed with.
+    pub map_version: u64,
+    pub topic: TopicIndex,
+    pub subject: SubjectName,
+    pub local: LocalSubjectKey,
+    pub subscription: SubscriptionKey,
+    pub form: Form,
+    pub start: Start,
+}
+
+#[derive(Debug)]
+pub struct CatchUpRequest {
+    pub map_version: u64,
+    pub topic: TopicIndex,
+    pub subject: SubjectName,
+    pub local: LocalSubjectKey,
+    pub subscription: SubscriptionKey,
+    pub form: Form,
+    /// Generation of the log that `from` counts in.
+    pub generation: Generation,
+    /// The next Kafka offset that the subscription needs.
+    pub from: Offset,
+    /// Bytes of frames wanted at most; one record is sent even if it is larger.
+    pub bytes_max: usize,
+}
+
+#[derive(Debug)]
+pub struct HistoryRequest {
+    pub map_version: u64,
+    pub topic: TopicIndex,
+    pub subject: SubjectName,
+    pub connection: ConnectionKey,
+    /// The client's command id, echoed.
+    pub command: u32,
+    pub protocol: Protocol,
+    /// 0: position only; -1: all, up to the cap.
+    pub limit: i32,
+    pub since: Option<ClientPosition>,
+    pub reverse: bool,
+}
+
+/// From the home of a subject.
+#[derive(Debug)]
+pub enum FromHome {
+    /// One record of one subject in one form, for every live subscriber that this shard has of it. `offset` is `None` for a record without a
+    /// position (found elsewhere, or of a live-only subject).
+    Delivery {
+        local: LocalSubjectKey,
+        form: Form,
+        offset: Option<Offset>,
+        frame: Bytes,
+    },
+    Subscribed {
+        subscription: SubscriptionKey,
+        answer: Result<Box<Subscribed>, Refusal>,
+    },
+    Piece(Box<Piece>),
+    History {
+        connection: ConnectionKey,
+        command: u32,
+        answer: Result<Box<HistoryPage>, Refusal>,
+    },
+    /// The log under the subject is another one now: every subscriber of it gets 2500, and the home has forgotten this shard's interest.
+    Reset {
+        local: LocalSubjectKey,
+    },
+}
+
+/// Why a home refuses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Error 100: the partition is not ready, or the position still ahead of this node, after the hold.
+    NotReady,
+    /// Error 112: the position cannot be served and the client wants to know.
+    Unrecoverable,
+    /// The asker and the home have different topic maps: route again.
+    Moved,
+    /// Error 106: the home has no room for one more held request.
+    Busy,
+}
+
+/// The answer to a subscribe.
+#[derive(Debug)]
+pub struct Subscribed {
+    /// The subject's numeric channel id on this node.
+    pub id: u64,
+    pub epoch: Arc<str>,
+    pub generation: Generation,
+    pub recoverable: bool,
+    /// The position for the reply (`offset` of the protocol).
+    pub offset: Offset,
+    /// `Some` if the client asked to recover.
+    pub recovered: Option<bool>,
+    /// Publications for the reply, each encoded alone in the subscription's protocol.
+    pub publications: Vec<Bytes>,
+    /// `None`: live from this step of the home on. `Some(from)`: catching up; ask for pieces from there.
+    pub catch_up: Option<Offset>,
+}
+
+/// A piece of a catch-up.
+#[derive(Debug)]
+pub struct Piece {
+    pub subscription: SubscriptionKey,
+    /// Encoded pushes in order.
+    pub frames: Vec<(Offset, Bytes)>,
+    /// The next Kafka offset that the subscription needs after this piece.
+    pub next: Offset,
+    pub state: PieceState,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PieceState {
+    /// Ask again from `next`.
+    More,
+    /// With this piece, in the same step, the subscription is live.
+    Live,
+    /// The position can no longer be served: unsubscribe with 2500.
+    Lost,
+}
+
+/// The answer to a history request.
+#[derive(Debug)]
+pub struct HistoryPage {
+    pub epoch: Arc<str>,
+    pub offset: Offset,
+    pub publications: Vec<Bytes>,
+}
+
+/// One lane message: what one turn had to say to one shard.
+#[derive(Debug, Default)]
+pub struct TowardHomeBatch(pub Vec<TowardHome>);
+
+/// One lane message: what one turn had to say to one shard, in order.
+#[derive(Debug, Default)]
+pub struct FromHomeBatch(pub Vec<FromHome>);
+
+impl TowardHome {
+    /// Bytes that the message keeps alive.
+    pub fn weight(&self) -> usize {
+        size_of::<Self>()
+            + match self {
+                TowardHome::Subscribe(request) => size_of::<SubscribeRequest>() + request.subject.as_str().len(),
+                TowardHome::CatchUp(request) => size_of::<CatchUpRequest>() + request.subject.as_str().len(),
+                TowardHome::History(request) => size_of::<HistoryRequest>() + request.subject.as_str().len(),
+                TowardHome::Withdraw { subject, .. } => subject.as_str().len(),
+                TowardHome::Records { records, .. } => records.iter().map(Record::weight).sum(),
+            }
+    }
+}
+
+impl FromHome {
+    /// Bytes that the message keeps alive. A frame shared by several shards is counted for each.
+    pub fn weight(&self) -> usize {
+        let publications = |list: &[Bytes]| list.iter().map(|bytes| bytes.len() + size_of::<Bytes>()).sum::<usize>();
+        size_of::<Self>()
+            + match self {
+                FromHome::Delivery { frame, .. } => frame.len(),
+                FromHome::Subscribed { answer, .. } => {
+                    answer.as_ref().map_or(0, |answer| size_of::<Subscribed>() + publications(&answer.publications))
+                }
+                FromHome::Piece(piece) => {
+                    size_of::<Piece>() + piece.frames.iter().map(|(_, frame)| frame.len() + size_of::<(Offset, Bytes)>()).sum::<usize>()
+                }
+                FromHome::History { answer, .. } => {
+                    answer.as_ref().map_or(0, |page| size_of::<HistoryPage>() + publications(&page.publications))
+                }
+                FromHome::Reset { .. } => 0,
+            }
+    }
+}
+
+impl Weigh for TowardHomeBatch {
+    fn weight(&self) -> usize {
+        self.0.iter().map(TowardHome::weight).sum()
+    }
+}
+
+impl Weigh for FromHomeBatch {
+    fn weight(&self) -> usize {
+        self.0.iter().map(FromHome::weight).sum()
+    }
+}

@@ -1,0 +1,13 @@
+//! The only place where data changes threads: ids, record batches, the messages between shards and the bounded lanes that carry them.
+
+pub mod ids;
+pub mod lane;
+pub mod message;
+pub mod record;
+
+pub use ids::{
+    ConnectionKey, Form, Generation, LocalSubjectKey, Offset, PartitionRef, Protocol, PublishKey, ShardId, SubscriptionKey, TopicIndex,
+};
+pub use lane::{LaneFull, LaneReceiver, LaneSender, Weigh, lane};
+pub use message::{FromHome, FromHomeBatch, TowardHome, TowardHomeBatch};
+pub use record::{Record, RecordBatch};

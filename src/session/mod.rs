@@ -1,0 +1,13 @@
+//! A connection's protocol, without I/O: the WebSocket codec (bytes in, messages out), the Centrifuge client protocol (commands in, replies and
+//! pushes out, JSON and Protobuf) and the outbox. The only user of `tungstenite`'s framing, `prost` and `serde_json` on the data path.
+
+pub mod command;
+pub mod publication;
+pub mod reply;
+
+pub use command::{Command, ConnectRequest, HistoryRequest, Malformed, Position, PublishRequest, Request, SubscribeRequest, next_command};
+pub use publication::{Publication, encode_publication, encode_push, frame_len};
+pub use reply::{
+    ConnectResult, ErrorReply, HistoryResult, Reply, SubscribeResult, encode_close, encode_ping, encode_pong_frame, encode_reply,
+    encode_subscribe_lost,
+};

@@ -1,0 +1,102 @@
+//! A shard's counters: plain integers, copied out once a tick.
+
+macro_rules! counters {
+    ($($(#[$help:meta])* $name:ident: $kind:ident,)*) => {
+        /// Everything that a shard counts. `Counter`s only grow; `Gauge`s are the state at the tick.
+        #[derive(Clone, Debug, Default, PartialEq, Eq)]
+        pub struct ShardCounters {
+            $($(#[$help])* pub $name: u64,)*
+        }
+
+        impl ShardCounters {
+            /// Name, kind, value of each, in the order of the fields.
+            pub fn each(&self) -> impl Iterator<Item = (&'static str, Kind, u64)> {
+                [$((stringify!($name), Kind::$kind, self.$name)),*].into_iter()
+            }
+        }
+    };
+}
+
+/// How a counter moves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Counter,
+    Gauge,
+}
+
+counters! {
+    /// Connections open now.
+    connections: Gauge,
+    /// Connections opened.
+    connections_opened: Counter,
+    /// Subscriptions held now.
+    subscriptions: Gauge,
+    /// Subscriptions that are parked or catching up now.
+    subscriptions_catching_up: Gauge,
+    /// Records read from Kafka.
+    records_consumed: Counter,
+    /// Bytes of keys and values read from Kafka.
+    records_consumed_bytes: Counter,
+    /// Records dropped because their offset was below the next expected, or their generation was old.
+    records_stale: Counter,
+    /// Records without a subject (key not UTF-8, empty segment, control character, too long).
+    records_without_subject: Counter,
+    /// Records found on a partition that is not their key's.
+    records_elsewhere: Counter,
+    /// Records too large for an outbox, announced without their value.
+    records_oversize: Counter,
+    /// Pushes put into outboxes.
+    deliveries: Counter,
+    /// Bytes written to sockets.
+    bytes_written: Counter,
+    /// Writes to sockets.
+    writes: Counter,
+    /// Writes that came back short.
+    writes_short: Counter,
+    /// Pushes encoded (each form of a record once).
+    pushes_encoded: Counter,
+    /// Subscriptions parked because the client read too slowly.
+    subscriptions_parked: Counter,
+    /// Subscriptions ended with 2500 because their position could no longer be served or their log changed.
+    subscriptions_lost: Counter,
+    /// Clients disconnected with 3008.
+    disconnects_slow: Counter,
+    /// Subscribes answered with `recovered: true`.
+    recoveries_true: Counter,
+    /// Subscribes answered with `recovered: false`.
+    recoveries_false: Counter,
+    /// Requests held for a partition that was not ready or a position ahead of this node.
+    requests_held: Counter,
+    /// Held requests that ended in error 100.
+    requests_held_expired: Counter,
+    /// Publishes taken.
+    publishes: Counter,
+    /// Publishes acknowledged by Kafka.
+    publishes_stored: Counter,
+    /// Publishes refused or failed.
+    publishes_failed: Counter,
+    /// Publishes whose fate is unknown.
+    publishes_unknown: Counter,
+    /// Publishes open now.
+    publishes_open: Gauge,
+    /// Times that reading a socket paused because the producer was full.
+    producer_full: Counter,
+    /// Commands refused with an error reply.
+    command_errors: Counter,
+    /// Bytes in outboxes now.
+    outbox_bytes: Gauge,
+    /// Bytes in the cache now.
+    cache_bytes: Gauge,
+    /// Records in the cache now.
+    cache_records: Gauge,
+    /// Records evicted from the cache.
+    cache_evicted: Counter,
+    /// Subjects known to this home now.
+    subjects: Gauge,
+    /// Bytes waiting because a lane was full, now.
+    spill_bytes: Gauge,
+    /// Turns that ended with a full lane.
+    lanes_full: Counter,
+    /// Topics turned to `any` because a record was not where its partitioner puts it.
+    misfits: Counter,
+}

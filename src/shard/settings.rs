@@ -1,0 +1,64 @@
+//! What a shard needs to know of the configuration: validated elsewhere, immutable here.
+
+/// Settings of one shard. Bytes are bytes, times milliseconds.
+#[derive(Clone, Debug)]
+pub struct ShardSettings {
+    /// `subject.bytes.max`: longest subject.
+    pub subject_bytes_max: usize,
+    /// Bytes of records (and of their subjects) that this shard remembers.
+    pub cache_bytes_max: usize,
+    /// Records remembered per subject.
+    pub cache_records_max: usize,
+    /// How long a record is remembered after it arrived here. The newest of each subject is kept longer while there is room.
+    pub cache_expire_ms: u64,
+    /// Bytes that may wait for one client.
+    pub outbox_bytes_max: usize,
+    /// Bytes that may wait for all clients of this shard.
+    pub outboxes_bytes_max: usize,
+    /// How long a subscription may be parked before its client is disconnected with 3008.
+    pub slow_client_timeout_ms: u64,
+    /// Subscriptions per connection.
+    pub subscriptions_max: usize,
+    /// Largest value of a publish.
+    pub publish_bytes_max: usize,
+    /// Publishes of one connection that Kafka has not answered yet.
+    pub publishes_open_max: usize,
+    /// Publishes of this shard that Kafka has not answered yet.
+    pub publishes_open_shard_max: usize,
+    /// Server pings (seconds in the protocol).
+    pub ping_interval_ms: u64,
+    /// How long the client has for its pong.
+    pub pong_timeout_ms: u64,
+    /// How long a new connection has for its connect command.
+    pub connect_timeout_ms: u64,
+    /// `topics.regex`, anchored: a topic that matches but is not there yet may still come (error 100 in place of 102).
+    pub topics_regex: Option<regex::Regex>,
+    /// Requests held at this home at a time.
+    pub held_max: usize,
+    /// This node's name for `connect` replies (`node` of the protocol).
+    pub node: String,
+}
+
+impl Default for ShardSettings {
+    fn default() -> Self {
+        ShardSettings {
+            subject_bytes_max: 1024,
+            cache_bytes_max: 256 << 20,
+            cache_records_max: 1000,
+            cache_expire_ms: 180_000,
+            outbox_bytes_max: 1 << 20,
+            outboxes_bytes_max: 512 << 20,
+            slow_client_timeout_ms: 60_000,
+            subscriptions_max: 1000,
+            publish_bytes_max: 1_000_000,
+            publishes_open_max: 256,
+            publishes_open_shard_max: 65_536,
+            ping_interval_ms: 25_000,
+            pong_timeout_ms: 8_000,
+            connect_timeout_ms: 10_000,
+            topics_regex: None,
+            held_max: 100_000,
+            node: "corespan".to_owned(),
+        }
+    }
+}
