@@ -2,6 +2,7 @@
 #![deny(unsafe_code)]
 
 pub mod handoff;
+pub mod http;
 pub mod session;
 pub mod shard;
 pub mod subject;
