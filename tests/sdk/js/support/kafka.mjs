@@ -1,0 +1,48 @@
+// Records of a real Apache Kafka, through Kafka's own tools.
+import { execFile, spawn } from "node:child_process";
+import { once } from "node:events";
+import { promisify } from "node:util";
+import { devScript, kafkaBootstrap } from "./environment.mjs";
+
+const NULL = "__null__";
+
+export async function kafkaTool(className, ...args) {
+  const run = promisify(execFile)(devScript(), ["kafka", className, "--bootstrap-server", kafkaBootstrap(), ...args]);
+  return (await run).stdout;
+}
+
+export async function createTopic(name, partitions) {
+  await kafkaTool("TopicCommand", "--create", "--topic", name, "--partitions", String(partitions));
+}
+
+// Kafka's console producer (Java, murmur2), kept running: `send` returns at once, records leave in order.
+export class ConsoleProducer {
+  constructor(topic) {
+    this.errors = "";
+    const properties = ["parse.key=true", "parse.headers=true", `null.marker=${NULL}`];
+    this.process = spawn(
+      devScript(),
+      ["kafka", "ConsoleProducer", "--bootstrap-server", kafkaBootstrap(), "--topic", topic, "--timeout", "0"].concat(
+        properties.flatMap((property) => ["--property", property]),
+      ),
+      { stdio: ["pipe", "ignore", "pipe"] },
+    );
+    this.process.stderr.on("data", (text) => (this.errors += text));
+  }
+
+  // headers: an object of texts. A key or value of null is Kafka's null.
+  send(key, value, headers = {}) {
+    const pairs = Object.entries(headers).map(([name, text]) => `${name}:${text}`);
+    const fields = [pairs.length > 0 ? pairs.join(",") : null, key, value].map((field) => field ?? NULL);
+    if (fields.some((field) => /[\t\n]/.test(field))) throw new Error("the console producer takes no tabs and line feeds");
+    this.process.stdin.write(fields.join("\t") + "\n");
+  }
+
+  // Ends when Kafka has every record.
+  async close() {
+    const exit = once(this.process, "exit");
+    this.process.stdin.end();
+    const [code] = await exit;
+    if (code !== 0 || /ERROR/.test(this.errors)) throw new Error(`console producer ended with ${code}: ${this.errors}`);
+  }
+}

@@ -1,0 +1,90 @@
+// A corespan node as a process of its own, configured for one test file.
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { corespanBinary, kafkaBootstrap } from "./environment.mjs";
+
+export async function freePort() {
+  const server = createServer().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address();
+  server.close();
+  await once(server, "close");
+  return port;
+}
+
+export class Node {
+  static async start(topics) {
+    const node = new Node();
+    node.port = await freePort();
+    node.adminPort = await freePort();
+    node.folder = mkdtempSync(join(tmpdir(), "corespan-"));
+    const config = join(node.folder, "corespan.toml");
+    writeFileSync(
+      config,
+      `[listen]
+address = "127.0.0.1:${node.port}"
+admin = "127.0.0.1:${node.adminPort}"
+
+[cores]
+shards = 2
+
+[kafka.consumer]
+"bootstrap.servers" = "${kafkaBootstrap()}"
+topics = ${JSON.stringify(topics)}
+
+[kafka.producer]
+"bootstrap.servers" = "${kafkaBootstrap()}"
+`,
+    );
+    node.logFile = join(node.folder, "log");
+    const log = openSync(node.logFile, "w");
+    node.process = spawn(corespanBinary(), ["serve", "--config", config], { stdio: ["ignore", log, log] });
+    node.exit = once(node.process, "exit");
+    await node.#ready();
+    return node;
+  }
+
+  get websocket() {
+    return `ws://127.0.0.1:${this.port}/connection/websocket`;
+  }
+
+  log() {
+    return readFileSync(this.logFile, "utf8");
+  }
+
+  async #ready() {
+    const deadline = Date.now() + 30_000;
+    let last = "no answer";
+    while (Date.now() < deadline) {
+      if (this.process.exitCode !== null) throw new Error(`corespan ended with ${this.process.exitCode}:\n${this.log()}`);
+      try {
+        const answer = await fetch(`http://127.0.0.1:${this.adminPort}/ready`);
+        if (answer.status === 200) return;
+        last = `${answer.status} ${await answer.text()}`;
+      } catch (error) {
+        last = String(error.cause ?? error);
+      }
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+    throw new Error(`corespan is not ready after 30 s (${last}):\n${this.log()}`);
+  }
+
+  // Sends SIGTERM and returns the exit code.
+  async terminate() {
+    this.process.kill("SIGTERM");
+    const [code] = await this.exit;
+    return code;
+  }
+
+  async kill() {
+    if (this.process.exitCode === null && this.process.signalCode === null) {
+      this.process.kill("SIGKILL");
+      await this.exit;
+    }
+    rmSync(this.folder, { recursive: true, force: true });
+  }
+}
