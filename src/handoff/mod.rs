@@ -4,6 +4,7 @@ pub mod ids;
 pub mod lane;
 pub mod message;
 pub mod record;
+pub mod wake;
 
 pub use ids::{
     ConnectionKey, Form, Generation, LocalSubjectKey, Offset, PartitionRef, Protocol, PublishKey, ShardId, SubscriptionKey, TopicIndex,
@@ -11,3 +12,4 @@ pub use ids::{
 pub use lane::{LaneFull, LaneReceiver, LaneSender, Weigh, lane};
 pub use message::{FromHome, FromHomeBatch, TowardHome, TowardHomeBatch};
 pub use record::{Record, RecordBatch};
+pub use wake::Wake;

@@ -1,0 +1,184 @@
+//! Two quiet shards that talk through lanes never stall, whatever glommio's parking does.
+//!
+//! A million round trips between two parked executors, beside a control that makes the same round trips over the same lanes between two plain
+//! threads on the same CPUs, all the while. A round trip over 50 ms fails the test, unless the control had one of half that length in the same
+//! moment: then the machine itself stood still, and the test says so. A lost wake-up of the executor does not stop the control, so it is not excused.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Waker};
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
+
+use corespan::handoff::{LaneReceiver, LaneSender, Wake, Weigh, lane};
+use corespan::shard::{self, Pacemaker, Pulse};
+
+const ROUND_TRIPS: u64 = 1_000_000;
+const STALL: Duration = Duration::from_millis(50);
+/// A round trip of the control this long at the same time says that the machine stood still.
+const WITNESS: Duration = Duration::from_millis(25);
+
+struct Ball(u64);
+impl Weigh for Ball {
+    fn weight(&self) -> usize {
+        size_of::<Self>()
+    }
+}
+
+/// One end of the table.
+struct Player {
+    wake: Arc<Wake>,
+    hits: LaneSender<Ball>,
+    comes: LaneReceiver<Ball>,
+}
+
+fn table() -> (Player, Player) {
+    let (one, other) = (Arc::new(Wake::new()), Arc::new(Wake::new()));
+    let (there, arrives_there) = lane(16, 1 << 16, other.clone(), one.clone());
+    let (back, arrives_back) = lane(16, 1 << 16, one.clone(), other.clone());
+    (Player { wake: one, hits: there, comes: arrives_back }, Player { wake: other, hits: back, comes: arrives_there })
+}
+
+impl Player {
+    async fn catch(&self, pulse: &Pulse) -> Ball {
+        loop {
+            pulse.beat();
+            self.wake.start_turn();
+            if let Some(ball) = self.comes.try_receive() {
+                return ball;
+            }
+            self.wake.park().await;
+        }
+    }
+
+    fn hit(&self, ball: Ball) {
+        assert!(self.hits.try_send(ball).is_ok(), "one ball always has room");
+    }
+
+    /// Returns every ball until the last one, which is number `u64::MAX`.
+    async fn echo(self, pulse: Arc<Pulse>) {
+        loop {
+            let ball = self.catch(&pulse).await;
+            let last = ball.0 == u64::MAX;
+            self.hit(ball);
+            if last {
+                return;
+            }
+        }
+    }
+
+    /// Plays until `goes_on` says no; returns the slow round trips (over `slow`, as from and to) and the slowest of all.
+    async fn serve(self, pulse: Arc<Pulse>, slow: Duration, mut goes_on: impl FnMut(u64) -> bool) -> (Vec<(Instant, Instant)>, Duration) {
+        let (mut slow_ones, mut slowest) = (Vec::new(), Duration::ZERO);
+        let mut number = 0;
+        while goes_on(number) {
+            let from = Instant::now();
+            self.hit(Ball(number));
+            assert_eq!(self.catch(&pulse).await.0, number, "the ball that was hit comes back");
+            let to = Instant::now();
+            slowest = slowest.max(to - from);
+            if to - from > slow {
+                slow_ones.push((from, to));
+            }
+            number += 1;
+        }
+        self.hit(Ball(u64::MAX));
+        self.catch(&pulse).await;
+        (slow_ones, slowest)
+    }
+}
+
+/// The first and the last CPU that this process may use.
+fn cpus() -> (usize, usize) {
+    let cpus = core_affinity::get_core_ids().expect("the CPUs of this process can be read");
+    (cpus.first().expect("there is a CPU").id, cpus.last().expect("there is a CPU").id)
+}
+
+fn on_executor<F, T>(cpu: usize, pulse: Arc<Pulse>, play: impl FnOnce() -> F + Send + 'static) -> thread::JoinHandle<T>
+where
+    F: Future<Output = T> + 'static,
+    T: Send + 'static,
+{
+    thread::spawn(move || {
+        let executor = shard::executor_builder(cpu, shard::Poll::Park).make().expect("io_uring can be used here");
+        executor.run(async move {
+            let listener = pulse.clone();
+            let listening = glommio::spawn_local(async move { listener.listen().await });
+            let outcome = play().await;
+            pulse.end();
+            listening.await;
+            outcome
+        })
+    })
+}
+
+fn on_thread<F, T>(cpu: usize, play: impl FnOnce() -> F + Send + 'static) -> thread::JoinHandle<T>
+where
+    F: Future<Output = T>,
+    T: Send + 'static,
+{
+    struct Unpark(Thread);
+    impl std::task::Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    thread::spawn(move || {
+        core_affinity::set_for_current(core_affinity::CoreId { id: cpu });
+        let waker = Waker::from(Arc::new(Unpark(thread::current())));
+        let mut context = Context::from_waker(&waker);
+        let mut future = pin!(play());
+        loop {
+            match future.as_mut().poll(&mut context) {
+                Poll::Ready(outcome) => return outcome,
+                Poll::Pending => thread::park(),
+            }
+        }
+    })
+}
+
+#[test]
+fn a_million_round_trips_between_two_quiet_shards_never_stall() {
+    let (here, there) = cpus();
+    let done = Arc::new(AtomicBool::new(false));
+
+    let (control_serves, control_echoes) = table();
+    let control_echo = on_thread(there, move || control_echoes.echo(Arc::new(Pulse::new())));
+    let control_goes_on = done.clone();
+    let control =
+        on_thread(here, move || control_serves.serve(Arc::new(Pulse::new()), WITNESS, move |_| !control_goes_on.load(Ordering::Relaxed)));
+
+    let pulses: [Arc<Pulse>; 2] = [Arc::new(Pulse::new()), Arc::new(Pulse::new())];
+    let pacemaker = Pacemaker::start(pulses.to_vec()).expect("a thread can be started");
+    let (serves, echoes) = table();
+    let echo_pulse = pulses[1].clone();
+    let echo = on_executor(there, pulses[1].clone(), move || echoes.echo(echo_pulse));
+    let serve_pulse = pulses[0].clone();
+    let began = Instant::now();
+    let serve = on_executor(here, pulses[0].clone(), move || serves.serve(serve_pulse, STALL, |number| number < ROUND_TRIPS));
+
+    let (stalls, slowest) = serve.join().expect("the serving shard ends well");
+    let took = began.elapsed();
+    echo.join().expect("the echoing shard ends well");
+    done.store(true, Ordering::Relaxed);
+    let (machine_stalls, control_slowest) = control.join().expect("the control ends well");
+    control_echo.join().expect("the control's echo ends well");
+    drop(pacemaker);
+
+    let (excused, unexcused): (Vec<_>, Vec<_>) =
+        stalls.iter().partition(|(from, to)| machine_stalls.iter().any(|(since, until)| since < to && from < until));
+    println!(
+        "{ROUND_TRIPS} round trips in {took:.1?} ({:.1?} each), slowest {slowest:.1?}; control: slowest {control_slowest:.1?}; {} over {STALL:?}, of which the machine explains {}",
+        took / ROUND_TRIPS as u32,
+        stalls.len(),
+        excused.len()
+    );
+    assert!(
+        unexcused.is_empty(),
+        "{} round trips stalled while the control did not: {:?}",
+        unexcused.len(),
+        unexcused.iter().map(|(from, to)| *to - *from).collect::<Vec<_>>()
+    );
+}
