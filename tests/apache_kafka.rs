@@ -1,0 +1,599 @@
+//! corespan on a real Apache Kafka, from outside: the binary as a process, Kafka's own tools, librdkafka and a WebSocket client.
+//!
+//! The tests are ignored by plain `cargo test`; `./dev test kafka` starts the clusters and runs them.
+
+mod support;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use rdkafka::producer::{BaseRecord, Producer};
+use serde_json::{Value, json};
+use support::client::{Client, Push, Subscribed};
+use support::kafka::{self, NULL};
+use support::node::Node;
+use support::{PATIENCE, eventually};
+
+/// The sections of a node's configuration that name Kafka and the topics.
+fn config(bootstrap: &str, topics: &[&str]) -> String {
+    format!(
+        "[kafka.consumer]\n\"bootstrap.servers\" = \"{bootstrap}\"\ntopics = {topics:?}\n\n[kafka.producer]\n\"bootstrap.servers\" = \"{bootstrap}\"\n"
+    )
+}
+
+fn config_from_start(bootstrap: &str, topics: &[&str]) -> String {
+    config(bootstrap, topics).replace("topics =", "\"recovery.on.start\" = true\ntopics =")
+}
+
+/// A node on one topic of `partitions`, and a client of it.
+fn node_on(topic: &str, partitions: i32) -> (Node, Client) {
+    kafka::create_topic(&kafka::bootstrap(), topic, partitions, 1, &[]);
+    let node = Node::start_ready(&config(&kafka::bootstrap(), &[topic]));
+    let client = Client::connect(node.port);
+    (node, client)
+}
+
+fn numbers(range: std::ops::RangeInclusive<u64>) -> Vec<Value> {
+    range.map(|n| json!({ "n": n })).collect()
+}
+
+/// The publications of a subscription so far: those of the reply.
+fn values(subscribed: &Subscribed) -> Vec<Value> {
+    subscribed.publications.iter().map(|publication| publication.data.clone()).collect()
+}
+
+#[test]
+#[ignore = "needs Apache Kafka: run ./dev test kafka"]
+fn records_of_the_console_producer_reach_subscribers() {
+    let topic = kafka::fresh("vehicles");
+    let (_node, mut client) = node_on(&topic, 4);
+    let speed = format!("/{topic}/1/speed");
+    let mut keyless = Client::connect(_node.port);
+    assert!(client.subscribe(&speed).expect("the subscribe is granted").recoverable);
+    // Four partitions: records without a key have no order, so there is nothing to recover by.
+    assert!(!keyless.subscribe(&format!("/{topic}")).expect("the subscribe is granted").recoverable);
+
+    let lines = [
+        "unit:km/h,source:gps\t1/speed\t{\"v\": 87}".to_owned(),
+        format!("{NULL}\t1/speed\tplain text"),
+        format!("{NULL}\t2/speed\tof another subject"),
+        format!("{NULL}\t1/speed\t{NULL}"),
+        format!("{NULL}\t1/speed\t\"last\""),
+        format!("{NULL}\t{NULL}\t{{\"key\": \"none\"}}"),
+    ];
+    let before = i64::try_from(std::time::UNIX_EPOCH.elapsed().expect("a clock").as_millis()).expect("milliseconds");
+    kafka::console_produce(&kafka::bootstrap(), &topic, &(lines.join("\n") + "\n"));
+
+    let first = client.next_publication();
+    assert_eq!(first.data, json!({ "v": 87 }));
+    assert_eq!(first.tags, HashMap::from([("unit".to_owned(), "km/h".to_owned()), ("source".to_owned(), "gps".to_owned())]));
+    assert!(first.time >= before, "{} is the time of the record in ms", first.time);
+    assert!(first.offset > 0);
+    let second = client.next_publication();
+    assert_eq!(second.data, json!("plain text"));
+    assert!(second.offset > first.offset);
+    let tombstone = client.next_publication();
+    assert_eq!((&tombstone.data, tombstone.removed), (&Value::Null, true));
+    assert_eq!(tombstone.tags.get("corespan.removed").map(String::as_str), Some("true"));
+    assert_eq!(client.next_publication().data, json!("last"));
+    client.assert_quiet();
+    assert_eq!(keyless.next_publication().data, json!({ "key": "none" }));
+    keyless.assert_quiet();
+}
+
+#[test]
+#[ignore = "needs Apache Kafka: run ./dev test kafka"]
+fn the_console_consumer_reads_what_clients_publish_where_javas_producer_would_put_it() {
+    let (topic, javas) = (kafka::fresh("published"), kafka::fresh("javas"));
+    kafka::create_topic(&kafka::bootstrap(), &javas, 6, 1, &[]);
+    let (_node, mut client) = node_on(&topic, 6);
+    let keys: Vec<String> = (0..60).map(|n| format!("{n}/größe")).collect();
+    for key in &keys {
+        client.publish(&format!("/{topic}/{key}"), &json!({ "key": key }).to_string()).expect("the publish is acknowledged");
+    }
+    client.publish(&format!("/{topic}"), "{\"key\": null}").expect("the publish is acknowledged");
+    let removed = json!({ "channel": format!("/{topic}/gone"), "removed": true }).to_string();
+    let id = client.send("publish", &removed);
+    client.reply(id).expect("the tombstone is acknowledged");
+    let lines: String = keys.iter().map(|key| format!("{NULL}\t{key}\tx\n")).collect();
+    kafka::console_produce(&kafka::bootstrap(), &javas, &lines);
+
+    let partitions: HashMap<String, u32> =
+        kafka::console_consume(&kafka::bootstrap(), &javas, keys.len()).into_iter().map(|record| (record.key, record.partition)).collect();
+    assert!(partitions.values().collect::<HashSet<_>>().len() > 1, "the keys are spread");
+    let published = kafka::console_consume(&kafka::bootstrap(), &topic, keys.len() + 2);
+    for record in &published {
+        assert_eq!(record.headers, "NO_HEADERS", "{record:?}");
+    }
+    let by_key: HashMap<&str, &kafka::Consumed> = published.iter().map(|record| (record.key.as_str(), record)).collect();
+    assert_eq!(by_key.len(), keys.len() + 2, "each record once");
+    for key in &keys {
+        let record = by_key[key.as_str()];
+        assert_eq!(record.partition, partitions[key], "partition of {key}");
+        assert_eq!(serde_json::from_str::<Value>(&record.value).expect("the value is as published"), json!({ "key": key }));
+    }
+    assert_eq!(by_key["null"].value, "{\"key\": null}");
+    assert_eq!(by_key["gone"].value, "null", "Kafka's console shows a tombstone so");
+}
+
+/// Whether what clients publish to `topic` goes where `produce` has put records of the same keys.
+fn partitioner_is_found(topic: &str, produce: impl Fn(&[String])) {
+    kafka::create_topic(&kafka::bootstrap(), topic, 6, 1, &[]);
+    let keys: Vec<String> = (0..120).map(|n| format!("key-{n}")).collect();
+    produce(&keys);
+    let node = Node::start_ready(&config_from_start(&kafka::bootstrap(), &[topic]));
+    let mut client = Client::connect(node.port);
+    for key in &keys {
+        let subject = format!("/{topic}/{key}");
+        let subscribed = client.subscribe_with(&subject, json!({ "data": { "history": 10 } })).expect("the subscribe is granted");
+        assert!(subscribed.recoverable, "{subject} has a home, so it can be recovered; log:\n{}", node.log());
+        assert_eq!(values(&subscribed), [json!("from outside")], "{subject}");
+        client.publish(&subject, "\"published\"").expect("the publish is acknowledged");
+        let publication = client.next_publication();
+        assert_eq!(publication.data, json!("published"));
+        assert!(publication.offset > 0, "records at home have an offset");
+    }
+    let mut places: HashMap<String, HashSet<u32>> = HashMap::new();
+    for record in kafka::console_consume(&kafka::bootstrap(), topic, 2 * keys.len()) {
+        places.entry(record.key).or_default().insert(record.partition);
+    }
+    for (key, partitions) in places {
+        assert_eq!(partitions.len(), 1, "all records of {key} are in one partition, not in {partitions:?}");
+    }
+}
+
+#[test]
+#[ignore = "needs Apache Kafka: run ./dev test kafka"]
+fn auto_finds_the_partitioner_of_javas_producer() {
+    let topic = kafka::fresh("murmur");
+    partitioner_is_found(&topic, |keys| {
+        let lines: String = keys.iter().map(|key| format!("{NULL}\t{key}\t\"from outside\"\n")).collect();
+        kafka::console_produce(&kafka::bootstrap(), &topic, &lines);
+    });
+}
+
+#[test]
+#[ignore = "needs Apache Kafka: run ./dev test kafka"]
+fn auto_finds_the_partitioner_of_librdkafkas_producer() {
+    let topic = kafka::fresh("crc");
+    partitioner_is_found(&topic, |keys| {
+        let records: Vec<(&str, &str)> = keys.iter().map(|key| (key.as_str(), "\"from outside\"")).collect();
+        kafka::produce(&kafka::bootstrap(), &topic, &records);
+    });
+}
+
+#[test]
+#[ignore = "needs Apache Kafka: run ./dev test kafka"]
+fn records_spread_by_no_rule_are_delivered_live_without_a_promise() {
+    let topic = kafka::fresh("spread");
+    kafka::create_topic(&kafka::bootstrap(), &topic, 4, 1, &[]);
+    let producer = kafka::producer(&kafka::bootstrap(), &[]);
+    let spread = |value: &str| {
+        for partition in 0..4 {
+            for key in 0..20 {
+                let (key, partition) = (format!("key-{key}"), partition);
+                producer
+                    .send(BaseRecord::to(&topic).key(&key).payload(value).partition(partition))
+                    .map_err(|(error, _)| error)
+                    .expect("queued");
+            }
+        }
+        producer.flush(PATIENCE).expect("Kafka has the records");
+    };
+    spread("\"before\"");
+    let node = Node::start_ready(&config(&kafka::bootstrap(), &[&topic]));
+    let mut client = Client::connect(node.port);
+    assert!(!client.subscribe(&format!("/{topic}/key-1")).expect("the subscribe is granted").recoverable);
+    spread("\"after\"");
+    assert_eq!(client.next_values(4), vec![json!("after"); 4], "from all four partitions");
+    client.assert_quiet();
+}
+
+#[test]
+#[ignore = "needs Apache Kafka: run ./dev test kafka"]
+fn the_loss_of_a_leader_loses_and_doubles_nothing() {
+    let (bootstrap, topic) = (kafka::bootstrap_three(), kafka::fresh("replicated"));
+    kafka::create_topic(&bootstrap, &topic, 1, 3, &[("min.insync.replicas", "2")]);
+    let node = Node::start_ready(&config(&bootstrap, &[&topic]));
+    let mut subscriber = Client::connect(node.port);
+    let mut published_subscriber = Client::connect(node.port);
+    let mut publisher = Client::connect(node.port);
+    let (produced, published) = (format!("/{topic}/produced"), format!("/{topic}/published"));
+    assert!(subscriber.subscribe(&produced).expect("the subscribe is granted").recoverable);
+    published_subscriber.subscribe(&published).expect("the subscribe is granted");
+
+    let stop = AtomicBool::new(false);
+    let leader = kafka::leader(&bootstrap, &topic).to_string();
+    let (sent, mut open) = std::thread::scope(|scope| {
+        let producing = scope.spawn(|| {
+            let producer = kafka::producer(&bootstrap, &[("message.timeout.ms", "60000")]);
+            let mut n = 0;
+            while !stop.load(Ordering::Relaxed) {
+                n += 1;
+                let value = json!({ "n": n }).to_string();
+                producer.send(BaseRecord::to(&topic).key("produced").payload(&value)).map_err(|(error, _)| error).expect("queued");
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            producer.flush(Duration::from_secs(60)).expect("Kafka has the records");
+            n
+        });
+        let publishing = scope.spawn(|| {
+            let mut open = Vec::new();
+            while !stop.load(Ordering::Relaxed) {
+                let n = open.len() + 1;
+                open.push((n, publisher.send_publish(&published, &n.to_string())));
+                std::thread::sleep(Duration::from_millis(100));
+            }
+            open
+        });
+        // A second of calm, the loss, and records until its effects are over.
+        subscriber.next_values(300);
+        kafka::broker_action(&kafka::folder_three(), "kill", &leader);
+        let killed = Instant::now();
+        eventually("another broker leads", || (kafka::leader(&bootstrap, &topic).to_string() != leader).then_some(()));
+        std::thread::sleep(Duration::from_secs(2));
+        eprintln!("another broker leads after {:?}", killed.elapsed());
+        stop.store(true, Ordering::Relaxed);
+        (producing.join().expect("the producer has sent all"), publishing.join().expect("the publisher has sent all"))
+    });
+    kafka::broker_action(&kafka::folder_three(), "start", &leader);
+
+    assert_eq!(subscriber.next_values(sent as usize - 300), numbers(301..=sent));
+    subscriber.assert_quiet();
+    // Every publish has exactly one answer; what was acknowledged is there once, what was refused at most once.
+    let answers: HashMap<usize, bool> = open.drain(..).map(|(n, id)| (n, publisher.reply(id).is_ok())).collect();
+    let acknowledged = answers.values().filter(|acknowledged| **acknowledged).count();
+    eprintln!("{acknowledged} of {} publishes acknowledged", answers.len());
+    assert!(acknowledged > 0);
+    let mut seen = Vec::new();
+    while let Some(Push::Publication { publication, .. }) = published_subscriber.next_push(Duration::from_secs(2)) {
+        seen.push(publication.data.as_u64().expect("a number") as usize);
+    }
+    let unique: HashSet<usize> = seen.iter().copied().collect();
+    assert_eq!(unique.len(), seen.len(), "nothing is doubled: {seen:?}");
+    assert!(seen.is_sorted(), "nothing is out of order: {seen:?}");
+    for (n, acknowledged) in answers {
+        assert!(!acknowledged || unique.contains(&n), "publish {n} was acknowledged and is not there");
+    }
+}
+
+fn config_sasl(topic: &str, mechanism: &str, password: &str) -> String {
+    let (bootstrap, _, certificate) = kafka::sasl();
+    let keys = format!(
+        "\"security.protocol\" = \"SASL_SSL\"\n\"sasl.mechanisms\" = \"{mechanism}\"\n\"sasl.username\" = \"alice\"\n\"sasl.password\" = \"{password}\"\n\"ssl.ca.location\" = \"{certificate}\"\n"
+    );
+    config(&bootstrap, &[topic]).replace("\"bootstrap.servers\"", &format!("{keys}\"bootstrap.servers\""))
+}
+
+#[test]
+#[ignore = "needs Apache Kafka: run ./dev test kafka"]
+fn sasl_and_tls_with_the_right_password_work() {
+    let (_, plain, _) = kafka::sasl();
+    for mechanism in ["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"] {
+        let topic = kafka::fresh("secured");
+        kafka::create_topic(&plain, &topic, 2, 1, &[]);
+        let node = Node::start_ready(&config_sasl(&topic, mechanism, "alice-secret"));
+        let mut client = Client::connect(node.port);
+        client.subscribe(&format!("/{topic}/1")).expect("the subscribe is granted");
+        client.publish(&format!("/{topic}/1"), "\"over TLS\"").expect("the publish is acknowledged");
+        assert_eq!(client.next_publication().data, json!("over TLS"), "{mechanism}");
+    }
+}
+
+#[test]
+#[ignore = "needs Apache Kafka: run ./dev test kafka"]
+fn a_wrong_password_is_said_and_the_node_listens_unready() {
+    let mut node = Node::start(&config_sasl("secured", "SCRAM-SHA-512", "wrong"));
+    let said = |text: &str| text.to_lowercase().contains("authentication");
+    let (_, why) = eventually("/ready says why", || node.readiness().filter(|(status, why)| *status == 503 && said(why)));
+    assert_eq!(why.trim().lines().count(), 1, "one line says why: {why}");
+    eventually("the log says why", || said(&node.log()).then_some(()));
+    assert!(node.exited().is_none(), "the node goes on trying:\n{}", node.log());
+    assert!(!node.log().contains("wrong\""), "the log names no password");
+    Client::connect(node.port);
+}
+
+#[test]
+#[ignore = "needs Apache Kafka: run ./dev test kafka"]
+fn publishes_that_cannot_be_are_refused_each_with_its_code() {
+    let topic = kafka::fresh("limits");
+    let (_node, mut client) = node_on(&topic, 1);
+    let nowhere = kafka::fresh("nowhere");
+    let subject = format!("/{topic}/1");
+    let begin = Instant::now();
+    let refusal = client.publish(&format!("/{nowhere}/1"), "1").expect_err("the topic does not exist");
+    assert_eq!((refusal.code, refusal.temporary), (102, false), "{refusal:?}");
+    assert!(refusal.message.contains(&nowhere), "the message names the topic: {}", refusal.message);
+    assert!(begin.elapsed() < Duration::from_secs(5), "before the SDKs give up");
+    let largest = format!("\"{}\"", "x".repeat(1_000_000 - 2));
+    client.publish(&subject, &largest).expect("publish.bytes.max itself is allowed");
+    let refusal = client.publish(&subject, &format!("\"{}\"", "x".repeat(1_000_000 - 1))).expect_err("one byte too many");
+    assert_eq!(refusal.code, 106, "{refusal:?}");
+    assert!(refusal.message.contains("1000000"), "the message names the limit: {}", refusal.message);
+    assert_eq!(client.publish(&format!("/{topic}//1"), "1").expect_err("an empty segment").code, 107);
+    client.publish(&subject, "1").expect("the connection is none the worse");
+}
+
+#[test]
+#[ignore = "needs Apache Kafka: run ./dev test kafka"]
+fn a_record_that_the_topic_refuses_as_too_large_is_error_106() {
+    let topic = kafka::fresh("small");
+    kafka::create_topic(&kafka::bootstrap(), &topic, 1, 1, &[("max.message.bytes", "2000")]);
+    let node = Node::start_ready(&config(&kafka::bootstrap(), &[&topic]));
+    let mut client = Client::connect(node.port);
+    let refusal = client.publish(&format!("/{topic}/1"), &format!("\"{}\"", "x".repeat(5000))).expect_err("over the topic's limit");
+    assert_eq!(refusal.code, 106, "{refusal:?}");
+    client.publish(&format!("/{topic}/1"), "1").expect("a smaller one passes");
+}
+
+#[test]
+#[ignore = "needs Apache Kafka: run ./dev test kafka"]
+fn a_node_without_kafka_listens_and_becomes_ready_when_kafka_comes() {
+    let cluster = kafka::Cluster::start();
+    kafka::create_topic(&cluster.bootstrap, "vehicles", 2, 1, &[]);
+    cluster.kill("1");
+    let mut node = Node::start(&config(&cluster.bootstrap, &["vehicles"]));
+    let (_, why) = eventually("/ready says no", || node.readiness().filter(|(status, _)| *status == 503));
+    assert!(why.contains("Kafka"), "the reason is Kafka: {why}");
+    let mut client = Client::connect(node.port);
+    let refusal = client.subscribe("/vehicles/1").expect_err("nothing is known yet");
+    assert_eq!((refusal.code, refusal.temporary), (100, true), "{refusal:?}");
+    cluster.start_again("1");
+    node.await_ready();
+    client.subscribe("/vehicles/1").expect("the subscribe is granted");
+    client.publish("/vehicles/1", "1").expect("the publish is acknowledged");
+    assert_eq!(client.next_publication().data, json!(1));
+
+    // And when it goes away later: publishes are answered in time, and all goes on when it is back.
+    cluster.kill("1");
+    let begin = Instant::now();
+    let refusal = client.publish("/vehicles/1", "2").expect_err("Kafka is down");
+    assert!(matches!(refusal.code, 400 | 401), "{refusal:?}");
+    assert!(begin.elapsed() < Duration::from_secs(5), "before the SDKs give up");
+    cluster.start_again("1");
+    eventually("publishing works again", || client.publish("/vehicles/1", "3").ok());
+    eventually("records arrive again", || (client.next_publication().data == json!(3)).then_some(()));
+}
+
+#[test]
+#[ignore = "needs Apache Kafka: run ./dev test kafka"]
+fn a_listed_topic_that_does_not_exist_ends_the_node_with_its_name() {
+    let topic = kafka::fresh("nowhere");
+    let mut node = Node::start(&config(&kafka::bootstrap(), &[&topic]));
+    let status = node.await_exit();
+    assert!(!status.success());
+    assert!(node.log().contains(&topic), "the message names the topic:\n{}", node.log());
+}
+
+#[test]
+#[ignore = "needs Apache Kafka: run ./dev test kafka"]
+fn recovery_on_start_remembers_what_came_before_the_node() {
+    let topic = kafka::fresh("remembered");
+    kafka::create_topic(&kafka::bootstrap(), &topic, 2, 1, &[]);
+    let records: Vec<String> = (1..=10).map(|n| json!({ "n": n }).to_string()).collect();
+    kafka::produce(&kafka::bootstrap(), &topic, &records.iter().map(|value| ("k", value.as_str())).collect::<Vec<_>>());
+    let node = Node::start_ready(&config_from_start(&kafka::bootstrap(), &[&topic]));
+    let subject = format!("/{topic}/k");
+    let mut client = Client::connect(node.port);
+    let subscribed = client.subscribe_with(&subject, json!({ "data": { "history": 10 } })).expect("the subscribe is granted");
+    assert_eq!(values(&subscribed), numbers(1..=10));
+    let fourth = subscribed.publications[3].offset;
+    let mut recovering = Client::connect(node.port);
+    let recovered = recovering.recover(&subject, &subscribed.epoch, fourth).expect("the subscribe is granted");
+    assert!(recovered.was_recovering && recovered.recovered);
+    let mut seen = values(&recovered);
+    while seen.len() < 6 {
+        seen.push(recovering.next_publication().data);
+    }
+    assert_eq!(seen, numbers(5..=10));
+}
+
+#[test]
+#[ignore = "needs Apache Kafka: run ./dev test kafka"]
+fn a_position_taken_on_one_node_is_recovered_on_another() {
+    let topic = kafka::fresh("roaming");
+    let (node, mut client) = node_on(&topic, 2);
+    let other = Node::start_ready(&config(&kafka::bootstrap(), &[&topic]));
+    let subject = format!("/{topic}/k");
+    let subscribed = client.subscribe(&subject).expect("the subscribe is granted");
+    for n in 1..=5 {
+        client.publish(&subject, &json!({ "n": n }).to_string()).expect("the publish is acknowledged");
+    }
+    let offsets: Vec<u64> = (0..5).map(|_| client.next_publication().offset).collect();
+    drop(node);
+    let mut moved = Client::connect(other.port);
+    let recovered = moved.recover(&subject, &subscribed.epoch, offsets[1]).expect("the subscribe is granted");
+    assert!(recovered.recovered);
+    let mut seen = values(&recovered);
+    while seen.len() < 3 {
+        seen.push(moved.next_publication().data);
+    }
+    assert_eq!(seen, numbers(3..=5));
+    let refused = moved.recover(&format!("/{topic}/other"), &subscribed.epoch, 1_000_000).expect("the subscribe is granted");
+    assert!(!refused.recovered, "a position beyond the end of the log");
+}
+
+#[test]
+#[ignore = "needs Apache Kafka: run ./dev test kafka"]
+fn aborted_records_are_not_delivered_and_an_open_transaction_delays_nobody() {
+    let topic = kafka::fresh("transactions");
+    kafka::create_topic(&kafka::bootstrap(), &topic, 1, 1, &[]);
+    let producer = kafka::producer(&kafka::bootstrap(), &[("transactional.id", &topic)]);
+    producer.init_transactions(PATIENCE).expect("transactions");
+    let send = |value: &str| {
+        producer.send(BaseRecord::to(&topic).key("k").payload(value)).map_err(|(error, _)| error).expect("queued");
+        producer.flush(PATIENCE).expect("Kafka has the record");
+    };
+    producer.begin_transaction().expect("a transaction");
+    send("\"aborted\"");
+    producer.abort_transaction(PATIENCE).expect("the abort");
+    producer.begin_transaction().expect("a transaction");
+    send("\"committed\"");
+    producer.commit_transaction(PATIENCE).expect("the commit");
+    producer.begin_transaction().expect("a transaction");
+    send("\"open\"");
+
+    let node = Node::start_ready(&config_from_start(&kafka::bootstrap(), &[&topic]));
+    let mut client = Client::connect(node.port);
+    let subject = format!("/{topic}/k");
+    let subscribed = client.subscribe_with(&subject, json!({ "data": { "history": 10 } })).expect("the subscribe is granted");
+    assert_eq!(values(&subscribed), [json!("committed")]);
+    client.assert_quiet();
+    producer.commit_transaction(PATIENCE).expect("the commit");
+    assert_eq!(client.next_publication().data, json!("open"));
+    producer.begin_transaction().expect("a transaction");
+    send("\"aborted too\"");
+    producer.abort_transaction(PATIENCE).expect("the abort");
+    producer.begin_transaction().expect("a transaction");
+    send("\"last\"");
+    producer.commit_transaction(PATIENCE).expect("the commit");
+    let last = client.next_publication();
+    assert_eq!(last.data, json!("last"));
+    assert!(last.offset > subscribed.offset + 3, "offsets of markers and aborted records are left out");
+    let mut recovering = Client::connect(node.port);
+    let recovered = recovering.recover(&subject, &subscribed.epoch, last.offset).expect("the subscribe is granted");
+    assert!(recovered.recovered, "a gap in the offsets is not a loss");
+    assert_eq!(values(&recovered), [] as [Value; 0]);
+}
+
+#[test]
+#[ignore = "needs Apache Kafka: run ./dev test kafka"]
+fn a_topic_that_appears_under_the_regex_is_served_from_its_first_record() {
+    let prefix = kafka::fresh("fleet");
+    kafka::create_topic(&kafka::bootstrap(), &format!("{prefix}-a"), 2, 1, &[]);
+    let regex = config(&kafka::bootstrap(), &["x"]).replace("topics = [\"x\"]", &format!("\"topics.regex\" = \"{prefix}-.*\""));
+    let node = Node::start_ready(&regex);
+    let mut client = Client::connect(node.port);
+    client.subscribe(&format!("/{prefix}-a/k")).expect("the subscribe is granted");
+    assert_eq!(client.subscribe(&format!("/other-{prefix}-a/k")).expect_err("the expression is anchored").code, 102);
+    let later = format!("{prefix}-later");
+    let refusal = client.subscribe(&format!("/{later}/k")).expect_err("not there yet");
+    assert_eq!((refusal.code, refusal.temporary), (100, true), "{refusal:?}");
+    kafka::create_topic(&kafka::bootstrap(), &later, 2, 1, &[]);
+    kafka::produce(&kafka::bootstrap(), &later, &[("k", "1"), ("k", "2"), ("k", "3")]);
+    let subscribed =
+        eventually("the new topic is served", || client.subscribe_with(&format!("/{later}/k"), json!({ "data": { "history": 10 } })).ok());
+    let mut seen = values(&subscribed);
+    while seen.len() < 3 {
+        seen.push(client.next_publication().data);
+    }
+    assert_eq!(seen, [json!(1), json!(2), json!(3)]);
+}
+
+#[test]
+#[ignore = "needs Apache Kafka: run ./dev test kafka"]
+fn a_topic_made_again_is_another_log_and_its_subscribers_are_told() {
+    let topic = kafka::fresh("again");
+    let (_node, mut client) = node_on(&topic, 1);
+    let subject = format!("/{topic}/k");
+    let first = client.subscribe(&subject).expect("the subscribe is granted");
+    for n in 1..=3 {
+        client.publish(&subject, &n.to_string()).expect("the publish is acknowledged");
+    }
+    client.next_values(3);
+    kafka::delete_topic(&kafka::bootstrap(), &topic);
+    kafka::create_topic(&kafka::bootstrap(), &topic, 1, 1, &[]);
+    kafka::produce(&kafka::bootstrap(), &topic, &[("k", "\"of the new log\"")]);
+    match client.next_push(Duration::from_secs(60)) {
+        Some(Push::Unsubscribe { channel, code }) => assert_eq!((channel, code), (subject.clone(), 2500)),
+        other => panic!("unsubscribe 2500 was expected, not {other:?}"),
+    }
+    let mut resumed = eventually("the new log is served", || client.recover(&subject, &first.epoch, 3).ok());
+    assert!(!resumed.recovered, "positions of the old log are worth nothing");
+    assert_ne!(resumed.epoch, first.epoch);
+    if resumed.publications.is_empty() {
+        resumed.publications.push(client.next_publication());
+    }
+    assert_eq!(values(&resumed), [json!("of the new log")]);
+    assert_eq!(resumed.publications[0].offset, 1);
+}
+
+#[test]
+#[ignore = "needs Apache Kafka: run ./dev test kafka"]
+fn keys_that_move_when_a_topic_grows_are_followed() {
+    let topic = kafka::fresh("growing");
+    let (_node, mut client) = node_on(&topic, 1);
+    let subjects: Vec<String> = (0..40).map(|n| format!("/{topic}/k{n}")).collect();
+    let mut positions = HashMap::new();
+    for subject in &subjects {
+        let subscribed = client.subscribe(subject).expect("the subscribe is granted");
+        client.publish(subject, "1").expect("the publish is acknowledged");
+        positions.insert(subject.clone(), (subscribed.epoch, client.next_publication().offset));
+    }
+    kafka::grow_topic(&kafka::bootstrap(), &topic, 4);
+    let mut moved = HashSet::new();
+    while let Some(push) = client.next_push(if moved.is_empty() { Duration::from_secs(60) } else { Duration::from_secs(2) }) {
+        match push {
+            Push::Unsubscribe { channel, code: 2500 } => assert!(moved.insert(channel), "told once"),
+            other => panic!("only moved keys are touched: {other:?}"),
+        }
+    }
+    assert!(moved.len() > 10 && moved.len() < 40, "{} of 40 keys have moved from one partition to four", moved.len());
+    for subject in &moved {
+        let (epoch, offset) = &positions[subject];
+        eventually("the moved subject is served", || client.recover(subject, epoch, *offset).ok());
+    }
+    for subject in &subjects {
+        client.publish(subject, "2").expect("the publish is acknowledged");
+    }
+    let mut seen: HashSet<String> = HashSet::new();
+    while seen.len() < subjects.len() {
+        match client.next_push(PATIENCE) {
+            Some(Push::Publication { channel, publication }) if publication.data == json!(2) => {
+                assert!(seen.insert(channel), "delivered once")
+            }
+            // A moved subject may be given its newest record again when it cannot be recovered.
+            Some(Push::Publication { channel, publication }) => assert!(publication.data == json!(1) && moved.contains(&channel)),
+            other => panic!("{} of 40 records, then {other:?}", seen.len()),
+        }
+    }
+    let places: HashSet<u32> = kafka::console_consume(&kafka::bootstrap(), &topic, 80).iter().map(|record| record.partition).collect();
+    assert!(places.len() > 1, "new records go to the new partitions");
+}
+
+#[test]
+#[ignore = "needs Apache Kafka: run ./dev test kafka"]
+fn null_key_partition_keeps_records_without_a_key_in_order_and_recoverable() {
+    let topic = kafka::fresh("ordered");
+    kafka::create_topic(&kafka::bootstrap(), &topic, 4, 1, &[]);
+    let settings = config(&kafka::bootstrap(), &[&topic]) + "\"null.key.partition\" = 0\n";
+    let node = Node::start_ready(&settings);
+    let mut client = Client::connect(node.port);
+    let subject = format!("/{topic}");
+    let subscribed = client.subscribe(&subject).expect("the subscribe is granted");
+    assert!(subscribed.recoverable);
+    for n in 1..=20 {
+        client.publish(&subject, &json!({ "n": n }).to_string()).expect("the publish is acknowledged");
+    }
+    let list: Vec<_> = (0..20).map(|_| client.next_publication()).collect();
+    assert_eq!(list.iter().map(|publication| publication.data.clone()).collect::<Vec<_>>(), numbers(1..=20));
+    let mut recovering = Client::connect(node.port);
+    let recovered = recovering.recover(&subject, &subscribed.epoch, list[14].offset).expect("the subscribe is granted");
+    assert!(recovered.recovered);
+    let mut seen = values(&recovered);
+    while seen.len() < 5 {
+        seen.push(recovering.next_publication().data);
+    }
+    assert_eq!(seen, numbers(16..=20));
+    assert!(kafka::console_consume(&kafka::bootstrap(), &topic, 20).iter().all(|record| record.partition == 0));
+}
+
+#[test]
+#[ignore = "needs Apache Kafka: run ./dev test kafka"]
+fn a_stopped_node_answers_every_publish_and_exits_with_0() {
+    let topic = kafka::fresh("stopping");
+    let (mut node, mut client) = node_on(&topic, 2);
+    let subject = format!("/{topic}/k");
+    let first = client.send_publish(&subject, "0");
+    let ids: Vec<u64> = (1..=200).map(|n| client.send_publish(&subject, &n.to_string())).collect();
+    client.reply(first).expect("the first publish is acknowledged");
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(node.pid()).expect("a pid"));
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("the signal is sent");
+    // What the node had not read when it was stopped was never accepted: those have no answer.
+    let acknowledged = 1 + ids.into_iter().filter(|id| matches!(client.reply_or_end(*id), Some(Ok(_)))).count();
+    assert_eq!(client.next_push(PATIENCE), Some(Push::Disconnect { code: 3001 }));
+    assert!(node.await_exit().success(), "{}", node.log());
+    let records = kafka::console_consume(&kafka::bootstrap(), &topic, acknowledged);
+    assert_eq!(records.iter().map(|record| &record.value).collect::<HashSet<_>>().len(), acknowledged, "each once");
+}

@@ -1,0 +1,228 @@
+//! A real Apache Kafka: where it is, its own tools through `./dev kafka`, and topics through librdkafka.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use futures_lite::future::block_on;
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
+
+use super::{PATIENCE, eventually};
+
+/// What stands for Kafka's null in the lines of the console tools.
+pub const NULL: &str = "__null__";
+
+fn needed(name: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set; this test needs Apache Kafka: run ./dev test kafka"))
+}
+
+/// Bootstrap address of a single broker without authentication.
+pub fn bootstrap() -> String {
+    needed("CORESPAN_TEST_KAFKA")
+}
+
+/// Bootstrap addresses of three brokers.
+pub fn bootstrap_three() -> String {
+    needed("CORESPAN_TEST_KAFKA_3")
+}
+
+/// The folder of the three brokers, which `./dev kafka kill` wants to know.
+pub fn folder_three() -> PathBuf {
+    needed("CORESPAN_TEST_KAFKA_3_DIR").into()
+}
+
+/// The SASL_SSL listener, the plain listener of the same broker, and the certificate.
+pub fn sasl() -> (String, String, String) {
+    (needed("CORESPAN_TEST_KAFKA_SASL"), needed("CORESPAN_TEST_KAFKA_SASL_PLAIN"), needed("CORESPAN_TEST_KAFKA_CA"))
+}
+
+/// A name that no other topic has.
+pub fn fresh(name: &str) -> String {
+    format!("{name}-{:08x}", fastrand::u32(..))
+}
+
+/// Runs `./dev kafka ARGUMENTS`, with `input` as its standard input, and returns what it printed.
+pub fn dev_kafka(arguments: &[&str], input: &str, environment: &[(&str, &str)]) -> String {
+    let mut child = Command::new(needed("CORESPAN_TEST_KAFKA_DEV"))
+        .arg("kafka")
+        .args(arguments)
+        .envs(environment.iter().copied())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("./dev runs");
+    child.stdin.take().expect("a pipe").write_all(input.as_bytes()).expect("the tool reads its input");
+    let output = child.wait_with_output().expect("the tool ends");
+    let (printed, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "./dev kafka {arguments:?} failed:\n{printed}\n{errors}");
+    printed.into_owned()
+}
+
+/// Kafka's console producer (Java, murmur2): `lines` of `HEADERS tab KEY tab VALUE`, with [`NULL`] for null.
+pub fn console_produce(bootstrap: &str, topic: &str, lines: &str) {
+    let arguments = ["ConsoleProducer", "--bootstrap-server", bootstrap, "--topic", topic];
+    let properties = ["--property", "parse.key=true", "--property", "parse.headers=true", "--property", "null.marker=__null__"];
+    dev_kafka(&[&arguments[..], &properties[..]].concat(), lines, &[]);
+}
+
+/// A record as Kafka's console consumer prints it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Consumed {
+    pub partition: u32,
+    pub headers: String,
+    pub key: String,
+    pub value: String,
+}
+
+/// Kafka's console consumer: the first `count` records of the topic, over all partitions.
+pub fn console_consume(bootstrap: &str, topic: &str, count: usize) -> Vec<Consumed> {
+    let count_text = count.to_string();
+    let mut arguments = vec!["ConsoleConsumer", "--bootstrap-server", bootstrap, "--topic", topic, "--from-beginning"];
+    arguments.extend(["--max-messages", &count_text, "--timeout-ms", "20000"]);
+    for property in ["print.partition=true", "print.headers=true", "print.key=true"] {
+        arguments.extend(["--property", property]);
+    }
+    let printed = dev_kafka(&arguments, "", &[]);
+    let records: Vec<Consumed> = printed
+        .lines()
+        .map(|line| {
+            let mut fields = line.splitn(4, '\t').map(str::to_owned);
+            let mut field = || fields.next().unwrap_or_else(|| panic!("not a line of the console consumer: {line}"));
+            let partition = field().trim_start_matches("Partition:").parse().expect("a partition number");
+            Consumed { partition, headers: field(), key: field(), value: field() }
+        })
+        .collect();
+    assert_eq!(records.len(), count, "records of {topic}");
+    records
+}
+
+fn admin(bootstrap: &str) -> AdminClient<DefaultClientContext> {
+    ClientConfig::new().set("bootstrap.servers", bootstrap).create().expect("an admin client")
+}
+
+/// Creates a topic and waits until every broker's metadata has it.
+pub fn create_topic(bootstrap: &str, name: &str, partitions: i32, replicas: i32, settings: &[(&str, &str)]) {
+    let client = admin(bootstrap);
+    let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(replicas));
+    for (key, value) in settings {
+        topic = topic.set(key, value);
+    }
+    let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
+    for result in block_on(client.create_topics([&topic], &options)).expect("the request is answered") {
+        result.expect("the topic is created");
+    }
+    eventually("the topic has its leaders", || {
+        let metadata = client.inner().fetch_metadata(Some(name), Duration::from_secs(5)).ok()?;
+        let topic = metadata.topics().first()?;
+        (topic.partitions().len() == partitions as usize && topic.partitions().iter().all(|partition| partition.leader() >= 0))
+            .then_some(())
+    });
+}
+
+pub fn delete_topic(bootstrap: &str, name: &str) {
+    let client = admin(bootstrap);
+    let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
+    for result in block_on(client.delete_topics(&[name], &options)).expect("the request is answered") {
+        result.expect("the topic is deleted");
+    }
+    eventually("the topic is gone", || {
+        let metadata = client.inner().fetch_metadata(Some(name), Duration::from_secs(5)).ok()?;
+        metadata.topics().first().is_none_or(|topic| topic.error().is_some()).then_some(())
+    });
+}
+
+/// Gives the topic more partitions.
+pub fn grow_topic(bootstrap: &str, name: &str, partitions: usize) {
+    let growth = NewPartitions::new(name, partitions);
+    let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
+    for result in block_on(admin(bootstrap).create_partitions([&growth], &options)).expect("the request is answered") {
+        result.expect("the topic grows");
+    }
+}
+
+/// The broker that leads partition 0.
+pub fn leader(bootstrap: &str, topic: &str) -> i32 {
+    let client = admin(bootstrap);
+    eventually("the partition has a leader", || {
+        let metadata = client.inner().fetch_metadata(Some(topic), Duration::from_secs(5)).ok()?;
+        let leader = metadata.topics().first()?.partitions().first()?.leader();
+        (leader >= 0).then_some(leader)
+    })
+}
+
+/// A librdkafka producer: idempotent, its default partitioner (CRC32) unless `settings` say otherwise.
+pub fn producer(bootstrap: &str, settings: &[(&str, &str)]) -> ThreadedProducer<rdkafka::producer::DefaultProducerContext> {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", bootstrap).set("enable.idempotence", "true").set("linger.ms", "0");
+    for (key, value) in settings {
+        config.set(*key, *value);
+    }
+    config.create().expect("a producer")
+}
+
+/// Sends records of (key, value) and waits until Kafka has them all.
+pub fn produce(bootstrap: &str, topic: &str, records: &[(&str, &str)]) {
+    let producer = producer(bootstrap, &[]);
+    for (key, value) in records {
+        producer.send(BaseRecord::to(topic).key(*key).payload(*value)).map_err(|(error, _)| error).expect("the record is queued");
+    }
+    producer.flush(PATIENCE).expect("Kafka has the records");
+}
+
+/// One header, for `BaseRecord::headers`.
+pub fn header(key: &str, value: &str) -> OwnedHeaders {
+    OwnedHeaders::new().insert(Header { key, value: Some(value) })
+}
+
+/// A cluster of the test's own, for tests that stop and start it.
+pub struct Cluster {
+    pub bootstrap: String,
+    folder: tempfile::TempDir,
+}
+
+impl Cluster {
+    pub fn start() -> Cluster {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let port = eventually("ten and thirty ports apart are free", || {
+            let port = fastrand::u16(30_000..32_000);
+            [port, port + 10, port + 20].iter().all(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok()).then_some(port)
+        });
+        let cluster = Cluster { bootstrap: format!("127.0.0.1:{port}"), folder };
+        let port = port.to_string();
+        dev_kafka(&["up"], "", &[("CORESPAN_KAFKA_DIR", cluster.folder()), ("CORESPAN_KAFKA_PORT", &port)]);
+        cluster
+    }
+
+    fn folder(&self) -> &str {
+        self.folder.path().to_str().expect("a path of UTF-8")
+    }
+
+    pub fn kill(&self, broker: &str) {
+        broker_action(self.folder.path(), "kill", broker);
+    }
+
+    pub fn start_again(&self, broker: &str) {
+        broker_action(self.folder.path(), "start", broker);
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        let down =
+            Command::new(needed("CORESPAN_TEST_KAFKA_DEV")).args(["kafka", "down"]).env("CORESPAN_KAFKA_DIR", self.folder.path()).output();
+        if !down.is_ok_and(|output| output.status.success()) {
+            eprintln!("the test's own Kafka in {} could not be stopped", self.folder.path().display());
+        }
+    }
+}
+
+/// `./dev kafka kill|start BROKER` for the cluster in `folder`.
+pub fn broker_action(folder: &Path, action: &str, broker: &str) {
+    dev_kafka(&[action, broker], "", &[("CORESPAN_KAFKA_DIR", folder.to_str().expect("a path of UTF-8"))]);
+}
