@@ -3,6 +3,7 @@
 
 pub mod handoff;
 pub mod http;
+pub mod limits;
 pub mod session;
 pub mod shard;
 pub mod subject;

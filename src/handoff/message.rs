@@ -17,10 +17,12 @@ pub enum TowardHome {
     CatchUp(Box<CatchUpRequest>),
     History(Box<HistoryRequest>),
     /// This shard has neither a live nor a pending subscriber of that form any more.
+    /// `None`: it has no subscriber at all any more, also none that is catching up.
     Withdraw {
+        topic: TopicIndex,
         subject: SubjectName,
         local: LocalSubjectKey,
-        form: Form,
+        form: Option<Form>,
     },
     /// Records consumed on a shard that is not their home: delivered live, without an offset.
     Records {
@@ -56,6 +58,8 @@ pub struct SubscribeRequest {
     pub subscription: SubscriptionKey,
     pub form: Form,
     pub start: Start,
+    /// Bytes of publications wanted in the answer at most; the newest record is sent even if it is larger.
+    pub bytes_max: usize,
 }
 
 #[derive(Debug)]
@@ -87,6 +91,8 @@ pub struct HistoryRequest {
     pub limit: i32,
     pub since: Option<ClientPosition>,
     pub reverse: bool,
+    /// Bytes of publications wanted at most; one is sent even if it is larger.
+    pub bytes_max: usize,
 }
 
 /// From the home of a subject.
@@ -101,6 +107,8 @@ pub enum FromHome {
         frame: Bytes,
     },
     Subscribed {
+        local: LocalSubjectKey,
+        form: Form,
         subscription: SubscriptionKey,
         answer: Result<Box<Subscribed>, Refusal>,
     },
@@ -150,6 +158,8 @@ pub struct Subscribed {
 /// A piece of a catch-up.
 #[derive(Debug)]
 pub struct Piece {
+    pub local: LocalSubjectKey,
+    pub form: Form,
     pub subscription: SubscriptionKey,
     /// Encoded pushes in order.
     pub frames: Vec<(Offset, Bytes)>,

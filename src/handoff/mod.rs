@@ -10,6 +10,6 @@ pub use ids::{
     ConnectionKey, Form, Generation, LocalSubjectKey, Offset, PartitionRef, Protocol, PublishKey, ShardId, SubscriptionKey, TopicIndex,
 };
 pub use lane::{LaneFull, LaneReceiver, LaneSender, Weigh, lane};
-pub use message::{FromHome, FromHomeBatch, TowardHome, TowardHomeBatch};
+pub use message::{FromHome, FromHomeBatch, HistoryPage, HistoryRequest, Piece, Start, SubscribeRequest, TowardHome, TowardHomeBatch};
 pub use record::{Record, RecordBatch};
 pub use wake::Wake;

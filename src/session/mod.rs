@@ -2,11 +2,14 @@
 //! pushes out, JSON and Protobuf) and the outbox. The only user of `tungstenite`'s framing, `prost` and `serde_json` on the data path.
 
 pub mod command;
+pub mod outbox;
 pub mod publication;
+pub mod publish_value;
 pub mod reply;
 
 pub use command::{Command, ConnectRequest, HistoryRequest, Malformed, Position, PublishRequest, Request, SubscribeRequest, next_command};
 pub use publication::{Publication, encode_publication, encode_push, frame_len};
+pub use publish_value::publish_value;
 pub use reply::{
     ConnectResult, ErrorReply, HistoryResult, Reply, SubscribeResult, encode_close, encode_ping, encode_pong_frame, encode_reply,
     encode_subscribe_lost,

@@ -67,6 +67,8 @@ counters! {
     recoveries_false: Counter,
     /// Requests held for a partition that was not ready or a position ahead of this node.
     requests_held: Counter,
+    /// Requests held now.
+    requests_held_now: Gauge,
     /// Held requests that ended in error 100.
     requests_held_expired: Counter,
     /// Publishes taken.

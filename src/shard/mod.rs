@@ -1,17 +1,25 @@
 //! One shard per core. `ShardCore` is its synchronous state machine and the sole owner of the core's state; `driver` runs it on glommio.
 
+mod commands;
+mod connection;
 pub mod core;
 pub mod counters;
 pub mod effects;
+mod errors;
 pub mod event;
 pub mod executor;
+mod home;
 pub mod pacemaker;
+mod publish;
 pub mod settings;
+mod subscriber;
 
-pub use core::{ShardCore, TICK_MS};
+pub use core::ShardCore;
 pub use counters::ShardCounters;
 pub use effects::{Assignment, Effects, ProduceRecord, ProduceStatus, WriteStatus};
 pub use event::{Event, PublishFailure, PublishResult};
 pub use executor::{Poll, executor_builder};
 pub use pacemaker::{Pacemaker, Pulse};
 pub use settings::ShardSettings;
+
+pub use crate::limits::TICK_MS;

@@ -33,6 +33,8 @@ pub struct ShardSettings {
     pub connect_timeout_ms: u64,
     /// `topics.regex`, anchored: a topic that matches but is not there yet may still come (error 100 in place of 102).
     pub topics_regex: Option<regex::Regex>,
+    /// `null.key.partition`: where our own publishes without a key go.
+    pub null_key_partition: Option<u32>,
     /// Requests held at this home at a time.
     pub held_max: usize,
     /// This node's name for `connect` replies (`node` of the protocol).
@@ -57,6 +59,7 @@ impl Default for ShardSettings {
             pong_timeout_ms: 8_000,
             connect_timeout_ms: 10_000,
             topics_regex: None,
+            null_key_partition: None,
             held_max: 100_000,
             node: "corespan".to_owned(),
         }

@@ -2,6 +2,8 @@
 //! (`home_table`) and those that its own connections want (`local_table`).
 
 pub mod epoch;
+pub mod home_table;
+pub mod local_table;
 pub mod name;
 pub mod partitioner;
 pub mod topic_map;

@@ -1,0 +1,51 @@
+//! The numbers that are not settings, in one place, with what relates them.
+
+/// How often `Event::Tick` must come, in milliseconds: the grain of every timeout of a shard. Finer would cost idle wake-ups, coarser would show in
+/// the hold times below.
+pub const TICK_MS: u64 = 10;
+
+/// How long a request is held for a partition that is not ready or a position that is still ahead of this node. SDKs give up a call after 5 s, so
+/// the answer must be on its way before.
+pub const HOLD_MS: u64 = 4_000;
+
+/// How long a request that found two different topic maps waits before it is routed again.
+pub const REROUTE_MS: u64 = TICK_MS;
+
+/// Bytes of publications in the answer to a subscribe: more comes as ordinary pushes after it, because some SDKs refuse frames over 1 MiB and a
+/// client should see the reply at once.
+pub const ANSWER_BYTES_MAX: usize = 64 << 10;
+
+/// Bytes of a piece of a catch-up: small enough that live traffic of others fits between two pieces, large enough to fill a socket buffer.
+pub const PIECE_BYTES_MAX: usize = 64 << 10;
+
+/// Bytes of a page of history.
+pub const HISTORY_BYTES_MAX: usize = 512 << 10;
+
+/// Outbox bytes kept free for the answer to a publish or to a subscribe without publications: larger than any such reply.
+pub const REPLY_BYTES: usize = 512;
+
+/// Bytes that a shard writes to one socket in one call.
+pub const WRITE_BYTES_MAX: usize = 256 << 10;
+
+/// Pieces of one write (IOV_MAX is 1,024; more than this gains nothing).
+pub const WRITE_SLICES_MAX: usize = 64;
+
+/// Bytes for one shard that may wait for the end of the turn before the shard stops taking work.
+pub const TURN_BYTES_MAX: usize = 256 << 10;
+
+/// How long a connection may linger to take its close frame.
+pub const CLOSE_LINGER_MS: u64 = 2_000;
+
+/// How long the answer "there is no such topic" is believed.
+pub const TOPIC_ABSENT_MS: u64 = 1_000;
+
+/// Topics whose absence is remembered, or that are being looked up.
+pub const TOPIC_LOOKUPS_MAX: usize = 1_024;
+
+/// A connection closes at a drain after its open publishes are answered, or this long after its turn.
+pub const DRAIN_PUBLISH_MS: u64 = 5_000;
+
+const _: () = assert!(HOLD_MS < 5_000, "SDKs give up after 5 s");
+const _: () = assert!(TICK_MS * 10 <= HOLD_MS, "holds are measured in ticks");
+const _: () = assert!(ANSWER_BYTES_MAX + REPLY_BYTES < 1 << 20, "some SDKs refuse frames over 1 MiB");
+const _: () = assert!(WRITE_SLICES_MAX <= 1_024, "IOV_MAX");

@@ -1,0 +1,281 @@
+//! The commands of a connection, in the order they came. A command that cannot be taken now (a full lane, a full outbox, a full producer) is held
+//! with the rest of its message, and the socket is not read until it is taken: that is the backpressure.
+
+use bytes::Bytes;
+
+use super::connection::{HeldMessage, Phase, Timer, disconnect};
+use super::core::ShardCore;
+use super::{Effects, errors};
+use crate::handoff::message::ClientPosition;
+use crate::handoff::{ConnectionKey, Form, HistoryRequest, Start, TowardHome};
+use crate::limits::{ANSWER_BYTES_MAX, HISTORY_BYTES_MAX, HOLD_MS, REPLY_BYTES};
+use crate::session::{self, Command, ConnectResult, ErrorReply, Reply, Request, encode_reply, next_command};
+use crate::subject::SubjectName;
+use crate::subject::local_table::PendingSubscribe;
+
+/// Whether a command was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Taken {
+    Yes,
+    /// Not now: nothing was done, the command is to be tried again.
+    NotNow,
+}
+
+impl ShardCore {
+    pub(super) fn received<E: Effects>(&mut self, now_ms: u64, connection: ConnectionKey, payload: &[u8], effects: &mut E) {
+        let Some(session) = self.sessions.get(connection).filter(|session| session.is_open()) else {
+            return;
+        };
+        if let Some(held) = &session.held {
+            // The driver read on although it was told not to; the order is kept all the same.
+            let mut message = held.message.slice(held.at..).to_vec();
+            if session.protocol == crate::handoff::Protocol::Json {
+                message.push(b'\n');
+            }
+            message.extend_from_slice(payload);
+            self.hold_message(connection, Bytes::from(message), 0);
+            return;
+        }
+        self.take_commands(now_ms, connection, payload, 0, None, effects);
+    }
+
+    /// Takes commands from a message until its end or until one cannot be taken. `shared` is the message as it was held before.
+    fn take_commands<E: Effects>(
+        &mut self,
+        now_ms: u64,
+        connection: ConnectionKey,
+        message: &[u8],
+        mut at: usize,
+        shared: Option<Bytes>,
+        effects: &mut E,
+    ) {
+        loop {
+            let Some(session) = self.sessions.get(connection).filter(|session| session.is_open()) else {
+                return;
+            };
+            let before = at;
+            match next_command(session.protocol, message, &mut at) {
+                Ok(None) => return,
+                Ok(Some(command)) => {
+                    if self.command(now_ms, connection, command, effects) == Taken::NotNow {
+                        let message = shared.unwrap_or_else(|| Bytes::copy_from_slice(message));
+                        self.hold_message(connection, message, before);
+                        return;
+                    }
+                }
+                Err(malformed) => {
+                    tracing::debug!(reason = %malformed, "malformed message");
+                    self.disconnect(now_ms, connection, disconnect::BAD_REQUEST, false);
+                    return;
+                }
+            }
+        }
+    }
+
+    fn hold_message(&mut self, connection: ConnectionKey, message: Bytes, at: usize) {
+        if let Some(session) = self.sessions.get_mut(connection) {
+            if session.held.is_none() {
+                self.held_sessions.push(connection);
+            }
+            session.held = Some(Box::new(HeldMessage { message, at }));
+        }
+    }
+
+    /// Goes on with held messages.
+    pub(super) fn resume_held<E: Effects>(&mut self, now_ms: u64, effects: &mut E) {
+        for connection in std::mem::take(&mut self.held_sessions) {
+            if let Some(held) = self.sessions.get_mut(connection).and_then(|session| session.held.take()) {
+                let message = held.message;
+                self.take_commands(now_ms, connection, &message.clone(), held.at, Some(message), effects);
+            }
+        }
+    }
+
+    /// Whether the outbox has room for an answer of that many bytes.
+    fn has_room(&self, connection: ConnectionKey, bytes: usize) -> bool {
+        self.sessions.get(connection).is_some_and(|session| session.outbox.load() + bytes <= self.settings.outbox_bytes_max)
+    }
+
+    fn command<E: Effects>(&mut self, now_ms: u64, connection: ConnectionKey, command: Command, effects: &mut E) -> Taken {
+        let Some(session) = self.sessions.get(connection) else {
+            return Taken::Yes;
+        };
+        let phase = session.phase;
+        if command.request == Request::Pong {
+            self.pong_received(connection);
+            return Taken::Yes;
+        }
+        if (phase == Phase::Fresh) != matches!(command.request, Request::Connect(_)) {
+            self.disconnect(now_ms, connection, disconnect::BAD_REQUEST, false);
+            return Taken::Yes;
+        }
+        if !self.has_room(connection, REPLY_BYTES) {
+            return Taken::NotNow;
+        }
+        let id = command.id;
+        match command.request {
+            Request::Connect(_) => self.connect(now_ms, connection, id),
+            Request::Subscribe(request) => return self.subscribe(now_ms, connection, id, *request),
+            Request::Unsubscribe { channel } => return self.unsubscribe(now_ms, connection, id, &channel),
+            Request::Publish(request) => return self.publish(now_ms, connection, id, &request, effects),
+            Request::History(request) => return self.history(connection, id, *request),
+            Request::Presence { .. } | Request::PresenceStats { .. } => self.reply_error(connection, id, errors::NOT_OFFERED),
+            Request::Rpc { .. } => self.reply_error(connection, id, errors::UNKNOWN_METHOD),
+            Request::Send | Request::Pong => {}
+            Request::Refresh { .. } => self.reply(connection, id, &Reply::Refresh),
+            Request::SubRefresh { .. } => self.reply(connection, id, &Reply::SubRefresh),
+            Request::Unknown => self.reply_error(connection, id, errors::BAD_COMMAND),
+        }
+        Taken::Yes
+    }
+
+    fn connect(&mut self, now_ms: u64, connection: ConnectionKey, id: u32) {
+        self.clients += 1;
+        let client = format!("{}-{}-{}", self.settings.node, self.shard.0, self.clients);
+        let node = self.settings.node.clone();
+        let ping_seconds = (self.settings.ping_interval_ms / 1000) as u32;
+        if let Some(session) = self.sessions.get_mut(connection) {
+            session.phase = Phase::Connected;
+        }
+        let version = concat!("corespan ", env!("CARGO_PKG_VERSION"));
+        self.reply(connection, id, &Reply::Connect(ConnectResult { client: &client, version, node: &node, ping_seconds, pong: true }));
+        if self.settings.ping_interval_ms > 0 {
+            self.set_timer(now_ms + self.settings.ping_interval_ms, connection, Timer::Ping);
+        }
+    }
+
+    fn subscribe(&mut self, now_ms: u64, connection: ConnectionKey, id: u32, request: session::SubscribeRequest) -> Taken {
+        if self.toward_home_is_full() {
+            return Taken::NotNow;
+        }
+        let name = match SubjectName::parse(&request.channel, self.settings.subject_bytes_max) {
+            Ok(name) => name,
+            Err(error) => {
+                self.reply_error(connection, id, errors::bad_request(error));
+                return Taken::Yes;
+            }
+        };
+        if let Some(reason) = &request.bad_data {
+            self.reply_error(connection, id, errors::bad_request(reason));
+            return Taken::Yes;
+        }
+        if self.drain.is_some() || self.map.version == 0 {
+            self.reply_error(connection, id, errors::NOT_READY);
+            return Taken::Yes;
+        }
+        let Some(topic) = self.map.topic(name.topic()) else {
+            self.reply_error(connection, id, errors::unknown_topic(name.topic(), &self.settings));
+            return Taken::Yes;
+        };
+        if self.local.subscription_of(connection, &name).is_some() {
+            self.reply_error(connection, id, errors::ALREADY_SUBSCRIBED);
+            return Taken::Yes;
+        }
+        let Some(session) = self.sessions.get(connection) else {
+            return Taken::Yes;
+        };
+        if session.subscriptions.len() >= self.settings.subscriptions_max {
+            self.reply_error(connection, id, errors::SUBSCRIPTION_LIMIT);
+            return Taken::Yes;
+        }
+        let start = if request.recover {
+            let position = ClientPosition { epoch: request.position.epoch, offset: request.position.offset };
+            Start::Position { position, strict: request.flag & 2 != 0 }
+        } else {
+            Start::Live { history: request.history.max(u32::from(request.snapshot || topic.snapshot)) }
+        };
+        let reserved = match start {
+            Start::Live { history: 0 } => REPLY_BYTES,
+            _ => ANSWER_BYTES_MAX.min(self.settings.outbox_bytes_max / 4).max(REPLY_BYTES),
+        };
+        if !self.has_room(connection, reserved) {
+            return Taken::NotNow;
+        }
+        let form = Form { protocol: session.protocol, numeric: request.flag & 1 != 0 };
+        let pending = PendingSubscribe { command: id, start, deadline_ms: now_ms + HOLD_MS, reserved: reserved as u32 };
+        self.begin_subscribe(now_ms, connection, name, form, pending);
+        Taken::Yes
+    }
+
+    fn unsubscribe(&mut self, now_ms: u64, connection: ConnectionKey, id: u32, channel: &str) -> Taken {
+        if self.toward_home_is_full() {
+            return Taken::NotNow;
+        }
+        let key = SubjectName::parse(channel, self.settings.subject_bytes_max)
+            .ok()
+            .and_then(|name| self.local.subscription_of(connection, &name));
+        if let Some(key) = key {
+            // Nothing of it may follow the reply.
+            if let Some(session) = self.sessions.get_mut(connection) {
+                session.outbox.drop_subscription(&mut self.pool, key);
+            }
+            self.drop_subscription(now_ms, key);
+        }
+        self.reply(connection, id, &Reply::Unsubscribe);
+        Taken::Yes
+    }
+
+    /// Outbox bytes kept free for a page of history.
+    pub(super) fn history_reserve(&self) -> usize {
+        HISTORY_BYTES_MAX.min(self.settings.outbox_bytes_max / 2)
+    }
+
+    fn history(&mut self, connection: ConnectionKey, id: u32, request: session::HistoryRequest) -> Taken {
+        if self.toward_home_is_full() {
+            return Taken::NotNow;
+        }
+        let name = match SubjectName::parse(&request.channel, self.settings.subject_bytes_max) {
+            Ok(name) => name,
+            Err(error) => {
+                self.reply_error(connection, id, errors::bad_request(error));
+                return Taken::Yes;
+            }
+        };
+        if self.map.version == 0 {
+            self.reply_error(connection, id, errors::NOT_READY);
+            return Taken::Yes;
+        }
+        let Some(topic) = self.map.topic(name.topic()) else {
+            self.reply_error(connection, id, errors::unknown_topic(name.topic(), &self.settings));
+            return Taken::Yes;
+        };
+        let reserve = self.history_reserve();
+        if !self.has_room(connection, reserve) {
+            return Taken::NotNow;
+        }
+        let home = topic.home(name.key().map(str::as_bytes)).shard;
+        let topic = topic.index;
+        let Some(session) = self.sessions.get_mut(connection) else {
+            return Taken::Yes;
+        };
+        session.outbox.reserved += reserve as u32;
+        let request = HistoryRequest {
+            map_version: self.map.version,
+            topic,
+            subject: name,
+            connection,
+            command: id,
+            protocol: session.protocol,
+            limit: request.limit,
+            since: request.since.map(|since| ClientPosition { epoch: since.epoch, offset: since.offset }),
+            reverse: request.reverse,
+            bytes_max: reserve,
+        };
+        self.say_toward_home(home, TowardHome::History(Box::new(request)));
+        Taken::Yes
+    }
+
+    /// Queues the reply to a command. Commands with id 0 want none.
+    pub(super) fn reply(&mut self, connection: ConnectionKey, id: u32, reply: &Reply<'_>) {
+        let Some(session) = self.sessions.get(connection).filter(|_| id != 0) else {
+            return;
+        };
+        let frame = encode_reply(session.protocol, id, reply);
+        self.queue(connection, frame);
+    }
+
+    pub(super) fn reply_error(&mut self, connection: ConnectionKey, id: u32, error: ErrorReply) {
+        self.counters.command_errors += 1;
+        self.reply(connection, id, &Reply::Error(&error));
+    }
+}

@@ -1,0 +1,64 @@
+//! The error replies of protocol.md, each with a text that tells what to do.
+
+use std::borrow::Cow;
+
+use super::ShardSettings;
+use super::event::PublishFailure;
+use crate::session::ErrorReply;
+
+const fn error(code: u32, message: &'static str, temporary: bool) -> ErrorReply {
+    ErrorReply { code, message: Cow::Borrowed(message), temporary }
+}
+
+pub const NOT_READY: ErrorReply = error(100, "not ready yet, try again", true);
+pub const ALREADY_SUBSCRIBED: ErrorReply = error(105, "already subscribed", false);
+pub const SUBSCRIPTION_LIMIT: ErrorReply = error(106, "too many subscriptions on this connection (subscriptions.max)", false);
+pub const UNKNOWN_METHOD: ErrorReply = error(104, "no such method", false);
+pub const NOT_OFFERED: ErrorReply = error(108, "not offered by this server", false);
+pub const UNRECOVERABLE: ErrorReply = error(112, "unrecoverable position: start again without it", false);
+pub const KAFKA_UNAVAILABLE: ErrorReply = error(400, "Kafka is unavailable: nothing was written, try again", true);
+pub const FATE_UNKNOWN: ErrorReply = error(401, "Kafka did not answer: the record may or may not be written", false);
+pub const DENIED: ErrorReply = error(103, "Kafka denies writing to this topic", false);
+pub const BAD_COMMAND: ErrorReply = error(107, "a command holds exactly one request that this server knows", false);
+
+/// Error 107 with its reason.
+pub fn bad_request(reason: impl std::fmt::Display) -> ErrorReply {
+    ErrorReply { code: 107, message: Cow::Owned(reason.to_string()), temporary: false }
+}
+
+/// Error 102, or 100 if the topic may still appear.
+pub fn unknown_topic(topic: &str, settings: &ShardSettings) -> ErrorReply {
+    if settings.topics_regex.as_ref().is_some_and(|regex| regex.is_match(topic)) {
+        return NOT_READY;
+    }
+    ErrorReply { code: 102, message: Cow::Owned(format!("topic {topic} is not served here")), temporary: false }
+}
+
+/// Error 102 of a publish.
+pub fn absent_topic(topic: &str, settings: &ShardSettings) -> ErrorReply {
+    if settings.topics_regex.as_ref().is_some_and(|regex| regex.is_match(topic)) {
+        return NOT_READY;
+    }
+    ErrorReply { code: 102, message: Cow::Owned(format!("topic {topic} does not exist")), temporary: false }
+}
+
+/// Error 106 of a publish.
+pub fn too_large(bytes: usize, bytes_max: usize) -> ErrorReply {
+    ErrorReply {
+        code: 106,
+        message: Cow::Owned(format!("the value has {bytes} bytes, {bytes_max} are allowed (publish.bytes.max)")),
+        temporary: false,
+    }
+}
+
+/// The error of a failed publish.
+pub fn publish_failed(failure: PublishFailure, topic: &str) -> ErrorReply {
+    match failure {
+        PublishFailure::NoSuchTopic => {
+            ErrorReply { code: 102, message: Cow::Owned(format!("topic {topic} does not exist")), temporary: false }
+        }
+        PublishFailure::TooLarge => error(106, "the record is larger than Kafka takes (message.max.bytes)", false),
+        PublishFailure::Denied => DENIED,
+        PublishFailure::Unavailable => KAFKA_UNAVAILABLE,
+    }
+}

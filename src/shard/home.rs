@@ -1,0 +1,691 @@
+//! The home's side of a shard: records of its partitions, requests of subscribers' shards, and the changes of the log under them.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::core::ShardCore;
+use super::{Assignment, Effects};
+use crate::handoff::message::{CatchUpRequest, ClientPosition, PieceState, Refusal, Subscribed};
+use crate::handoff::{
+    Form, FromHome, Generation, HistoryPage, HistoryRequest, LocalSubjectKey, Offset, PartitionRef, Piece, Protocol, Record, RecordBatch,
+    ShardId, Start, SubscribeRequest, TopicIndex, TowardHome,
+};
+use crate::limits::HOLD_MS;
+use crate::subject::home_table::{HomeKey, HomePartition};
+use crate::subject::name::record_key;
+use crate::subject::{Epoch, SubjectName, Topic, TopicMap};
+
+/// A request that waits for its partition.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub from: ShardId,
+    pub request: HeldRequest,
+    pub deadline_ms: u64,
+    /// `None`: waits until the partition is ready. `Some(offset)`: until it has been read up to there.
+    pub until: Option<Offset>,
+}
+
+#[derive(Debug)]
+pub(super) enum HeldRequest {
+    Subscribe(Box<SubscribeRequest>),
+    History(Box<HistoryRequest>),
+}
+
+/// The requests that wait for one partition, in the order of their deadlines.
+#[derive(Debug, Default)]
+pub(super) struct HeldQueue {
+    pub requests: VecDeque<Held>,
+    /// A log end was asked for and is not here yet.
+    pub end_asked: bool,
+}
+
+/// What a position amounts to.
+enum Standing {
+    /// Complete from here on in memory.
+    Complete(Offset),
+    /// Not to be served.
+    Lost,
+    /// Beyond what has been read.
+    Ahead(Offset),
+}
+
+impl ShardCore {
+    pub(super) fn take_records(&mut self, now_ms: u64, batch: RecordBatch, effects: &mut impl Effects) {
+        let RecordBatch { partition: at, generation, records, next } = batch;
+        let map = self.map.clone();
+        let known = self.home.partitions.get(&at).is_some_and(|partition| partition.active && partition.generation == generation);
+        let (Some(topic), true) = (map.at(at.topic), known) else {
+            self.counters.records_stale += records.len() as u64;
+            return;
+        };
+        let mut elsewhere: Vec<(ShardId, Vec<Record>)> = Vec::new();
+        let mut misfit = false;
+        for record in records {
+            let Some(partition) = self.home.partitions.get_mut(&at) else {
+                break;
+            };
+            if record.offset < partition.next {
+                self.counters.records_stale += 1;
+                continue;
+            }
+            partition.next = record.offset.next();
+            if record.leader_epoch > partition.leader_epoch {
+                partition.leader_epoch = record.leader_epoch;
+                partition.epoch = epoch_text(topic, at.partition, record.leader_epoch);
+            }
+            self.counters.records_consumed += 1;
+            self.counters.records_consumed_bytes +=
+                (record.key.as_ref().map_or(0, Bytes::len) + record.value.as_ref().map_or(0, Bytes::len)) as u64;
+            if let Some(key) = &record.key
+                && record_key(topic.name.len(), key, self.settings.subject_bytes_max).is_err()
+            {
+                self.counters.records_without_subject += 1;
+                continue;
+            }
+            let home = topic.home(record.key.as_deref());
+            if home.partition == at {
+                let offset = home.recoverable.then_some(record.offset);
+                self.publish_here(now_ms, topic, record, offset);
+                continue;
+            }
+            // Not where its key's rule puts it: live only, on its home.
+            if home.recoverable {
+                self.counters.records_elsewhere += 1;
+                let explained = record.key.as_ref().is_none_or(|key| topic.explained_by_growth(key, at.partition));
+                misfit |= topic.partitioner_is_guess && !explained;
+            }
+            if home.shard == self.shard {
+                self.publish_here(now_ms, topic, record, None);
+            } else {
+                match elsewhere.iter_mut().find(|(shard, _)| *shard == home.shard) {
+                    Some((_, records)) => records.push(record),
+                    None => elsewhere.push((home.shard, vec![record])),
+                }
+            }
+        }
+        for (shard, records) in elsewhere {
+            self.say_toward_home(shard, TowardHome::Records { topic: at.topic, records });
+        }
+        if misfit && self.reported_misfits.insert((at.topic, self.map.version)) {
+            self.counters.misfits += 1;
+            effects.report_misfit(at.topic);
+        }
+        self.advance(at, generation, next, effects);
+        self.home.trim(now_ms);
+    }
+
+    /// Everything of a partition below `next` has been read.
+    fn advance(&mut self, at: PartitionRef, generation: Generation, next: Offset, effects: &mut impl Effects) {
+        let Some(partition) = self.home.partitions.get_mut(&at) else {
+            return;
+        };
+        partition.next = partition.next.max(next);
+        if !partition.ready && partition.next >= partition.ready_at {
+            partition.ready = true;
+            effects.partition_ready(at, generation);
+        }
+        if partition.ready {
+            self.release_held(at, effects);
+        }
+    }
+
+    /// A record of a subject that lives here: remember it, encode it once per form in use, and one message per interested shard.
+    fn publish_here(&mut self, now_ms: u64, topic: &Topic, record: Record, offset: Option<Offset>) {
+        let at = match self.home.find(topic.index, record.key.as_deref()) {
+            Some(subject) => subject,
+            None => {
+                let Ok(name) = SubjectName::of_record(&topic.name, record.key.as_deref(), self.settings.subject_bytes_max) else {
+                    return;
+                };
+                let home = topic.home(record.key.as_deref());
+                self.home.insert(name, home.partition, home.recoverable, topic.value)
+            }
+        };
+        let subject = self.home.get(at);
+        // A record without a position in a subject that has positions is not remembered: what is remembered is complete and in order.
+        let remember = offset.is_some() || !subject.recoverable;
+        if subject.interest.is_empty() {
+            if remember {
+                self.home.push(now_ms, at, record, offset);
+            }
+            return;
+        }
+        self.home.push(now_ms, at, record, offset);
+        let newest = self.home.get(at).records().len() - 1;
+        for place in 0..self.home.get(at).interest.len() {
+            let interest = self.home.get(at).interest[place];
+            for form in Form::ALL {
+                if interest.forms & (1 << form.index()) != 0 {
+                    let frame = self.home.push_frame(at, newest, form);
+                    self.say_from_home(interest.shard, FromHome::Delivery { local: interest.local, form, offset, frame });
+                }
+            }
+        }
+        if !remember {
+            self.home.pop_newest(at);
+        }
+    }
+
+    pub(super) fn take_toward_home(&mut self, now_ms: u64, from: ShardId, message: TowardHome, effects: &mut impl Effects) {
+        match message {
+            TowardHome::Subscribe(request) => self.home_subscribe(now_ms + HOLD_MS, from, request, effects),
+            TowardHome::CatchUp(request) => self.home_catch_up(from, *request),
+            TowardHome::History(request) => self.home_history(now_ms + HOLD_MS, from, request, effects),
+            TowardHome::Withdraw { topic, subject, local, form } => self.home_withdraw(from, topic, &subject, local, form),
+            TowardHome::Records { topic, records } => {
+                let map = self.map.clone();
+                if let Some(topic) = map.at(topic) {
+                    for record in records {
+                        self.publish_here(now_ms, topic, record, None);
+                    }
+                    self.home.trim(now_ms);
+                }
+            }
+        }
+    }
+
+    /// The topic of a request, if both sides route by the same map and this shard is the subject's home by it.
+    fn topic_of(&self, map_version: u64, topic: TopicIndex) -> Option<Arc<Topic>> {
+        if map_version != self.map.version {
+            return None;
+        }
+        self.map.at(topic).cloned()
+    }
+
+    fn home_subscribe(&mut self, deadline_ms: u64, from: ShardId, request: Box<SubscribeRequest>, effects: &mut impl Effects) {
+        let refuse = |core: &mut ShardCore, request: &SubscribeRequest, refusal| {
+            core.say_from_home(
+                from,
+                FromHome::Subscribed { local: request.local, form: request.form, subscription: request.subscription, answer: Err(refusal) },
+            );
+        };
+        let Some(topic) = self.topic_of(request.map_version, request.topic) else {
+            refuse(self, &request, Refusal::Moved);
+            return;
+        };
+        let key = request.subject.key().map(str::as_bytes);
+        let home = topic.home(key);
+        let Some(partition) = self.home.partitions.get(&home.partition) else {
+            refuse(self, &request, Refusal::Moved);
+            return;
+        };
+        if !partition.ready {
+            if !self.hold(from, HeldRequest::Subscribe(request), home.partition, deadline_ms, None) {
+                return;
+            }
+            self.counters.requests_held += 1;
+            return;
+        }
+        let subject = self.home.find(topic.index, key);
+        let mut recovered = None;
+        let mut catch_up = None;
+        let mut offset = partition.next;
+        let mut history = 0;
+        let mut records_from = None;
+        match &request.start {
+            Start::Live { history: wanted } => history = *wanted,
+            Start::Position { position, strict } => match self.standing(&topic, home.partition, home.recoverable, subject, position) {
+                Standing::Complete(position) => {
+                    recovered = Some(true);
+                    records_from = Some(position);
+                }
+                Standing::Ahead(position) => {
+                    self.hold_until(from, HeldRequest::Subscribe(request), home.partition, deadline_ms, position, effects);
+                    return;
+                }
+                Standing::Lost if *strict => {
+                    refuse(self, &request, Refusal::Unrecoverable);
+                    return;
+                }
+                Standing::Lost => {
+                    recovered = Some(false);
+                    history = 1;
+                }
+            },
+        }
+        let (generation, epoch) = (partition.generation, partition.epoch.clone());
+        let subject = subject.unwrap_or_else(|| self.home.insert(request.subject.clone(), home.partition, home.recoverable, topic.value));
+        let mut publications = Vec::new();
+        if let Some(position) = records_from {
+            let first = self.home.get(subject).index_from(position);
+            let count = self.home.get(subject).records().len();
+            let mut bytes = 0;
+            for index in first..count {
+                let publication = self.home.publication(subject, index, request.form.protocol);
+                bytes += publication.len();
+                if bytes > request.bytes_max {
+                    break;
+                }
+                publications.push(publication);
+            }
+            if publications.len() < count - first {
+                publications.clear();
+                catch_up = Some(position);
+            }
+            if catch_up.is_some() || !publications.is_empty() {
+                offset = position;
+            }
+        } else if history > 0 {
+            publications = self.newest_publications(subject, history as usize, request.form.protocol, request.bytes_max);
+        }
+        let id = self.home.get(subject).id;
+        self.home.get_mut(subject).want(from, request.local, request.form, catch_up.is_none());
+        let answer = Subscribed { id, epoch, generation, recoverable: home.recoverable, offset, recovered, publications, catch_up };
+        self.say_from_home(
+            from,
+            FromHome::Subscribed {
+                local: request.local,
+                form: request.form,
+                subscription: request.subscription,
+                answer: Ok(Box::new(answer)),
+            },
+        );
+    }
+
+    /// The newest remembered publications, oldest first, within a bound in bytes but at least one.
+    fn newest_publications(&mut self, subject: HomeKey, count: usize, protocol: Protocol, bytes_max: usize) -> Vec<Bytes> {
+        let len = self.home.get(subject).records().len();
+        let mut publications = Vec::new();
+        let mut bytes = 0;
+        for index in (len.saturating_sub(count)..len).rev() {
+            let publication = self.home.publication(subject, index, protocol);
+            bytes += publication.len();
+            if bytes > bytes_max && !publications.is_empty() {
+                break;
+            }
+            publications.push(publication);
+        }
+        publications.reverse();
+        publications
+    }
+
+    fn standing(
+        &self,
+        topic: &Topic,
+        at: PartitionRef,
+        recoverable: bool,
+        subject: Option<HomeKey>,
+        position: &ClientPosition,
+    ) -> Standing {
+        let Some(partition) = self.home.partitions.get(&at).filter(|_| recoverable) else {
+            return Standing::Lost;
+        };
+        let same_log =
+            position.epoch.is_empty() || Epoch::parse(&position.epoch).is_some_and(|epoch| epoch.same_log(&topic.id, at.partition));
+        let Ok(offset) = i64::try_from(position.offset) else {
+            return Standing::Lost;
+        };
+        let offset = Offset(offset);
+        let floor = subject.map_or(partition.floor, |subject| self.home.get(subject).floor);
+        if !same_log || offset < floor {
+            Standing::Lost
+        } else if offset > partition.next {
+            Standing::Ahead(offset)
+        } else {
+            Standing::Complete(offset)
+        }
+    }
+
+    fn home_catch_up(&mut self, from: ShardId, request: CatchUpRequest) {
+        let CatchUpRequest { map_version, topic, subject, local, subscription, form, generation, from: position, bytes_max } = request;
+        let mut piece = Piece { local, form, subscription, frames: Vec::new(), next: position, state: PieceState::More };
+        if let Some(topic) = self.topic_of(map_version, topic) {
+            let key = subject.key().map(str::as_bytes);
+            let home = topic.home(key);
+            piece.state = PieceState::Lost;
+            let known =
+                self.home.partitions.get(&home.partition).filter(|partition| partition.generation == generation && home.recoverable);
+            if let Some(partition) = known {
+                let next = partition.next;
+                let at = self.home.find(topic.index, key);
+                let floor = at.map_or(partition.floor, |at| self.home.get(at).floor);
+                if position >= floor {
+                    let at = at.unwrap_or_else(|| self.home.insert(subject, home.partition, home.recoverable, topic.value));
+                    let count = self.home.get(at).records().len();
+                    let mut index = self.home.get(at).index_from(position);
+                    let mut bytes = 0;
+                    while index < count {
+                        let frame = self.home.push_frame(at, index, form);
+                        bytes += frame.len();
+                        if bytes > bytes_max && !piece.frames.is_empty() {
+                            break;
+                        }
+                        let Some(offset) = self.home.get(at).offset_at(index) else {
+                            break;
+                        };
+                        piece.frames.push((offset, frame));
+                        piece.next = offset.next();
+                        index += 1;
+                    }
+                    piece.state = if index == count { PieceState::Live } else { PieceState::More };
+                    if piece.state == PieceState::Live {
+                        piece.next = next;
+                    }
+                    self.home.get_mut(at).want(from, local, form, piece.state == PieceState::Live);
+                }
+            }
+        }
+        self.say_from_home(from, FromHome::Piece(Box::new(piece)));
+    }
+
+    fn home_history(&mut self, deadline_ms: u64, from: ShardId, request: Box<HistoryRequest>, effects: &mut impl Effects) {
+        let (connection, command) = (request.connection, request.command);
+        let refuse =
+            |core: &mut ShardCore, refusal| core.say_from_home(from, FromHome::History { connection, command, answer: Err(refusal) });
+        let Some(topic) = self.topic_of(request.map_version, request.topic) else {
+            // A page has no subscription that could be routed again: the client tries again.
+            refuse(self, Refusal::NotReady);
+            return;
+        };
+        let key = request.subject.key().map(str::as_bytes);
+        let home = topic.home(key);
+        let Some(partition) = self.home.partitions.get(&home.partition) else {
+            refuse(self, Refusal::NotReady);
+            return;
+        };
+        if !partition.ready {
+            if self.hold(from, HeldRequest::History(request), home.partition, deadline_ms, None) {
+                self.counters.requests_held += 1;
+            }
+            return;
+        }
+        let (epoch, next) = (partition.epoch.clone(), partition.next);
+        let subject = self.home.find(topic.index, key);
+        let since = match &request.since {
+            None => None,
+            Some(position) => match self.standing(&topic, home.partition, home.recoverable, subject, position) {
+                Standing::Complete(offset) => Some(offset),
+                Standing::Ahead(offset) => {
+                    self.hold_until(from, HeldRequest::History(request), home.partition, deadline_ms, offset, effects);
+                    return;
+                }
+                Standing::Lost => {
+                    refuse(self, Refusal::Unrecoverable);
+                    return;
+                }
+            },
+        };
+        let mut publications = Vec::new();
+        if let Some(subject) = subject {
+            let count = self.home.get(subject).records().len();
+            let limit = usize::try_from(request.limit).unwrap_or(usize::MAX);
+            let indexes: Box<dyn Iterator<Item = usize>> = match (since, request.reverse) {
+                (None, false) => Box::new(0..count),
+                (None, true) => Box::new((0..count).rev()),
+                (Some(since), false) => Box::new(self.home.get(subject).index_from(since)..count),
+                // Older than the record that the position names: that one has the offset before the position.
+                (Some(since), true) => Box::new((0..self.home.get(subject).index_from(Offset(since.0.saturating_sub(1)))).rev()),
+            };
+            let mut bytes = 0;
+            for index in indexes.take(limit) {
+                let publication = self.home.publication(subject, index, request.protocol);
+                bytes += publication.len();
+                if bytes > request.bytes_max && !publications.is_empty() {
+                    break;
+                }
+                publications.push(publication);
+            }
+            // Going back from a position, the page must not end where memory does, unless that is where the log does.
+            let floor = self.home.get(subject).floor;
+            if since.is_some() && request.reverse && publications.len() < limit && bytes <= request.bytes_max && floor > Offset(0) {
+                refuse(self, Refusal::Unrecoverable);
+                return;
+            }
+        }
+        let page = HistoryPage { epoch, offset: next, publications };
+        self.say_from_home(from, FromHome::History { connection, command, answer: Ok(Box::new(page)) });
+    }
+
+    fn home_withdraw(&mut self, from: ShardId, topic: TopicIndex, subject: &SubjectName, local: LocalSubjectKey, form: Option<Form>) {
+        let Some(at) = self.home.find(topic, subject.key().map(str::as_bytes)) else {
+            return;
+        };
+        let subject = self.home.get_mut(at);
+        match form {
+            Some(form) => {
+                if let Some(interest) = subject.interest_of(from).filter(|interest| interest.local == local) {
+                    interest.forms &= !(1 << form.index());
+                }
+            }
+            None => subject.interest.retain(|interest| interest.shard != from || interest.local != local),
+        }
+        self.home.forget_if_idle(at);
+    }
+
+    /// Holds a request; `false`: there was no room and it has its answer.
+    fn hold(&mut self, from: ShardId, request: HeldRequest, at: PartitionRef, deadline_ms: u64, until: Option<Offset>) -> bool {
+        if self.held_count >= self.settings.held_max {
+            self.refuse_held(from, &request, Refusal::Busy);
+            return false;
+        }
+        self.held_count += 1;
+        self.held.entry(at).or_default().requests.push_back(Held { from, request, deadline_ms, until });
+        true
+    }
+
+    /// Holds a request whose position is ahead of what has been read, and asks where the log ends.
+    fn hold_until(
+        &mut self,
+        from: ShardId,
+        request: HeldRequest,
+        at: PartitionRef,
+        deadline_ms: u64,
+        until: Offset,
+        effects: &mut impl Effects,
+    ) {
+        if !self.hold(from, request, at, deadline_ms, Some(until)) {
+            return;
+        }
+        self.counters.requests_held += 1;
+        let generation = self.home.partitions.get(&at).map_or(Generation::default(), |partition| partition.generation);
+        let queue = self.held.entry(at).or_default();
+        if !queue.end_asked {
+            queue.end_asked = true;
+            effects.query_log_end(at, generation);
+        }
+    }
+
+    fn refuse_held(&mut self, from: ShardId, request: &HeldRequest, refusal: Refusal) {
+        let message = match request {
+            HeldRequest::Subscribe(request) => {
+                FromHome::Subscribed { local: request.local, form: request.form, subscription: request.subscription, answer: Err(refusal) }
+            }
+            HeldRequest::History(request) => {
+                FromHome::History { connection: request.connection, command: request.command, answer: Err(refusal) }
+            }
+        };
+        self.say_from_home(from, message);
+    }
+
+    fn retry_held(&mut self, held: Held, effects: &mut impl Effects) {
+        self.held_count -= 1;
+        match held.request {
+            HeldRequest::Subscribe(request) => self.home_subscribe(held.deadline_ms, held.from, request, effects),
+            HeldRequest::History(request) => self.home_history(held.deadline_ms, held.from, request, effects),
+        }
+    }
+
+    /// Takes up the requests whose partition has been read far enough.
+    fn release_held(&mut self, at: PartitionRef, effects: &mut impl Effects) {
+        let Some(next) = self.home.partitions.get(&at).map(|partition| partition.next) else {
+            return;
+        };
+        let Some(queue) = self.held.get_mut(&at) else {
+            return;
+        };
+        let due = |held: &Held| held.until.is_none_or(|until| until <= next);
+        if !queue.requests.iter().any(due) {
+            return;
+        }
+        let (ready, waiting): (VecDeque<Held>, VecDeque<Held>) = std::mem::take(&mut queue.requests).into_iter().partition(due);
+        queue.requests = waiting;
+        for held in ready {
+            self.retry_held(held, effects);
+        }
+    }
+
+    /// Kafka says where a log ends: positions beyond it are lost at once.
+    pub(super) fn take_log_end(&mut self, at: PartitionRef, generation: Generation, end: Option<Offset>, effects: &mut impl Effects) {
+        let current = self.home.partitions.get(&at).is_some_and(|partition| partition.generation == generation);
+        let Some(queue) = self.held.get_mut(&at) else {
+            return;
+        };
+        queue.end_asked = false;
+        let (Some(end), true) = (end, current) else {
+            return;
+        };
+        let beyond = |held: &Held| held.until.is_some_and(|until| until > end);
+        let (lost, waiting): (VecDeque<Held>, VecDeque<Held>) = std::mem::take(&mut queue.requests).into_iter().partition(beyond);
+        queue.requests = waiting;
+        for mut held in lost {
+            // Without a usable epoch the position is nonsense, and is answered as such.
+            match &mut held.request {
+                HeldRequest::Subscribe(request) => {
+                    if let Start::Position { position, .. } = &mut request.start {
+                        position.epoch = "_".to_owned();
+                    }
+                }
+                HeldRequest::History(request) => {
+                    if let Some(position) = &mut request.since {
+                        position.epoch = "_".to_owned();
+                    }
+                }
+            }
+            self.retry_held(held, effects);
+        }
+    }
+
+    /// Answers what was held too long.
+    pub(super) fn expire_held(&mut self, now_ms: u64) {
+        let partitions: Vec<PartitionRef> = self.held.iter().filter(|(_, queue)| !queue.requests.is_empty()).map(|(at, _)| *at).collect();
+        for at in partitions {
+            let Some(queue) = self.held.get_mut(&at) else {
+                continue;
+            };
+            let (expired, waiting): (VecDeque<Held>, VecDeque<Held>) =
+                std::mem::take(&mut queue.requests).into_iter().partition(|held| held.deadline_ms <= now_ms);
+            queue.requests = waiting;
+            for held in expired {
+                self.held_count -= 1;
+                self.counters.requests_held_expired += 1;
+                self.refuse_held(held.from, &held.request, Refusal::NotReady);
+            }
+        }
+    }
+
+    /// Takes a new map: routes by it from now on, resets what changed under its subscribers, and tells that it did.
+    pub(super) fn take_map(&mut self, now_ms: u64, map: Arc<TopicMap>, effects: &mut impl Effects) {
+        if map.version <= self.map.version {
+            return;
+        }
+        let old = std::mem::replace(&mut self.map, map.clone());
+        for topic in map.topics() {
+            let before = old.at(topic.index);
+            if before.is_some_and(|before| Arc::ptr_eq(before, topic) || before == topic) {
+                continue;
+            }
+            let renewed: Vec<u32> = self.renew_partitions(topic);
+            for key in self.home.of_topic(topic.index) {
+                let subject = self.home.get(key);
+                let home = topic.home(subject.name.key().map(str::as_bytes));
+                let moved = home.partition != subject.partition || home.recoverable != subject.recoverable;
+                if moved || renewed.contains(&subject.partition.partition) {
+                    self.reset_subject(key);
+                }
+            }
+            self.reset_floors(topic, &renewed);
+        }
+        for topic in old.topics().filter(|topic| map.at(topic.index).is_none()) {
+            for key in self.home.of_topic(topic.index) {
+                self.reset_subject(key);
+            }
+            for partition in 0..topic.partitions.len() as u32 {
+                let at = PartitionRef { topic: topic.index, partition };
+                if self.home.partitions.remove(&at).is_some_and(|partition| partition.active) {
+                    effects.unassign(at);
+                }
+            }
+        }
+        // Held requests were routed by the old map.
+        for (_, queue) in std::mem::take(&mut self.held) {
+            for held in queue.requests {
+                self.held_count -= 1;
+                let refusal = if matches!(held.request, HeldRequest::Subscribe(_)) { Refusal::Moved } else { Refusal::NotReady };
+                self.refuse_held(held.from, &held.request, refusal);
+            }
+        }
+        self.reroute_locals(now_ms);
+        effects.acknowledge_map(map.version);
+    }
+
+    /// Opens the partitions of a topic that are new here or have a new generation; says which ones those are.
+    fn renew_partitions(&mut self, topic: &Topic) -> Vec<u32> {
+        let mut renewed = Vec::new();
+        for (number, partition) in topic.partitions.iter().enumerate().filter(|(_, partition)| partition.owner == self.shard) {
+            let at = PartitionRef { topic: topic.index, partition: number as u32 };
+            if self.home.partitions.get(&at).is_some_and(|known| known.generation == partition.generation) {
+                continue;
+            }
+            renewed.push(number as u32);
+            self.home.partitions.insert(
+                at,
+                HomePartition {
+                    generation: partition.generation,
+                    next: partition.start,
+                    floor: partition.start,
+                    ready_at: partition.ready_at,
+                    leader_epoch: partition.leader_epoch,
+                    epoch: epoch_text(topic, number as u32, partition.leader_epoch),
+                    active: false,
+                    ready: false,
+                },
+            );
+        }
+        renewed
+    }
+
+    /// A subject of a log that was replaced must not raise the floor of the new one.
+    fn reset_floors(&mut self, topic: &Topic, renewed: &[u32]) {
+        for number in renewed {
+            let start = &topic.partitions[*number as usize];
+            if let Some(partition) = self.home.partitions.get_mut(&PartitionRef { topic: topic.index, partition: *number }) {
+                // What a compacted log held before this reading began may be incomplete already.
+                partition.floor = if topic.compacted { start.start.max(start.ready_at) } else { start.start };
+            }
+        }
+    }
+
+    /// The log under a subject changed: its subscribers are told, its records are forgotten.
+    fn reset_subject(&mut self, key: HomeKey) {
+        for interest in std::mem::take(&mut self.home.get_mut(key).interest) {
+            self.say_from_home(interest.shard, FromHome::Reset { local: interest.local });
+        }
+        self.home.forget(key);
+    }
+
+    /// Every shard routes by the map: reading may begin.
+    pub(super) fn take_map_active(&mut self, version: u64, effects: &mut impl Effects) {
+        if version < self.map.version {
+            return;
+        }
+        let map = self.map.clone();
+        for topic in map.topics() {
+            for number in 0..topic.partitions.len() as u32 {
+                let at = PartitionRef { topic: topic.index, partition: number };
+                let Some(partition) = self.home.partitions.get_mut(&at).filter(|partition| !partition.active) else {
+                    continue;
+                };
+                partition.active = true;
+                let (generation, start) = (partition.generation, partition.next);
+                effects.assign(Assignment { partition: at, topic: topic.name.clone(), generation, start });
+                self.advance(at, generation, start, effects);
+            }
+        }
+    }
+}
+
+fn epoch_text(topic: &Topic, partition: u32, leader_epoch: i32) -> Arc<str> {
+    Arc::from(Epoch { topic_id: &topic.id, partition, leader_epoch }.to_string())
+}

@@ -1,0 +1,266 @@
+//! The subjects that connections of this shard want, and their subscriptions.
+//!
+//! Owned by the shard's thread. Invariants:
+//! * a subscription is a member of exactly one local subject, at `place` of the member list of its form;
+//! * a local subject lives while it has members or open requests; `entered` says that its home may have an entry for it, and it is left with one
+//!   `Withdraw` of everything;
+//! * `live_at_home` has a form's bit while the home may send deliveries in it.
+
+use hashbrown::HashMap;
+use slotmap::SlotMap;
+
+use super::SubjectName;
+use crate::handoff::{ConnectionKey, Form, Generation, LocalSubjectKey, Offset, PartitionRef, ShardId, Start, SubscriptionKey, TopicIndex};
+
+/// A subject that some connection of this shard wants.
+#[derive(Debug)]
+pub struct LocalSubject {
+    pub name: SubjectName,
+    pub topic: TopicIndex,
+    pub home: ShardId,
+    pub partition: PartitionRef,
+    pub recoverable: bool,
+    members: [Vec<Member>; Form::COUNT],
+    live: [u32; Form::COUNT],
+    /// Requests under way that may make a subscription live, per form.
+    pub pending: [u32; Form::COUNT],
+    pub live_at_home: u8,
+    pub entered: bool,
+    /// The map has moved the subject since: nobody is added, answers are routed again.
+    pub stale: bool,
+}
+
+/// A subscriber in a member list.
+#[derive(Clone, Copy, Debug)]
+pub struct Member {
+    pub subscription: SubscriptionKey,
+    pub connection: ConnectionKey,
+    pub live: bool,
+}
+
+/// A subscription of one connection.
+#[derive(Debug)]
+pub struct Subscription {
+    pub connection: ConnectionKey,
+    pub local: LocalSubjectKey,
+    pub form: Form,
+    pub generation: Generation,
+    pub recoverable: bool,
+    pub state: SubscriptionState,
+    place: u32,
+    /// Place in the session's list.
+    pub session_place: u32,
+}
+
+/// The cursor, and what moves it.
+#[derive(Debug)]
+pub enum SubscriptionState {
+    /// The home has not answered yet (or will be asked again).
+    Pending(Box<PendingSubscribe>),
+    /// Takes the shard's stream of the subject.
+    Live,
+    /// Waits for the socket to drain; needs everything from `from` on.
+    Parked { from: Offset },
+    /// A piece is under way; needs everything from `from` on.
+    CatchingUp { from: Offset, reserved: u32 },
+}
+
+/// A subscribe command that is not answered yet.
+#[derive(Debug)]
+pub struct PendingSubscribe {
+    pub command: u32,
+    pub start: Start,
+    pub deadline_ms: u64,
+    /// Bytes of the outbox that are kept free for the answer.
+    pub reserved: u32,
+}
+
+/// The table.
+#[derive(Debug, Default)]
+pub struct LocalTable {
+    subjects: SlotMap<LocalSubjectKey, LocalSubject>,
+    subscriptions: SlotMap<SubscriptionKey, Subscription>,
+    by_name: HashMap<SubjectName, LocalSubjectKey>,
+    by_connection: HashMap<(ConnectionKey, LocalSubjectKey), SubscriptionKey>,
+}
+
+impl LocalSubject {
+    /// Subscribers of a form, live or not.
+    pub fn members(&self, form: Form) -> &[Member] {
+        &self.members[form.index()]
+    }
+
+    /// Whether a form has a live subscriber.
+    pub fn has_live(&self, form: Form) -> bool {
+        self.live[form.index()] > 0
+    }
+
+    /// Whether nobody and nothing needs it.
+    pub fn is_idle(&self) -> bool {
+        self.members.iter().all(Vec::is_empty) && self.pending.iter().all(|pending| *pending == 0)
+    }
+
+    /// All subscriptions of it, in the order of forms and places.
+    pub fn subscriptions(&self) -> Vec<SubscriptionKey> {
+        self.members.iter().flatten().map(|member| member.subscription).collect()
+    }
+}
+
+impl LocalTable {
+    /// Subjects wanted now.
+    pub fn subjects(&self) -> usize {
+        self.subjects.len()
+    }
+
+    /// Subscriptions held now.
+    pub fn subscriptions(&self) -> usize {
+        self.subscriptions.len()
+    }
+
+    /// Keys of all subjects. Walks the table: for changes of the map only.
+    pub fn keys(&self) -> Vec<LocalSubjectKey> {
+        self.subjects.keys().collect()
+    }
+
+    /// A wanted subject.
+    pub fn subject(&self, local: LocalSubjectKey) -> Option<&LocalSubject> {
+        self.subjects.get(local)
+    }
+
+    /// A wanted subject, to change.
+    pub fn subject_mut(&mut self, local: LocalSubjectKey) -> Option<&mut LocalSubject> {
+        self.subjects.get_mut(local)
+    }
+
+    /// The subject of that name, unless the map has moved it since.
+    pub fn find(&self, name: &SubjectName) -> Option<LocalSubjectKey> {
+        self.by_name.get(name).copied()
+    }
+
+    /// The subscription that a connection has of a subject.
+    pub fn subscription_of(&self, connection: ConnectionKey, name: &SubjectName) -> Option<SubscriptionKey> {
+        let local = self.find(name)?;
+        self.by_connection.get(&(connection, local)).copied()
+    }
+
+    /// Makes a subject wanted.
+    pub fn insert(&mut self, name: SubjectName, partition: PartitionRef, home: ShardId, recoverable: bool) -> LocalSubjectKey {
+        let local = self.subjects.insert(LocalSubject {
+            name: name.clone(),
+            topic: partition.topic,
+            home,
+            partition,
+            recoverable,
+            members: Default::default(),
+            live: [0; Form::COUNT],
+            pending: [0; Form::COUNT],
+            live_at_home: 0,
+            entered: false,
+            stale: false,
+        });
+        self.by_name.insert(name, local);
+        local
+    }
+
+    /// The map has moved the subject: a later subscribe makes a new one.
+    pub fn make_stale(&mut self, local: LocalSubjectKey) {
+        if let Some(subject) = self.subjects.get_mut(local).filter(|subject| !subject.stale) {
+            subject.stale = true;
+            self.by_name.remove(&subject.name);
+        }
+    }
+
+    /// Removes a subject that is idle.
+    pub fn remove(&mut self, local: LocalSubjectKey) {
+        if let Some(subject) = self.subjects.remove(local)
+            && !subject.stale
+        {
+            self.by_name.remove(&subject.name);
+        }
+    }
+
+    /// Adds a subscription, not live.
+    pub fn subscribe(
+        &mut self,
+        connection: ConnectionKey,
+        local: LocalSubjectKey,
+        form: Form,
+        pending: PendingSubscribe,
+    ) -> SubscriptionKey {
+        let subject = &mut self.subjects[local];
+        let members = &mut subject.members[form.index()];
+        let subscription = self.subscriptions.insert(Subscription {
+            connection,
+            local,
+            form,
+            generation: Generation::default(),
+            recoverable: subject.recoverable,
+            state: SubscriptionState::Pending(Box::new(pending)),
+            place: members.len() as u32,
+            session_place: 0,
+        });
+        members.push(Member { subscription, connection, live: false });
+        self.by_connection.insert((connection, local), subscription);
+        subscription
+    }
+
+    /// Moves a subscription that is not live to another subject (the same name, routed again).
+    pub fn move_to(&mut self, key: SubscriptionKey, local: LocalSubjectKey) {
+        let Some(subscription) = self.subscriptions.get(key) else {
+            return;
+        };
+        let (connection, old, form, place) = (subscription.connection, subscription.local, subscription.form, subscription.place);
+        self.take_member(old, form, place);
+        self.by_connection.remove(&(connection, old));
+        let members = &mut self.subjects[local].members[form.index()];
+        let place = members.len() as u32;
+        members.push(Member { subscription: key, connection, live: false });
+        self.by_connection.insert((connection, local), key);
+        let recoverable = self.subjects[local].recoverable;
+        let subscription = &mut self.subscriptions[key];
+        (subscription.local, subscription.place, subscription.recoverable) = (local, place, recoverable);
+    }
+
+    /// A subscription.
+    pub fn get(&self, subscription: SubscriptionKey) -> Option<&Subscription> {
+        self.subscriptions.get(subscription)
+    }
+
+    /// A subscription, to change. Its state is changed through `set_state` only.
+    pub fn get_mut(&mut self, subscription: SubscriptionKey) -> Option<&mut Subscription> {
+        self.subscriptions.get_mut(subscription)
+    }
+
+    /// Moves the cursor to another state; keeps the member's `live` in step.
+    pub fn set_state(&mut self, key: SubscriptionKey, state: SubscriptionState) -> Option<SubscriptionState> {
+        let subscription = self.subscriptions.get_mut(key)?;
+        let live = matches!(state, SubscriptionState::Live);
+        let old = std::mem::replace(&mut subscription.state, state);
+        let (subject, form) = (&mut self.subjects[subscription.local], subscription.form.index());
+        let member = &mut subject.members[form][subscription.place as usize];
+        let before = std::mem::replace(&mut member.live, live);
+        subject.live[form] = subject.live[form] + u32::from(live) - u32::from(before);
+        Some(old)
+    }
+
+    /// Ends a subscription and hands it out. The subject stays, even if it is idle now.
+    pub fn unsubscribe(&mut self, key: SubscriptionKey) -> Option<Subscription> {
+        let subscription = self.subscriptions.remove(key)?;
+        self.take_member(subscription.local, subscription.form, subscription.place);
+        self.by_connection.remove(&(subscription.connection, subscription.local));
+        Some(subscription)
+    }
+
+    fn take_member(&mut self, local: LocalSubjectKey, form: Form, place: u32) {
+        let subject = &mut self.subjects[local];
+        let members = &mut subject.members[form.index()];
+        let taken = members.swap_remove(place as usize);
+        subject.live[form.index()] -= u32::from(taken.live);
+        if let Some(moved) = members.get(place as usize) {
+            self.subscriptions[moved.subscription].place = place;
+        }
+        if members.is_empty() {
+            members.shrink_to_fit();
+        }
+    }
+}
