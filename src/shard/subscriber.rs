@@ -12,7 +12,7 @@ use super::core::ShardCore;
 use super::errors;
 use crate::handoff::message::{CatchUpRequest, PieceState, Refusal, Subscribed};
 use crate::handoff::{
-    ConnectionKey, Form, FromHome, HistoryPage, LocalSubjectKey, Offset, Piece, Start, SubscribeRequest, SubscriptionKey, TowardHome,
+    ConnectionKey, Form, FromHome, HistoryPage, LocalSubjectKey, Offset, Piece, SubscribeRequest, SubscriptionKey, TowardHome,
 };
 use crate::limits::{PIECE_BYTES_MAX, REROUTE_MS};
 use crate::session::outbox::Tag;
