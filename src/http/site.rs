@@ -73,6 +73,8 @@ impl Site {
             ("/assets/welcome.js", JAVASCRIPT, Bytes::from_static(include_bytes!("pages/welcome.js"))),
             ("/assets/demo.js", JAVASCRIPT, Bytes::from_static(include_bytes!("pages/demo.js"))),
             ("/assets/chart.js", JAVASCRIPT, Bytes::from_static(include_bytes!("pages/chart.js"))),
+            ("/assets/link.js", JAVASCRIPT, Bytes::from_static(include_bytes!("pages/link.js"))),
+            ("/assets/log.js", JAVASCRIPT, Bytes::from_static(include_bytes!("pages/log.js"))),
             ("/assets/icon.svg", SVG, Bytes::from_static(include_bytes!("pages/icon.svg"))),
         ];
         let fetched = [
