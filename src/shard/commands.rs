@@ -81,8 +81,11 @@ impl ShardCore {
         }
     }
 
-    /// Goes on with held messages.
+    /// Goes on with held messages, if anything happened since that could let one go on.
     pub(super) fn resume_held<E: Effects>(&mut self, now_ms: u64, effects: &mut E) {
+        if self.held_sessions.is_empty() || !std::mem::take(&mut self.held_may_go) {
+            return;
+        }
         for connection in std::mem::take(&mut self.held_sessions) {
             if let Some(held) = self.sessions.get_mut(connection).and_then(|session| session.held.take()) {
                 let message = held.message;
@@ -205,7 +208,10 @@ impl ShardCore {
             .ok()
             .and_then(|name| self.local.subscription_of(connection, &name));
         if let Some(key) = key {
-            // Nothing of it may follow the reply.
+            // A subscribe that is not answered yet has its answer first, and nothing of the subscription may follow the reply.
+            if let Some(command) = self.local.get(key).and_then(|subscription| subscription.pending_command()) {
+                self.reply_error(connection, command, errors::UNSUBSCRIBED);
+            }
             if let Some(session) = self.sessions.get_mut(connection) {
                 session.outbox.drop_subscription(&mut self.pool, key);
             }

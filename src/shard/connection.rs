@@ -275,6 +275,7 @@ impl ShardCore {
                 }
             };
             self.counters.bytes_written += written as u64;
+            self.held_may_go |= session.held.is_some();
             session.outbox.advance(&mut self.pool, written);
             if written < bytes {
                 self.counters.writes_short += 1;

@@ -84,6 +84,8 @@ pub struct ShardCore {
     pub(super) drained_later: Vec<ConnectionKey>,
     /// Connections with a held message.
     pub(super) held_sessions: Vec<ConnectionKey>,
+    /// Something happened that could let a held message go on.
+    pub(super) held_may_go: bool,
     /// Connections whose driver waits for `resume_reading`.
     pub(super) stalled: Vec<ConnectionKey>,
     /// Connections that are blocked or parked.
@@ -128,6 +130,7 @@ impl ShardCore {
             drained: Vec::new(),
             drained_later: Vec::new(),
             held_sessions: Vec::new(),
+            held_may_go: false,
             stalled: Vec::new(),
             slow: Vec::new(),
             clients: 0,
@@ -183,9 +186,7 @@ impl ShardCore {
     /// connection. Call it after every turn's events and whenever the executor wants to go on to other work.
     pub fn flush<E: Effects>(&mut self, now_ms: u64, effects: &mut E) {
         self.send_to_lanes(effects);
-        if !self.held_sessions.is_empty() {
-            self.resume_held(now_ms, effects);
-        }
+        self.resume_held(now_ms, effects);
         self.run_reroutes(now_ms);
         self.talk_to_self(now_ms, effects);
         loop {
@@ -329,7 +330,10 @@ impl ShardCore {
             let outgoing = &mut self.toward_home[to];
             if !outgoing.messages.is_empty() {
                 match effects.send_toward_home(shard, TowardHomeBatch(std::mem::take(&mut outgoing.messages))) {
-                    Ok(()) => *outgoing = Outgoing::default(),
+                    Ok(()) => {
+                        self.held_may_go |= outgoing.full;
+                        *outgoing = Outgoing::default();
+                    }
                     Err(LaneFull(batch)) => {
                         self.counters.lanes_full += u64::from(!outgoing.full);
                         outgoing.messages = batch.0;
@@ -357,6 +361,7 @@ impl ShardCore {
 
     fn tick<E: Effects>(&mut self, now_ms: u64, effects: &mut E) {
         self.ticks += 1;
+        self.held_may_go = true;
         self.run_timers(now_ms, effects);
         self.drained.append(&mut self.drained_later);
         if self.held_count > 0 {

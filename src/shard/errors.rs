@@ -13,6 +13,7 @@ const fn error(code: u32, message: &'static str, temporary: bool) -> ErrorReply 
 pub const NOT_READY: ErrorReply = error(100, "not ready yet, try again", true);
 pub const ALREADY_SUBSCRIBED: ErrorReply = error(105, "already subscribed", false);
 pub const SUBSCRIPTION_LIMIT: ErrorReply = error(106, "too many subscriptions on this connection (subscriptions.max)", false);
+pub const UNSUBSCRIBED: ErrorReply = error(107, "unsubscribed before the subscribe was answered", false);
 pub const UNKNOWN_METHOD: ErrorReply = error(104, "no such method", false);
 pub const NOT_OFFERED: ErrorReply = error(108, "not offered by this server", false);
 pub const UNRECOVERABLE: ErrorReply = error(112, "unrecoverable position: start again without it", false);

@@ -148,6 +148,7 @@ impl ShardCore {
                 Err(()) => TopicLookup::Unavailable,
             };
             *entry = (now_ms + TOPIC_ABSENT_MS, lookup);
+            self.held_may_go = true;
         }
     }
 
@@ -155,6 +156,7 @@ impl ShardCore {
         let Some(open) = self.publishes.remove(publish) else {
             return;
         };
+        self.held_may_go = true;
         match result {
             PublishResult::Stored { .. } => self.counters.publishes_stored += 1,
             PublishResult::Failed(_) => self.counters.publishes_failed += 1,

@@ -106,6 +106,16 @@ impl LocalSubject {
     }
 }
 
+impl Subscription {
+    /// The subscribe command that has no answer yet.
+    pub fn pending_command(&self) -> Option<u32> {
+        match &self.state {
+            SubscriptionState::Pending(pending) => Some(pending.command),
+            _ => None,
+        }
+    }
+}
+
 impl LocalTable {
     /// Subjects wanted now.
     pub fn subjects(&self) -> usize {
