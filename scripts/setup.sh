@@ -25,9 +25,11 @@ install_packages() {
     as_root=(sudo)
   fi
   say "installing Debian packages: ${missing[*]}"
+  mkdir -p "$cache"
   "${as_root[@]}" apt-get update -qq || say "apt-get update failed; trying with the lists that are here"
-  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >&2 ||
-    fail "apt-get could not install: ${missing[*]}"
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >"$cache/apt.log" 2>&1 ||
+    fail "apt-get could not install ${missing[*]}:
+$(tail -n 10 "$cache/apt.log")"
 }
 
 setup_rust() {
