@@ -4,6 +4,7 @@
 pub mod handoff;
 pub mod http;
 pub mod limits;
+pub mod net;
 pub mod session;
 pub mod shard;
 pub mod subject;

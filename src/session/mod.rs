@@ -14,3 +14,5 @@ pub use reply::{
     ConnectResult, ErrorReply, HistoryResult, Reply, SubscribeResult, encode_close, encode_ping, encode_pong_frame, encode_reply,
     encode_subscribe_lost,
 };
+pub mod websocket;
+pub use websocket::{Inbound, WebSocketDecoder, Violation};

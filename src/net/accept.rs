@@ -1,0 +1,78 @@
+//! The accept loop of one shard.
+
+use std::future::Future;
+use std::net::TcpListener;
+use std::os::fd::AsRawFd;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use super::connection::Connection;
+use super::host::Host;
+use super::listener::adopt;
+use crate::http::Site;
+
+/// How long to wait when the process has no descriptors or memory left for one more socket.
+const BREATHER: Duration = Duration::from_millis(100);
+/// How often that is said.
+const COMPLAINT_MS: u64 = 10_000;
+
+/// Accepts connections and gives each its task, until `Sockets::stop_accepting`.
+pub async fn accept<H: Host>(host: Rc<H>, listener: TcpListener, site: Site) {
+    let listener = adopt(listener);
+    let mut complained_ms = None;
+    loop {
+        let accepted = {
+            let mut accepting = pin!(listener.accept());
+            std::future::poll_fn(|context| {
+                {
+                    let mut sockets = host.sockets();
+                    if !sockets.accepting {
+                        return Poll::Ready(None);
+                    }
+                    if !sockets.accept_waker.as_ref().is_some_and(|known| known.will_wake(context.waker())) {
+                        sockets.accept_waker = Some(context.waker().clone());
+                    }
+                }
+                accepting.as_mut().poll(context).map(Some)
+            })
+            .await
+        };
+        match accepted {
+            None => return,
+            Some(Ok(stream)) => {
+                if !host.sockets().has_room() {
+                    continue;
+                }
+                let connection = host.sockets().insert(stream.as_raw_fd());
+                glommio::spawn_local(Connection::new(host.clone(), site.clone(), connection, stream)).detach();
+            }
+            Some(Err(glommio::GlommioError::IoError(error))) if is_of_the_client(&error) => {}
+            Some(Err(error)) => {
+                let now_ms = host.now_ms();
+                if complained_ms.is_none_or(|last| now_ms >= last + COMPLAINT_MS) {
+                    tracing::error!("cannot accept connections: {error}; raise the limit of open files (LimitNOFILE) if there are too many");
+                    complained_ms = Some(now_ms);
+                }
+                glommio::timer::sleep(BREATHER).await;
+            }
+        }
+    }
+}
+
+/// The client went away before it was accepted: nothing is wrong here.
+fn is_of_the_client(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind;
+    matches!(
+        error.kind(),
+        ErrorKind::ConnectionAborted
+            | ErrorKind::ConnectionReset
+            | ErrorKind::Interrupted
+            | ErrorKind::WouldBlock
+            | ErrorKind::PermissionDenied
+            | ErrorKind::TimedOut
+            | ErrorKind::HostUnreachable
+            | ErrorKind::NetworkUnreachable
+    )
+}

@@ -1,0 +1,291 @@
+//! One connection's task: HTTP first, then, if the client asks for it, WebSocket until the end.
+//!
+//! A hand-written future, so that an idle connection costs the stream, a key and little else. It waits for all that may happen to its socket at once:
+//! readable, writable after a short write, the shard's wish to close it or to read on, a deadline.
+
+use std::future::Future;
+use std::os::fd::AsRawFd;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use futures_io::{AsyncRead, AsyncWrite};
+use glommio::net::TcpStream;
+use nix::sys::socket::{Shutdown, shutdown};
+
+use super::host::Host;
+use crate::handoff::{ConnectionKey, Protocol};
+use crate::http::{Request, Response, Route, Site, Status};
+use crate::session::{Inbound, WebSocketDecoder};
+use crate::shard::Event;
+
+/// Steps (messages, reads) of one connection before others are looked at.
+const STEPS_MAX: u32 = 64;
+/// How long a closed connection may take to read what was sent to it: a close with unread bytes in the receive buffer would throw them away.
+const LINGER_MS: u64 = 2_000;
+/// A client told to come back does so after this many seconds, and as many more at random: the herd must not return as one.
+const RETRY_AFTER_SECONDS: u32 = 5;
+
+/// See the module's documentation.
+pub(super) struct Connection<H: Host> {
+    host: Rc<H>,
+    site: Site,
+    key: ConnectionKey,
+    stream: TcpStream,
+    phase: Phase,
+}
+
+enum Phase {
+    /// Reading a request head; what has come of it.
+    Head(Vec<u8>),
+    /// Writing an answer.
+    Answer(Box<Answer>),
+    /// The shard knows the connection.
+    WebSocket(WebSocketDecoder),
+    /// The FIN is out; what still comes is thrown away.
+    Lingering,
+}
+
+struct Answer {
+    bytes: Vec<u8>,
+    written: usize,
+    /// Read already, but belonging to what follows.
+    rest: Vec<u8>,
+    then: Then,
+}
+
+enum Then {
+    NextRequest,
+    WebSocket(Protocol),
+    Close,
+}
+
+/// What a step came to.
+enum Step {
+    /// Go on.
+    More,
+    /// Nothing to do before somebody wakes the task.
+    Wait,
+    /// Drop the socket.
+    End,
+}
+
+impl<H: Host> Connection<H> {
+    pub(super) fn new(host: Rc<H>, site: Site, key: ConnectionKey, stream: TcpStream) -> Connection<H> {
+        let deadline_ms = host.now_ms() + host.sockets().settings.head_timeout_ms;
+        host.sockets().set_deadline(key, Some(deadline_ms));
+        Connection { host, site, key, stream, phase: Phase::Head(Vec::new()) }
+    }
+
+    fn step(&mut self, context: &mut Context<'_>) -> Step {
+        match &mut self.phase {
+            Phase::Head(_) => self.read_head(context),
+            Phase::Answer(_) => self.write_answer(context),
+            Phase::WebSocket(_) => self.speak(context),
+            Phase::Lingering => self.linger(context),
+        }
+    }
+
+    fn expired(&self) -> bool {
+        self.host.sockets().slots.get(self.key).is_none_or(|socket| socket.expired)
+    }
+
+    fn read_head(&mut self, context: &mut Context<'_>) -> Step {
+        if self.expired() || !self.host.sockets().accepting {
+            return self.end();
+        }
+        let Phase::Head(head) = &mut self.phase else { return Step::More };
+        // Bytes behind an earlier request may be a whole request already.
+        let mut verdict = if head.is_empty() { Status::Partial } else { Request::parse(head) };
+        if verdict == Status::Partial {
+            let mut buffer = self.host.read_buffer();
+            match Pin::new(&mut self.stream).poll_read(context, &mut buffer) {
+                Poll::Pending => return Step::Wait,
+                Poll::Ready(Ok(0) | Err(_)) => {
+                    drop(buffer);
+                    return self.end();
+                }
+                Poll::Ready(Ok(count)) => {
+                    if head.is_empty() {
+                        let deadline_ms = self.host.now_ms() + self.host.sockets().settings.head_timeout_ms;
+                        self.host.sockets().set_deadline(self.key, Some(deadline_ms));
+                    }
+                    head.extend_from_slice(&buffer[..count]);
+                }
+            }
+            verdict = Request::parse(head);
+        }
+        let (bytes, rest, then) = match verdict {
+            Status::Partial => return Step::More,
+            Status::Bad(response) => (response.encode(), Vec::new(), Then::Close),
+            Status::Complete(request, used) => {
+                let page = |response: Response| {
+                    let then = if response.keeps_alive() { Then::NextRequest } else { Then::Close };
+                    (response.encode(), then)
+                };
+                let (bytes, then) = match self.site.route(&request) {
+                    Route::Page(response) => page(response),
+                    Route::WebSocket(_) if !self.host.sockets().admit(self.key) => {
+                        page(Response::busy(RETRY_AFTER_SECONDS + fastrand::u32(0..=RETRY_AFTER_SECONDS)))
+                    }
+                    Route::WebSocket(upgrade) => (upgrade.accept_response(upgrade.subprotocol()), Then::WebSocket(upgrade.protocol())),
+                };
+                (bytes, head[used..].to_vec(), then)
+            }
+        };
+        self.phase = Phase::Answer(Box::new(Answer { bytes, written: 0, rest, then }));
+        Step::More
+    }
+
+    fn write_answer(&mut self, context: &mut Context<'_>) -> Step {
+        if self.expired() {
+            return self.end();
+        }
+        let Phase::Answer(answer) = &mut self.phase else { return Step::More };
+        while answer.written < answer.bytes.len() {
+            match Pin::new(&mut self.stream).poll_write(context, &answer.bytes[answer.written..]) {
+                Poll::Pending => return Step::Wait,
+                Poll::Ready(Ok(count)) if count > 0 => answer.written += count,
+                Poll::Ready(_) => return self.end(),
+            }
+        }
+        let rest = std::mem::take(&mut answer.rest);
+        match answer.then {
+            Then::Close => return self.end(),
+            Then::NextRequest => {
+                let deadline_ms = self.host.now_ms() + self.host.sockets().settings.idle_timeout_ms;
+                self.host.sockets().set_deadline(self.key, Some(deadline_ms));
+                self.phase = Phase::Head(rest);
+            }
+            Then::WebSocket(protocol) => {
+                let message_bytes_max = {
+                    let mut sockets = self.host.sockets();
+                    sockets.set_deadline(self.key, None);
+                    sockets.settings.message_bytes_max
+                };
+                let mut decoder = WebSocketDecoder::new(protocol, message_bytes_max);
+                decoder.feed(&rest);
+                self.phase = Phase::WebSocket(decoder);
+                self.host.handle(Event::Opened { connection: self.key, protocol });
+            }
+        }
+        Step::More
+    }
+
+    fn speak(&mut self, context: &mut Context<'_>) -> Step {
+        let (held, closing, broken) = match self.host.sockets().slots.get(self.key) {
+            Some(socket) => (socket.held, socket.closing, socket.broken),
+            None => return Step::End,
+        };
+        if broken {
+            return self.end();
+        }
+        if let Some(byte) = held {
+            match Pin::new(&mut self.stream).poll_write(context, &[byte]) {
+                Poll::Ready(Ok(1)) => {
+                    let owes = self.host.sockets().slots.get_mut(self.key).is_some_and(|socket| {
+                        socket.held = None;
+                        std::mem::take(&mut socket.owes_writable)
+                    });
+                    if owes {
+                        self.host.handle(Event::Writable { connection: self.key });
+                    }
+                    return Step::More;
+                }
+                Poll::Ready(_) => return self.end(),
+                Poll::Pending if closing && self.expired() => return self.end(),
+                Poll::Pending => {}
+            }
+        }
+        if closing {
+            if held.is_none() {
+                return self.end();
+            }
+            let deadline_ms = self.host.now_ms() + LINGER_MS;
+            let mut sockets = self.host.sockets();
+            if sockets.slots.get(self.key).is_some_and(|socket| socket.deadline_ms == 0) {
+                sockets.set_deadline(self.key, Some(deadline_ms));
+            }
+            return Step::Wait;
+        }
+        if !self.host.reads(self.key) {
+            return Step::Wait;
+        }
+        let Phase::WebSocket(decoder) = &mut self.phase else { return Step::More };
+        let connection = self.key;
+        match decoder.next() {
+            Ok(Some(Inbound::Message(payload))) => self.host.handle(Event::Received { connection, payload }),
+            Ok(Some(Inbound::Ping(payload))) => self.host.handle(Event::PingReceived { connection, payload }),
+            Ok(Some(Inbound::Close(code))) => self.host.handle(Event::CloseReceived { connection, code }),
+            Err(violation) => self.host.handle(Event::Violated { connection, code: violation.code, reason: violation.reason }),
+            Ok(None) => {
+                let mut buffer = self.host.read_buffer();
+                match Pin::new(&mut self.stream).poll_read(context, &mut buffer) {
+                    Poll::Pending => return Step::Wait,
+                    Poll::Ready(Ok(0) | Err(_)) => {
+                        drop(buffer);
+                        return self.end();
+                    }
+                    Poll::Ready(Ok(count)) => decoder.feed(&buffer[..count]),
+                }
+            }
+        }
+        Step::More
+    }
+
+    fn linger(&mut self, context: &mut Context<'_>) -> Step {
+        if self.expired() {
+            return Step::End;
+        }
+        let mut buffer = self.host.read_buffer();
+        match Pin::new(&mut self.stream).poll_read(context, &mut buffer) {
+            Poll::Pending => Step::Wait,
+            Poll::Ready(Ok(count)) if count > 0 => Step::More,
+            Poll::Ready(_) => Step::End,
+        }
+    }
+
+    /// Sends the FIN, tells the shard if it knows the connection, and lets the client read what is on its way.
+    fn end(&mut self) -> Step {
+        // The socket may be gone already; then there is nothing to shut down.
+        let _ = shutdown(self.stream.as_raw_fd(), Shutdown::Write);
+        let spoke = matches!(self.phase, Phase::WebSocket(_));
+        self.phase = Phase::Lingering;
+        if spoke {
+            self.host.handle(Event::Closed { connection: self.key });
+        }
+        let deadline_ms = self.host.now_ms() + LINGER_MS;
+        self.host.sockets().set_deadline(self.key, Some(deadline_ms));
+        Step::More
+    }
+}
+
+impl<H: Host> Future for Connection<H> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        if let Some(socket) = this.host.sockets().slots.get_mut(this.key)
+            && !socket.waker.as_ref().is_some_and(|known| known.will_wake(context.waker()))
+        {
+            socket.waker = Some(context.waker().clone());
+        }
+        for _ in 0..STEPS_MAX {
+            match this.step(context) {
+                Step::More => {}
+                Step::Wait => return Poll::Pending,
+                Step::End => return Poll::Ready(()),
+            }
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+impl<H: Host> Drop for Connection<H> {
+    fn drop(&mut self) {
+        // A read that is still pending would delay the FIN of a mere drop.
+        let _ = shutdown(self.stream.as_raw_fd(), Shutdown::Both);
+        self.host.sockets().remove(self.key);
+    }
+}

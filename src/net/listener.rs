@@ -1,0 +1,74 @@
+//! Listening sockets: one per shard on the same address, spread by the kernel (`SO_REUSEPORT`).
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{FromRawFd, IntoRawFd};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::NetSettings;
+
+/// Connections that wait for an accept; a storm of reconnects fills 1024 in a moment.
+const BACKLOG: i32 = 4096;
+
+/// The sockets of all shards, bound to one address.
+#[derive(Debug)]
+pub struct Listening {
+    /// As bound: with the port that the system chose, if 0 was asked for.
+    pub address: SocketAddr,
+    /// One for each shard.
+    pub listeners: Vec<TcpListener>,
+}
+
+/// Binds `shards` sockets to `address`. Options that accepted sockets inherit are set here, once: `TCP_NODELAY`, the send buffer, the low-water mark.
+pub fn listen(address: SocketAddr, shards: usize, settings: &NetSettings) -> io::Result<Listening> {
+    // With SO_REUSEPORT alone a second server of the same user would quietly share the port; without it the kernel says that it is taken.
+    let probe = socket(address)?;
+    probe.bind(&address.into())?;
+    probe.listen(1)?;
+    let address = probe.local_addr()?.as_socket().unwrap_or(address);
+    drop(probe);
+
+    let mut listeners = Vec::with_capacity(shards);
+    for _ in 0..shards {
+        let socket = socket(address)?;
+        socket.set_reuse_port(true)?;
+        socket.set_tcp_nodelay(true)?;
+        socket.set_send_buffer_size(settings.send_buffer_bytes)?;
+        socket.set_tcp_notsent_lowat(settings.not_sent_bytes)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        listeners.push(socket.into());
+    }
+    Ok(Listening { address, listeners })
+}
+
+fn socket(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    Ok(socket)
+}
+
+/// Hands a listening socket to the executor that the caller runs on.
+#[expect(unsafe_code, reason = "glommio takes a listener that it did not make as a raw descriptor only")]
+pub(super) fn adopt(listener: TcpListener) -> glommio::net::TcpListener {
+    // SAFETY: `into_raw_fd` gives up a descriptor that is open, listening and owned by nobody else; glommio's listener becomes its owner.
+    unsafe { glommio::net::TcpListener::from_raw_fd(listener.into_raw_fd()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_taken_port_is_refused_and_shards_share_theirs() {
+        let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
+        let first = listen(loopback, 3, &NetSettings::default()).unwrap();
+        assert_eq!(first.listeners.len(), 3);
+        assert!(first.listeners.iter().all(|listener| listener.local_addr().unwrap() == first.address));
+        assert_eq!(listen(first.address, 1, &NetSettings::default()).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        let address = first.address;
+        drop(first);
+        listen(address, 1, &NetSettings::default()).unwrap();
+    }
+}

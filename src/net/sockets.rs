@@ -1,0 +1,226 @@
+//! The table of a shard's sockets: who may write, who waits, who is to go.
+//!
+//! A slot belongs to one connection task, which owns the stream; the slot holds the bare descriptor for writing and the task's waker. The task removes
+//! its slot before it drops the stream, so a descriptor in the table is always open.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::io::IoSlice;
+use std::os::fd::RawFd;
+use std::task::Waker;
+
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, sendmsg};
+use slotmap::SlotMap;
+
+use super::NetSettings;
+use crate::handoff::ConnectionKey;
+use crate::shard::WriteStatus;
+
+/// Slices that one `sendmsg` takes (`IOV_MAX` of Linux).
+const SLICES_MAX: usize = 1024;
+/// HTTP connections beyond `connections_max`, so that a full shard can still say that it is full.
+const SPARE_CONNECTIONS: usize = 1024;
+
+/// One socket.
+#[derive(Debug)]
+pub(super) struct Socket {
+    pub(super) fd: RawFd,
+    /// The socket was full: the byte that it did not take, which the task writes as soon as it can. Waiting to write a real byte is the only way to
+    /// hear from glommio when a socket is writable.
+    pub(super) held: Option<u8>,
+    /// The shard was told `Short` and waits for `Event::Writable`.
+    pub(super) owes_writable: bool,
+    pub(super) broken: bool,
+    /// The shard wants it closed.
+    pub(super) closing: bool,
+    /// Its deadline has passed.
+    pub(super) expired: bool,
+    /// A WebSocket connection, known to the shard.
+    pub(super) upgraded: bool,
+    /// 0: none.
+    pub(super) deadline_ms: u64,
+    pub(super) waker: Option<Waker>,
+}
+
+impl Socket {
+    fn wake(&self) {
+        if let Some(waker) = &self.waker {
+            waker.wake_by_ref();
+        }
+    }
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct Sockets {
+    pub(super) slots: SlotMap<ConnectionKey, Socket>,
+    /// Deadlines of those few sockets that have one; an entry that does not agree with its slot is void.
+    deadlines: BinaryHeap<Reverse<(u64, ConnectionKey)>>,
+    pub(super) settings: NetSettings,
+    pub(super) upgraded: usize,
+    pub(super) accepting: bool,
+    pub(super) accept_waker: Option<Waker>,
+}
+
+impl Sockets {
+    /// No sockets yet.
+    pub fn new(settings: NetSettings) -> Sockets {
+        Sockets {
+            slots: SlotMap::with_key(),
+            deadlines: BinaryHeap::new(),
+            settings,
+            upgraded: 0,
+            accepting: true,
+            accept_waker: None,
+        }
+    }
+
+    /// Sockets open now, HTTP and WebSocket.
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Whether no socket is open.
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// Writes at once as much as the socket takes; `Effects::write`.
+    pub fn write(&mut self, connection: ConnectionKey, slices: &[IoSlice<'_>]) -> WriteStatus {
+        let Some(socket) = self.slots.get_mut(connection) else { return WriteStatus::Broken };
+        if socket.broken {
+            return WriteStatus::Broken;
+        }
+        if socket.held.is_some() {
+            socket.owes_writable = true;
+            return WriteStatus::Short(0);
+        }
+        let mut written = 0;
+        for some in slices.chunks(SLICES_MAX) {
+            let wanted: usize = some.iter().map(|slice| slice.len()).sum();
+            let sent = loop {
+                match sendmsg::<()>(socket.fd, some, &[], MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL, None) {
+                    Ok(sent) => break sent,
+                    Err(Errno::EINTR) => {}
+                    Err(Errno::EAGAIN | Errno::ENOBUFS) => break 0,
+                    Err(_) => {
+                        socket.broken = true;
+                        socket.wake();
+                        return WriteStatus::Broken;
+                    }
+                }
+            };
+            written += sent;
+            if sent < wanted {
+                socket.held = byte_at(some, sent);
+                written += 1;
+                socket.wake();
+                let all: usize = slices.iter().map(|slice| slice.len()).sum();
+                if written == all {
+                    return WriteStatus::Done;
+                }
+                socket.owes_writable = true;
+                return WriteStatus::Short(written);
+            }
+        }
+        WriteStatus::Done
+    }
+
+    /// Closes the socket once what was written is out; `Effects::close`.
+    pub fn close(&mut self, connection: ConnectionKey) {
+        if let Some(socket) = self.slots.get_mut(connection) {
+            socket.closing = true;
+            socket.wake();
+        }
+    }
+
+    /// Lets the connection's task look whether it may read again; `Effects::resume_reading`.
+    pub fn resume(&mut self, connection: ConnectionKey) {
+        if let Some(socket) = self.slots.get(connection) {
+            socket.wake();
+        }
+    }
+
+    /// Ends accepting: the listener is closed, connections stay. Those that still speak HTTP get no WebSocket any more.
+    pub fn stop_accepting(&mut self) {
+        self.accepting = false;
+        if let Some(waker) = self.accept_waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// Wakes the tasks of sockets whose deadline has passed. Call it on the tick.
+    pub fn sweep(&mut self, now_ms: u64) {
+        while let Some(Reverse((deadline_ms, connection))) = self.deadlines.peek().copied() {
+            if deadline_ms > now_ms {
+                break;
+            }
+            self.deadlines.pop();
+            if let Some(socket) = self.slots.get_mut(connection)
+                && socket.deadline_ms == deadline_ms
+            {
+                socket.expired = true;
+                socket.wake();
+            }
+        }
+    }
+
+    pub(super) fn insert(&mut self, fd: RawFd) -> ConnectionKey {
+        self.slots.insert(Socket {
+            fd,
+            held: None,
+            owes_writable: false,
+            broken: false,
+            closing: false,
+            expired: false,
+            upgraded: false,
+            deadline_ms: 0,
+            waker: None,
+        })
+    }
+
+    pub(super) fn remove(&mut self, connection: ConnectionKey) {
+        if let Some(socket) = self.slots.remove(connection)
+            && socket.upgraded
+        {
+            self.upgraded -= 1;
+        }
+    }
+
+    pub(super) fn set_deadline(&mut self, connection: ConnectionKey, deadline_ms: Option<u64>) {
+        if let Some(socket) = self.slots.get_mut(connection) {
+            socket.expired = false;
+            socket.deadline_ms = deadline_ms.unwrap_or(0);
+            if let Some(deadline_ms) = deadline_ms {
+                self.deadlines.push(Reverse((deadline_ms, connection)));
+            }
+        }
+    }
+
+    /// Takes a place among the WebSocket connections, if there is one.
+    pub(super) fn admit(&mut self, connection: ConnectionKey) -> bool {
+        if !self.accepting || self.upgraded >= self.settings.connections_max {
+            return false;
+        }
+        let Some(socket) = self.slots.get_mut(connection) else { return false };
+        socket.upgraded = true;
+        self.upgraded += 1;
+        true
+    }
+
+    /// Whether one more socket may be accepted at all.
+    pub(super) fn has_room(&self) -> bool {
+        self.slots.len() < self.settings.connections_max + SPARE_CONNECTIONS
+    }
+}
+
+fn byte_at(slices: &[IoSlice<'_>], mut at: usize) -> Option<u8> {
+    for slice in slices {
+        if at < slice.len() {
+            return Some(slice[at]);
+        }
+        at -= slice.len();
+    }
+    None
+}
