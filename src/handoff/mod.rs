@@ -2,6 +2,7 @@
 
 pub mod ids;
 pub mod lane;
+pub mod mailbox;
 pub mod message;
 pub mod record;
 pub mod wake;
@@ -10,6 +11,7 @@ pub use ids::{
     ConnectionKey, Form, Generation, LocalSubjectKey, Offset, PartitionRef, Protocol, PublishKey, ShardId, SubscriptionKey, TopicIndex,
 };
 pub use lane::{LaneFull, LaneReceiver, LaneSender, Weigh, lane};
+pub use mailbox::{MailboxReceiver, MailboxSender, mailbox};
 pub use message::{FromHome, FromHomeBatch, HistoryPage, HistoryRequest, Piece, Start, SubscribeRequest, TowardHome, TowardHomeBatch};
 pub use record::{Record, RecordBatch};
 pub use wake::Wake;

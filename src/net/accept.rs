@@ -52,7 +52,9 @@ pub async fn accept<H: Host>(host: Rc<H>, listener: TcpListener, site: Site) {
             Some(Err(error)) => {
                 let now_ms = host.now_ms();
                 if complained_ms.is_none_or(|last| now_ms >= last + COMPLAINT_MS) {
-                    tracing::error!("cannot accept connections: {error}; raise the limit of open files (LimitNOFILE) if there are too many");
+                    tracing::error!(
+                        "cannot accept connections: {error}; raise the limit of open files (LimitNOFILE) if there are too many"
+                    );
                     complained_ms = Some(now_ms);
                 }
                 glommio::timer::sleep(BREATHER).await;

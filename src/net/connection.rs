@@ -16,13 +16,12 @@ use nix::sys::socket::{Shutdown, shutdown};
 use super::host::Host;
 use crate::handoff::{ConnectionKey, Protocol};
 use crate::http::{Request, Response, Route, Site, Status};
+use crate::limits::CLOSE_LINGER_MS;
 use crate::session::{Inbound, WebSocketDecoder};
 use crate::shard::Event;
 
 /// Steps (messages, reads) of one connection before others are looked at.
 const STEPS_MAX: u32 = 64;
-/// How long a closed connection may take to read what was sent to it: a close with unread bytes in the receive buffer would throw them away.
-const LINGER_MS: u64 = 2_000;
 /// A client told to come back does so after this many seconds, and as many more at random: the herd must not return as one.
 const RETRY_AFTER_SECONDS: u32 = 5;
 
@@ -42,7 +41,9 @@ enum Phase {
     Answer(Box<Answer>),
     /// The shard knows the connection.
     WebSocket(WebSocketDecoder),
-    /// The FIN is out; what still comes is thrown away.
+    /// The client has said its last, or nonsense: what still comes is thrown away, until the shard closes the connection.
+    Deaf,
+    /// The FIN is out; what still comes is thrown away, because a close with unread bytes would throw away what was sent.
     Lingering,
 }
 
@@ -78,11 +79,12 @@ impl<H: Host> Connection<H> {
     }
 
     fn step(&mut self, context: &mut Context<'_>) -> Step {
-        match &mut self.phase {
+        match &self.phase {
             Phase::Head(_) => self.read_head(context),
             Phase::Answer(_) => self.write_answer(context),
-            Phase::WebSocket(_) => self.speak(context),
-            Phase::Lingering => self.linger(context),
+            Phase::WebSocket(_) | Phase::Deaf => self.speak(context),
+            Phase::Lingering if self.expired() => Step::End,
+            Phase::Lingering => self.discard(context),
         }
     }
 
@@ -201,23 +203,29 @@ impl<H: Host> Connection<H> {
             if held.is_none() {
                 return self.end();
             }
-            let deadline_ms = self.host.now_ms() + LINGER_MS;
+            let deadline_ms = self.host.now_ms() + CLOSE_LINGER_MS;
             let mut sockets = self.host.sockets();
             if sockets.slots.get(self.key).is_some_and(|socket| socket.deadline_ms == 0) {
                 sockets.set_deadline(self.key, Some(deadline_ms));
             }
             return Step::Wait;
         }
+        let Phase::WebSocket(decoder) = &mut self.phase else { return self.discard(context) };
         if !self.host.reads(self.key) {
             return Step::Wait;
         }
-        let Phase::WebSocket(decoder) = &mut self.phase else { return Step::More };
         let connection = self.key;
-        match decoder.next() {
+        match decoder.next_message() {
             Ok(Some(Inbound::Message(payload))) => self.host.handle(Event::Received { connection, payload }),
             Ok(Some(Inbound::Ping(payload))) => self.host.handle(Event::PingReceived { connection, payload }),
-            Ok(Some(Inbound::Close(code))) => self.host.handle(Event::CloseReceived { connection, code }),
-            Err(violation) => self.host.handle(Event::Violated { connection, code: violation.code, reason: violation.reason }),
+            Ok(Some(Inbound::Close(code))) => {
+                self.phase = Phase::Deaf;
+                self.host.handle(Event::CloseReceived { connection, code });
+            }
+            Err(violation) => {
+                self.phase = Phase::Deaf;
+                self.host.handle(Event::Violated { connection, code: violation.code, reason: violation.reason });
+            }
             Ok(None) => {
                 let mut buffer = self.host.read_buffer();
                 match Pin::new(&mut self.stream).poll_read(context, &mut buffer) {
@@ -233,15 +241,17 @@ impl<H: Host> Connection<H> {
         Step::More
     }
 
-    fn linger(&mut self, context: &mut Context<'_>) -> Step {
-        if self.expired() {
-            return Step::End;
-        }
+    fn discard(&mut self, context: &mut Context<'_>) -> Step {
         let mut buffer = self.host.read_buffer();
-        match Pin::new(&mut self.stream).poll_read(context, &mut buffer) {
+        let read = Pin::new(&mut self.stream).poll_read(context, &mut buffer);
+        drop(buffer);
+        match read {
             Poll::Pending => Step::Wait,
             Poll::Ready(Ok(count)) if count > 0 => Step::More,
-            Poll::Ready(_) => Step::End,
+            Poll::Ready(_) if matches!(self.phase, Phase::Lingering) => Step::End,
+            // The answer to its close frame is still to be written; the shard closes in any case.
+            Poll::Ready(Ok(_)) => Step::Wait,
+            Poll::Ready(_) => self.end(),
         }
     }
 
@@ -249,12 +259,12 @@ impl<H: Host> Connection<H> {
     fn end(&mut self) -> Step {
         // The socket may be gone already; then there is nothing to shut down.
         let _ = shutdown(self.stream.as_raw_fd(), Shutdown::Write);
-        let spoke = matches!(self.phase, Phase::WebSocket(_));
+        let spoke = matches!(self.phase, Phase::WebSocket(_) | Phase::Deaf);
         self.phase = Phase::Lingering;
         if spoke {
             self.host.handle(Event::Closed { connection: self.key });
         }
-        let deadline_ms = self.host.now_ms() + LINGER_MS;
+        let deadline_ms = self.host.now_ms() + CLOSE_LINGER_MS;
         self.host.sockets().set_deadline(self.key, Some(deadline_ms));
         Step::More
     }

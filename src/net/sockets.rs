@@ -66,14 +66,7 @@ pub struct Sockets {
 impl Sockets {
     /// No sockets yet.
     pub fn new(settings: NetSettings) -> Sockets {
-        Sockets {
-            slots: SlotMap::with_key(),
-            deadlines: BinaryHeap::new(),
-            settings,
-            upgraded: 0,
-            accepting: true,
-            accept_waker: None,
-        }
+        Sockets { slots: SlotMap::with_key(), deadlines: BinaryHeap::new(), settings, upgraded: 0, accepting: true, accept_waker: None }
     }
 
     /// Sockets open now, HTTP and WebSocket.
@@ -148,6 +141,7 @@ impl Sockets {
         if let Some(waker) = self.accept_waker.take() {
             waker.wake();
         }
+        self.slots.values().filter(|socket| !socket.upgraded).for_each(Socket::wake);
     }
 
     /// Wakes the tasks of sockets whose deadline has passed. Call it on the tick.

@@ -15,4 +15,4 @@ pub use reply::{
     encode_subscribe_lost,
 };
 pub mod websocket;
-pub use websocket::{Inbound, WebSocketDecoder, Violation};
+pub use websocket::{Inbound, Violation, WebSocketDecoder};

@@ -4,11 +4,14 @@ mod commands;
 mod connection;
 pub mod core;
 pub mod counters;
+pub mod driver;
 pub mod effects;
 mod errors;
 pub mod event;
 pub mod executor;
+mod hands;
 mod home;
+pub mod letter;
 pub mod pacemaker;
 mod publish;
 pub mod settings;
@@ -16,9 +19,12 @@ mod subscriber;
 
 pub use core::ShardCore;
 pub use counters::ShardCounters;
+pub use driver::{ShardFailed, ShardPlan, spawn};
 pub use effects::{Assignment, Effects, ProduceRecord, ProduceStatus, WriteStatus};
 pub use event::{Event, PublishFailure, PublishResult};
 pub use executor::{Poll, executor_builder};
+pub use hands::{Broker, LaneEnds, lanes};
+pub use letter::Letter;
 pub use pacemaker::{Pacemaker, Pulse};
 pub use settings::ShardSettings;
 

@@ -1,0 +1,260 @@
+//! Runs one `ShardCore` on one pinned glommio executor.
+//!
+//! One task, the turn, takes in everything that comes from elsewhere: lanes from home always, lanes toward home and Kafka as long as the core wants
+//! them, letters of housekeeping, the tick; then it flushes, and parks when there was nothing. The sockets have a task each, which give their
+//! events to the core at once and leave the flush to the next turn, so that the frames of one turn share a write.
+//! Core and hands are borrowed for one synchronous call at a time, never across an await. Nothing here decides anything.
+
+use std::cell::{Cell, RefCell, RefMut};
+use std::future::poll_fn;
+use std::io;
+use std::net::TcpListener;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll as TaskPoll;
+use std::time::{Duration, Instant};
+
+use super::executor::{Poll, executor_builder};
+use super::hands::{Broker, Hands, LaneEnds};
+use super::letter::Letter;
+use super::pacemaker::Pulse;
+use super::{Event, ShardCore, ShardCounters, ShardSettings};
+use crate::handoff::{ConnectionKey, MailboxReceiver, ShardId, Wake};
+use crate::http::Site;
+use crate::limits::{CLOSE_LINGER_MS, TICK_MS};
+use crate::net::{self, Host, NetSettings, Sockets};
+
+/// Lane messages of one direction and shard that a turn takes: more than a lane holds would only delay the flush.
+const LANE_MESSAGES_PER_TURN: usize = 64;
+/// Letters that a turn takes.
+const LETTERS_PER_TURN: usize = 4096;
+/// Bytes of records that a turn takes from Kafka: large enough to share writes, small enough that sockets and lanes wait less than a millisecond.
+const KAFKA_BYTES_PER_TURN: usize = 256 << 10;
+/// The buffer that all connections of a shard read into: one read takes most of what a socket holds.
+const READ_BUFFER_BYTES: usize = 64 << 10;
+
+/// All that a shard is made of.
+pub struct ShardPlan<B> {
+    pub id: ShardId,
+    pub shards: u16,
+    pub cpu: usize,
+    pub poll: Poll,
+    pub settings: ShardSettings,
+    pub net: NetSettings,
+    pub site: Site,
+    pub listener: TcpListener,
+    pub lanes: LaneEnds,
+    pub mailbox: MailboxReceiver<Letter>,
+    pub wake: Arc<Wake>,
+    pub pulse: Arc<Pulse>,
+    /// Set when a drain has come to its end.
+    pub drained: Arc<AtomicBool>,
+    pub broker: B,
+    /// Takes a copy of the counters, on the shard's thread, once a tick.
+    pub store_counters: Box<dyn FnMut(&ShardCounters) + Send>,
+    /// Milliseconds are counted from here, the same instant for all shards.
+    pub epoch: Instant,
+}
+
+/// Runs a shard on the calling thread until `Letter::Stop`. `started` is called once with the outcome of setting up the executor.
+pub fn run<B: Broker>(plan: ShardPlan<B>, started: impl FnOnce(Result<(), String>)) {
+    let executor = match executor_builder(plan.cpu, plan.poll).name(&format!("shard-{}", plan.id.0)).make() {
+        Ok(executor) => {
+            started(Ok(()));
+            executor
+        }
+        Err(error) => {
+            started(Err(error.to_string()));
+            return;
+        }
+    };
+    executor.run(live(plan));
+}
+
+async fn live<B: Broker>(plan: ShardPlan<B>) {
+    let host = Rc::new(ShardHost {
+        core: RefCell::new(ShardCore::new(plan.id, plan.shards, plan.settings)),
+        hands: RefCell::new(Hands {
+            sockets: Sockets::new(plan.net),
+            lanes: plan.lanes,
+            broker: plan.broker,
+            store_counters: plan.store_counters,
+        }),
+        mailbox: plan.mailbox,
+        read_buffer: RefCell::new(vec![0; READ_BUFFER_BYTES].into_boxed_slice()),
+        wake: plan.wake.clone(),
+        epoch: plan.epoch,
+        ticked_ms: Cell::new(0),
+        stopping: Cell::new(false),
+    });
+    let pulse = plan.pulse.clone();
+    glommio::spawn_local(async move { pulse.listen().await }).detach();
+    let wake = plan.wake.clone();
+    let ticker = glommio::spawn_local(async move {
+        loop {
+            glommio::timer::sleep(Duration::from_millis(TICK_MS)).await;
+            wake.notify();
+        }
+    });
+    glommio::spawn_local(net::accept(host.clone(), plan.listener, plan.site)).detach();
+
+    let mut leave_ms = None;
+    loop {
+        plan.pulse.beat();
+        plan.wake.start_turn();
+        let worked = host.turn();
+        if host.core.borrow().drained() {
+            plan.drained.store(true, Ordering::Release);
+        }
+        if host.stopping.get() {
+            // Closed connections may still be reading their last bytes.
+            let now_ms = host.now_ms();
+            let leave_ms = *leave_ms.get_or_insert(now_ms + CLOSE_LINGER_MS);
+            if host.sockets().is_empty() || now_ms >= leave_ms {
+                break;
+            }
+        }
+        if worked {
+            yield_once().await;
+        } else {
+            plan.wake.park().await;
+        }
+    }
+    ticker.cancel().await;
+    plan.wake.forget();
+    plan.pulse.end();
+}
+
+/// Lets the other tasks of the executor run.
+async fn yield_once() {
+    let mut yielded = false;
+    poll_fn(|context| {
+        if yielded {
+            return TaskPoll::Ready(());
+        }
+        yielded = true;
+        context.waker().wake_by_ref();
+        TaskPoll::Pending
+    })
+    .await;
+}
+
+/// The shard as its tasks share it.
+struct ShardHost<B> {
+    core: RefCell<ShardCore>,
+    hands: RefCell<Hands<B>>,
+    mailbox: MailboxReceiver<Letter>,
+    read_buffer: RefCell<Box<[u8]>>,
+    wake: Arc<Wake>,
+    epoch: Instant,
+    ticked_ms: Cell<u64>,
+    stopping: Cell<bool>,
+}
+
+impl<B: Broker> ShardHost<B> {
+    /// One turn; whether there was anything to do.
+    fn turn(&self) -> bool {
+        let now_ms = self.now_ms();
+        let (core, hands) = (&mut *self.core.borrow_mut(), &mut *self.hands.borrow_mut());
+        let mut worked = false;
+        for from in 0..hands.lanes.from_home_of.len() {
+            for _ in 0..LANE_MESSAGES_PER_TURN {
+                let Some(batch) = hands.lanes.from_home_of[from].as_ref().and_then(|lane| lane.try_receive()) else { break };
+                core.handle(now_ms, Event::FromHome { from: ShardId(from as u16), batch }, hands);
+                worked = true;
+            }
+        }
+        for from in 0..hands.lanes.toward_home_of.len() {
+            for _ in 0..LANE_MESSAGES_PER_TURN {
+                if !core.drains_toward_home() {
+                    break;
+                }
+                let Some(batch) = hands.lanes.toward_home_of[from].as_ref().and_then(|lane| lane.try_receive()) else { break };
+                core.handle(now_ms, Event::TowardHome { from: ShardId(from as u16), batch }, hands);
+                worked = true;
+            }
+        }
+        for _ in 0..LETTERS_PER_TURN {
+            let Some(letter) = self.mailbox.try_receive() else { break };
+            if let Letter::Drain { .. } = letter {
+                hands.sockets.stop_accepting();
+            }
+            match letter.event() {
+                Some(event) => core.handle(now_ms, event, hands),
+                None => self.stopping.set(true),
+            }
+            worked = true;
+        }
+        let mut room = KAFKA_BYTES_PER_TURN;
+        while room > 0 && core.polls_kafka() {
+            let Some(batch) = hands.broker.poll(room) else { break };
+            let bytes: usize = batch.records.iter().map(|record| record.weight()).sum();
+            room = room.saturating_sub(bytes.max(1));
+            core.handle(now_ms, Event::Records(batch), hands);
+            worked = true;
+        }
+        if now_ms >= self.ticked_ms.get() + TICK_MS {
+            self.ticked_ms.set(now_ms);
+            core.handle(now_ms, Event::Tick, hands);
+            hands.sockets.sweep(now_ms);
+        }
+        core.flush(now_ms, hands);
+        worked
+    }
+}
+
+impl<B: Broker> Host for ShardHost<B> {
+    fn sockets(&self) -> RefMut<'_, Sockets> {
+        RefMut::map(self.hands.borrow_mut(), |hands| &mut hands.sockets)
+    }
+
+    fn read_buffer(&self) -> RefMut<'_, Box<[u8]>> {
+        self.read_buffer.borrow_mut()
+    }
+
+    fn handle(&self, event: Event<'_>) {
+        let now_ms = self.now_ms();
+        self.core.borrow_mut().handle(now_ms, event, &mut *self.hands.borrow_mut());
+        self.wake.notify();
+    }
+
+    fn reads(&self, connection: ConnectionKey) -> bool {
+        self.core.borrow_mut().reads(connection)
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.epoch.elapsed().as_millis() as u64
+    }
+}
+
+/// Runs a shard on a thread of its own; returns once its executor stands.
+pub fn spawn<B: Broker>(plan: ShardPlan<B>) -> Result<std::thread::JoinHandle<()>, ShardFailed> {
+    let (shard, cpu) = (plan.id, plan.cpu);
+    let (report, outcome) = crossbeam_channel::bounded(1);
+    let thread = std::thread::Builder::new()
+        .name(format!("shard-{}", shard.0))
+        .spawn(move || {
+            run(plan, |outcome| {
+                // The receiver waits for exactly this.
+                let _ = report.send(outcome);
+            });
+        })
+        .map_err(|error| ShardFailed::Thread { shard: shard.0, error })?;
+    match outcome.recv() {
+        Ok(Ok(())) => Ok(thread),
+        Ok(Err(reason)) => Err(ShardFailed::Executor { shard: shard.0, cpu, reason }),
+        Err(_) => Err(ShardFailed::Executor { shard: shard.0, cpu, reason: "it ended while it was set up".to_owned() }),
+    }
+}
+
+/// A shard that could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum ShardFailed {
+    #[error("shard {shard}: no thread can be started: {error}")]
+    Thread { shard: u16, error: io::Error },
+    #[error(
+        "shard {shard} on CPU {cpu}: {reason}; it needs io_uring (kernel 5.8 or newer, not forbidden by a container's seccomp profile) and 2 MiB of locked memory a shard (LimitMEMLOCK, ulimit -l)"
+    )]
+    Executor { shard: u16, cpu: usize, reason: String },
+}

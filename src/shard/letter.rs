@@ -1,0 +1,49 @@
+//! What housekeeping threads write to a shard; the driver makes events of it.
+
+use std::sync::Arc;
+
+use super::event::{Event, PublishResult};
+use crate::handoff::{Generation, Offset, PartitionRef, PublishKey};
+use crate::subject::TopicMap;
+
+/// See the events of the same names.
+#[derive(Debug)]
+pub enum Letter {
+    Map(Arc<TopicMap>),
+    MapActive {
+        version: u64,
+    },
+    LogEnd {
+        partition: PartitionRef,
+        generation: Generation,
+        end: Option<Offset>,
+    },
+    Published {
+        publish: PublishKey,
+        result: PublishResult,
+    },
+    TopicFound {
+        topic: String,
+        partitions: Result<Option<u32>, ()>,
+    },
+    Drain {
+        over_ms: u64,
+    },
+    /// The shard ends: every shard has drained, so nobody needs it any more.
+    Stop,
+}
+
+impl Letter {
+    /// The event in it; `None` for `Stop`, which is for the driver alone.
+    pub fn event(&self) -> Option<Event<'_>> {
+        Some(match self {
+            Letter::Map(map) => Event::Map(map.clone()),
+            Letter::MapActive { version } => Event::MapActive { version: *version },
+            Letter::LogEnd { partition, generation, end } => Event::LogEnd { partition: *partition, generation: *generation, end: *end },
+            Letter::Published { publish, result } => Event::Published { publish: *publish, result: *result },
+            Letter::TopicFound { topic, partitions } => Event::TopicFound { topic, partitions: *partitions },
+            Letter::Drain { over_ms } => Event::Drain { over_ms: *over_ms },
+            Letter::Stop => return None,
+        })
+    }
+}
