@@ -48,11 +48,11 @@ function begin(canvas) {
   return { pen, width, height };
 }
 
-/** A step of 1, 2 or 5 times a power of ten, at most `count` of them up to `span`. */
+/** A step of 1, 2, 2.5 or 5 times a power of ten, at most `count` of them up to `span`. */
 function niceStep(span, count) {
   const rough = span / count;
   const power = 10 ** Math.floor(Math.log10(rough));
-  return [1, 2, 5, 10].map((factor) => factor * power).find((step) => step >= rough) ?? 10 * power;
+  return [1, 2, 2.5, 5, 10].map((factor) => factor * power).find((step) => step >= rough) ?? 10 * power;
 }
 
 /** Lines over the last minute. Times out of order are put where they belong: that is how a recovered gap fills. */
@@ -108,7 +108,7 @@ export class Chart {
     if (empty) [low, high] = [0, 100];
     if (low > 0 && low < high * 0.6) low = 0;
     if (high === low) high = low + 1;
-    const step = niceStep(high - low, 4);
+    const step = niceStep(high - low, 5);
     low = Math.floor(low / step) * step;
     high = Math.ceil(high / step) * step;
     const x = (time) => left + ((time - from) / SPAN_MS) * (width - left - right);

@@ -422,7 +422,6 @@ showState();
 if (typeof Centrifuge === 'undefined') {
   notice('bad', 'This server was built without the browser client. In its source tree run ');
   $('notice').append(Object.assign(document.createElement('code'), { textContent: './dev setup' }), ', then build it again.');
-  $('license').removeAttribute('href');
   for (const button of document.querySelectorAll('form button')) button.disabled = true;
 } else if (DEMO_MODE) {
   for (const [subject, begin] of DEMO_SUBJECTS) subscribe(subject, begin);

@@ -7,8 +7,10 @@ export class Proxy {
     const proxy = new Proxy();
     proxy.targetPort = targetPort;
     proxy.accepted = 0;
+    proxy.pulled = false;
     proxy.pairs = new Set();
     proxy.server = createServer((near) => {
+      if (proxy.pulled) return near.on("error", () => {}).resetAndDestroy();
       proxy.accepted += 1;
       const far = connect(proxy.targetPort, "127.0.0.1");
       const pair = [near, far];
@@ -29,6 +31,16 @@ export class Proxy {
   // Breaks every connection, with a reset and without a WebSocket close: what a lost network looks like.
   cut() {
     for (const pair of this.pairs) pair.forEach((socket) => socket.resetAndDestroy());
+  }
+
+  // Pulls the cable: breaks every connection and lets no new one through until `plug`.
+  pull() {
+    this.pulled = true;
+    this.cut();
+  }
+
+  plug() {
+    this.pulled = false;
   }
 
   close() {

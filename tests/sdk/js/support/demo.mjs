@@ -1,0 +1,50 @@
+// `corespan demo` as a process of its own, or the one that CORESPAN_DEMO_URL names.
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { corespanBinary } from "./environment.mjs";
+import { freePort } from "./node.mjs";
+
+export class Demo {
+  static async start() {
+    const demo = new Demo();
+    if (process.env.CORESPAN_DEMO_URL) {
+      demo.url = process.env.CORESPAN_DEMO_URL;
+    } else {
+      const address = `127.0.0.1:${await freePort()}`;
+      demo.process = spawn(corespanBinary(), ["demo", "--listen", address], { stdio: ["ignore", "pipe", "pipe"] });
+      demo.url = await demo.#announced();
+    }
+    const { host, port } = new URL(demo.url);
+    demo.port = Number(port);
+    demo.websocket = `ws://${host}/connection/websocket`;
+    return demo;
+  }
+
+  // The address that it prints.
+  async #announced() {
+    this.exit = once(this.process, "exit");
+    let output = "";
+    return new Promise((resolve, reject) => {
+      const fail = (why) => reject(new Error(`corespan demo ${why}:\n${output}`));
+      const timer = setTimeout(() => fail("printed no address within 30 s"), 30_000);
+      this.exit.then(([code]) => fail(`ended with ${code}`));
+      for (const stream of [this.process.stdout, this.process.stderr]) {
+        stream.setEncoding("utf8").on("data", (text) => {
+          output = (output + text).slice(-10_000);
+          const found = /http:\/\/[\w.:[\]]+\/demo\b/.exec(output);
+          if (!found) return;
+          clearTimeout(timer);
+          resolve(found[0]);
+        });
+      }
+    });
+  }
+
+  async stop() {
+    if (!this.process || this.process.exitCode !== null) return;
+    this.process.kill("SIGTERM");
+    const timer = setTimeout(() => this.process.kill("SIGKILL"), 10_000);
+    await this.exit;
+    clearTimeout(timer);
+  }
+}
