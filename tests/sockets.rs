@@ -1,0 +1,272 @@
+//! The sockets of a shard with a shard that is a script: short writes, closes, timeouts, limits, pages.
+
+use std::cell::{Cell, RefCell, RefMut};
+use std::io::{ErrorKind, IoSlice, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::rc::Rc;
+use std::sync::mpsc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use corespan::handoff::ConnectionKey;
+use corespan::http::{Site, SiteSettings};
+use corespan::net::{self, Host, NetSettings, Sockets};
+use corespan::shard::{self, Event, WriteStatus};
+
+const UPGRADE: &[u8] = b"GET /connection/websocket HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+
+/// What the script does to every connection: writes that many bytes of a pattern, then closes.
+struct Script {
+    sockets: RefCell<Sockets>,
+    read_buffer: RefCell<Box<[u8]>>,
+    bytes: usize,
+    written: Cell<usize>,
+    since: Instant,
+    log: mpsc::Sender<&'static str>,
+}
+
+fn pattern(at: usize) -> u8 {
+    (at % 251) as u8
+}
+
+impl Script {
+    fn write_on(&self, connection: ConnectionKey) {
+        while self.written.get() < self.bytes {
+            let from = self.written.get();
+            let piece: Vec<u8> = (from..self.bytes.min(from + 100_000)).map(pattern).collect();
+            let slices: Vec<IoSlice<'_>> = piece.chunks(777).map(IoSlice::new).collect();
+            match self.sockets.borrow_mut().write(connection, &slices) {
+                WriteStatus::Done => self.written.set(from + piece.len()),
+                WriteStatus::Short(count) => {
+                    assert!(count < piece.len(), "short means that something is left");
+                    self.written.set(from + count);
+                    self.log.send("short").unwrap();
+                    return;
+                }
+                WriteStatus::Broken => return,
+            }
+        }
+        self.log.send("written").unwrap();
+        self.sockets.borrow_mut().close(connection);
+    }
+}
+
+impl Host for Script {
+    fn sockets(&self) -> RefMut<'_, Sockets> {
+        self.sockets.borrow_mut()
+    }
+    fn read_buffer(&self) -> RefMut<'_, Box<[u8]>> {
+        self.read_buffer.borrow_mut()
+    }
+    fn handle(&self, event: Event<'_>) {
+        match event {
+            Event::Opened { connection, .. } => {
+                self.log.send("opened").unwrap();
+                if self.bytes > 0 {
+                    self.write_on(connection);
+                }
+            }
+            Event::Writable { connection } => {
+                self.log.send("writable").unwrap();
+                self.write_on(connection);
+            }
+            Event::Closed { .. } => self.log.send("closed").unwrap(),
+            _ => {}
+        }
+    }
+    fn reads(&self, _connection: ConnectionKey) -> bool {
+        true
+    }
+    fn now_ms(&self) -> u64 {
+        self.since.elapsed().as_millis() as u64
+    }
+}
+
+/// A shard's sockets on an executor of their own.
+struct Server {
+    address: SocketAddr,
+    stop: mpsc::Sender<()>,
+    log: mpsc::Receiver<&'static str>,
+    thread: JoinHandle<usize>,
+}
+
+impl Server {
+    fn start(settings: NetSettings, bytes: usize) -> Server {
+        let mut listening = net::listen(SocketAddr::from(([127, 0, 0, 1], 0)), 1, &settings).expect("a loopback port can be had");
+        let (address, listener) = (listening.address, listening.listeners.remove(0));
+        let (stop, stopped) = mpsc::channel();
+        let (logger, log) = mpsc::channel();
+        let thread = thread::spawn(move || {
+            let cpu = core_affinity::get_core_ids().expect("the CPUs of this process can be read")[0].id;
+            let executor = shard::executor_builder(cpu, shard::Poll::Park).make().expect("io_uring can be used here");
+            executor.run(async move {
+                let host = Rc::new(Script {
+                    sockets: RefCell::new(Sockets::new(settings)),
+                    read_buffer: RefCell::new(vec![0; 64 << 10].into_boxed_slice()),
+                    bytes,
+                    written: Cell::new(0),
+                    since: Instant::now(),
+                    log: logger,
+                });
+                let site = Site::new(&SiteSettings { demo: false, allowed_origins: Vec::new() });
+                let accepting = glommio::spawn_local(net::accept(host.clone(), listener, site));
+                while stopped.try_recv().is_err() {
+                    glommio::timer::sleep(Duration::from_millis(5)).await;
+                    let now_ms = host.now_ms();
+                    host.sockets().sweep(now_ms);
+                }
+                host.sockets().stop_accepting();
+                accepting.await;
+                let deadline = Instant::now() + Duration::from_secs(10);
+                while !host.sockets().is_empty() && Instant::now() < deadline {
+                    glommio::timer::sleep(Duration::from_millis(5)).await;
+                    let now_ms = host.now_ms();
+                    host.sockets().sweep(now_ms);
+                }
+                host.sockets().len()
+            })
+        });
+        Server { address, stop, log, thread }
+    }
+
+    fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.address).expect("the listener accepts");
+        stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout can be set");
+        stream
+    }
+
+    /// Stops; every socket is gone.
+    fn end(self) -> Vec<&'static str> {
+        self.stop.send(()).expect("the server runs");
+        assert_eq!(self.thread.join().expect("the server ends well"), 0, "sockets are left");
+        self.log.try_iter().collect()
+    }
+}
+
+/// Reads a head up to its blank line.
+fn read_head(stream: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") {
+        stream.read_exact(&mut byte).expect("a whole head comes");
+        head.push(byte[0]);
+    }
+    String::from_utf8(head).expect("a head is text")
+}
+
+#[test]
+fn a_short_write_is_followed_by_writable_and_every_byte_arrives_before_the_end() {
+    const BYTES: usize = 12_000_000;
+    let server = Server::start(NetSettings::default(), BYTES);
+    let mut client = server.connect();
+    client.write_all(UPGRADE).unwrap();
+    assert!(read_head(&mut client).starts_with("HTTP/1.1 101 "));
+    // Nothing is read before the server has met a full socket.
+    let mut log = Vec::new();
+    while !log.contains(&"short") {
+        log.push(server.log.recv_timeout(Duration::from_secs(10)).expect("a client that does not read fills the socket"));
+    }
+    // Unread bytes in the server's receive buffer must not cut off what the client has still to read.
+    client.write_all(&[0x8a, 0x80, 1, 2, 3, 4]).unwrap();
+    let mut received = Vec::new();
+    client.read_to_end(&mut received).expect("the connection ends with a FIN, not with a reset");
+    assert_eq!(received.len(), BYTES);
+    assert!(received.iter().enumerate().all(|(at, byte)| *byte == pattern(at)), "bytes in order");
+    drop(client);
+    log.extend(server.end());
+    let count = |what: &str| log.iter().filter(|line| **line == what).count();
+    assert_eq!((count("opened"), count("written"), count("closed")), (1, 1, 1), "{log:?}");
+    assert_eq!(count("short"), count("writable"), "each short write has its writable");
+    assert_eq!(log.last(), Some(&"closed"));
+}
+
+#[test]
+fn a_client_that_resets_while_it_is_written_to_is_closed_once() {
+    let server = Server::start(NetSettings::default(), 50_000_000);
+    let mut client = server.connect();
+    client.write_all(UPGRADE).unwrap();
+    read_head(&mut client);
+    let mut log = Vec::new();
+    while !log.contains(&"short") {
+        log.push(server.log.recv_timeout(Duration::from_secs(10)).expect("the socket fills"));
+    }
+    // Unread bytes make this a reset.
+    drop(client);
+    while !log.contains(&"closed") {
+        log.push(server.log.recv_timeout(Duration::from_secs(10)).expect("the shard hears of the end"));
+    }
+    log.extend(server.end());
+    assert_eq!(log.iter().filter(|line| **line == "closed").count(), 1);
+}
+
+#[test]
+fn pages_follow_each_other_on_one_connection() {
+    let server = Server::start(NetSettings::default(), 0);
+    let mut client = server.connect();
+    let mut request = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n".to_vec();
+    // Two at once: the second waits in the bytes behind the first.
+    request.extend_from_slice(b"GET /nowhere HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+    client.write_all(&request).unwrap();
+    let mut answers = String::new();
+    client.read_to_string(&mut answers).expect("the connection ends after the second");
+    assert!(answers.starts_with("HTTP/1.1 200 OK\r\n"));
+    assert!(answers.contains("HTTP/1.1 404 Not Found\r\n"));
+    assert!(server.end().is_empty(), "the shard hears nothing of pages");
+}
+
+#[test]
+fn a_client_that_never_finishes_its_request_is_cut_off() {
+    let server = Server::start(NetSettings { head_timeout_ms: 100, idle_timeout_ms: 100, ..NetSettings::default() }, 0);
+    let (mut silent, mut halting, mut idle) = (server.connect(), server.connect(), server.connect());
+    halting.write_all(b"GET / HTTP/1.1\r\nHo").unwrap();
+    idle.write_all(b"HEAD / HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
+    read_head(&mut idle);
+    for client in [&mut silent, &mut halting, &mut idle] {
+        let mut rest = Vec::new();
+        client.read_to_end(&mut rest).expect("a FIN comes");
+        assert!(rest.is_empty());
+    }
+    server.end();
+}
+
+#[test]
+fn a_full_shard_says_when_to_come_back() {
+    let server = Server::start(NetSettings { connections_max: 2, ..NetSettings::default() }, 0);
+    let mut clients: Vec<TcpStream> = (0..2).map(|_| server.connect()).collect();
+    for client in &mut clients {
+        client.write_all(UPGRADE).unwrap();
+        assert!(read_head(client).starts_with("HTTP/1.1 101 "));
+    }
+    let mut late = server.connect();
+    late.write_all(UPGRADE).unwrap();
+    let refusal = read_head(&mut late);
+    assert!(refusal.starts_with("HTTP/1.1 503 ") && refusal.contains("\r\nRetry-After: "), "{refusal}");
+    drop(clients.pop());
+    // The place is free once the server has seen the end.
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let mut next = server.connect();
+        next.write_all(UPGRADE).unwrap();
+        if read_head(&mut next).starts_with("HTTP/1.1 101 ") {
+            break;
+        }
+        assert!(Instant::now() < deadline, "the place never became free");
+    }
+    drop(clients);
+    server.end();
+}
+
+#[test]
+fn after_the_listener_is_closed_nobody_is_accepted() {
+    let server = Server::start(NetSettings::default(), 0);
+    let address = server.address;
+    let mut waiting = server.connect();
+    server.end();
+    let mut rest = Vec::new();
+    match waiting.read_to_end(&mut rest) {
+        Ok(_) => assert!(rest.is_empty()),
+        Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
+    }
+    assert_eq!(TcpStream::connect(address).unwrap_err().kind(), ErrorKind::ConnectionRefused);
+}
