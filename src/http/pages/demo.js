@@ -235,6 +235,7 @@ function follow(subject, entry) {
   subscription.on('unsubscribed', ({ code, reason }) => {
     if (entries.get(subject) !== entry || code === 0) return;
     entry.note('bad', `${reason} (code ${code})`);
+    $('subject-list').prepend(entry.element);
     event('bad', `${subject}: unsubscribed by the server: ${reason} (code ${code})`);
   });
   subscription.on('error', ({ error }) => {
@@ -359,17 +360,17 @@ $('filter').addEventListener('input', () => log.filter($('filter').value));
 /** What is drawn, how often (ms). Between these moments a frame costs nothing, so that drawing does not add to the latency it shows. */
 const still = matchMedia('(prefers-reduced-motion: reduce)').matches;
 const drawings = [
-  { every: 100, draw: () => log.draw() },
+  { every: 100, draw: (now) => log.draw(now) },
   { every: still ? 1_000 : 100, draw: () => chart.draw(Date.now()) },
   { every: still ? 1_000 : 50, draw: () => map.draw() },
-  { every: 250, draw: figures },
+  { every: 250, draw: () => figures() },
 ];
 function frame(now) {
   requestAnimationFrame(frame);
   for (const drawing of drawings) {
     if (now < (drawing.next ?? 0)) continue;
     drawing.next = now + drawing.every - 8;
-    drawing.draw();
+    drawing.draw(now);
   }
 }
 
@@ -385,7 +386,7 @@ function figures() {
   show('figure-rate', Math.round(rate).toLocaleString('en'));
   show('figure-median', share(0.5));
   show('figure-p99', share(0.99));
-  show('figure-subjects', entries.size.toLocaleString('en'));
+  show('figure-subjects', [...entries.values()].filter(({ subscription }) => subscription?.state === 'subscribed').length.toLocaleString('en'));
   show('figure-recovered', recoveredTotal.toLocaleString('en'));
   for (const { countElement, count } of entries.values()) {
     const text = count.toLocaleString('en');

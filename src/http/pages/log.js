@@ -1,6 +1,9 @@
 // The log: newest first, bounded, drawn once per frame, however many records arrive.
 
 const ROWS_MAX = 500;
+/** More new rows than this nobody reads as they come: then the log is drawn less often, and the time is left to the records. */
+const ROWS_CALM = 40;
+const FLOOD_MS = 500;
 
 export class Log {
   #body;
@@ -9,6 +12,7 @@ export class Log {
   #passed = 0;
   #filter = '';
   #paused = false;
+  #drawnAt = 0;
 
   constructor(body, note) {
     this.#body = body;
@@ -40,8 +44,10 @@ export class Log {
   }
 
   /** Moves what has arrived since the last frame into the page. */
-  draw() {
+  draw(now) {
     if (this.#waiting.length === 0) return;
+    if (this.#waiting.length > ROWS_CALM && now - this.#drawnAt < FLOOD_MS) return;
+    this.#drawnAt = now;
     if (this.#paused) {
       this.#note.textContent = `paused, ${this.#waiting.length + this.#passed} more have arrived`;
       return;
@@ -80,7 +86,7 @@ export class Log {
       subject.title = row.subject;
       line.append(subject, cell('number offset', row.offset ?? ''), latency, cell('value', row.value()), cell('tags', row.tags ?? ''));
     }
-    line.hidden = !this.#matches(line.textContent);
+    if (this.#filter !== '') line.hidden = !this.#matches(line.textContent);
     return line;
   }
 }
