@@ -3,6 +3,7 @@
 
 pub mod handoff;
 pub mod http;
+pub mod lifecycle;
 pub mod limits;
 pub mod net;
 pub mod session;
