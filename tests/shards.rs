@@ -1,0 +1,120 @@
+//! Shards from start to stop, without Kafka.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use corespan::handoff::{Generation, PartitionRef, PublishKey, RecordBatch, TopicIndex};
+use corespan::http::{Site, SiteSettings};
+use corespan::lifecycle::{Desks, Shards};
+use corespan::net::{self, NetSettings};
+use corespan::shard::{self, Assignment, Broker, Letter, Poll, ProduceRecord, ProduceStatus, PublishFailure, ShardPlan, ShardSettings};
+use corespan::subject::TopicMap;
+
+/// A Kafka that has nothing and remembers which map it was told of.
+struct Nothing {
+    acknowledged: Arc<AtomicU64>,
+}
+
+impl Broker for Nothing {
+    fn poll(&mut self, _bytes_max: usize) -> Option<RecordBatch> {
+        None
+    }
+    fn produce(&mut self, _publish: PublishKey, _record: &ProduceRecord) -> ProduceStatus {
+        ProduceStatus::Refused(PublishFailure::Unavailable)
+    }
+    fn assign(&mut self, _assignment: Assignment) {}
+    fn unassign(&mut self, _partition: PartitionRef) {}
+    fn query_log_end(&mut self, _partition: PartitionRef, _generation: Generation) {}
+    fn lookup_topic(&mut self, _topic: &str) {}
+    fn acknowledge_map(&mut self, version: u64) {
+        self.acknowledged.fetch_add(version, Ordering::SeqCst);
+    }
+    fn report_misfit(&mut self, _topic: TopicIndex) {}
+    fn partition_ready(&mut self, _partition: PartitionRef, _generation: Generation) {}
+}
+
+struct Node {
+    address: SocketAddr,
+    desks: Vec<corespan::handoff::MailboxSender<Letter>>,
+    acknowledged: Arc<AtomicU64>,
+    shards: Shards,
+}
+
+fn start(poll: Poll) -> Node {
+    const SHARDS: u16 = 2;
+    let cpus: Vec<usize> = core_affinity::get_core_ids().expect("the CPUs of this process can be read").iter().map(|cpu| cpu.id).collect();
+    let settings = NetSettings::default();
+    let listening = net::listen(SocketAddr::from(([127, 0, 0, 1], 0)), SHARDS.into(), &settings).expect("a loopback port can be had");
+    let desks = Desks::new(SHARDS, 1_000);
+    let letters = desks.letters();
+    let mut lanes = shard::lanes(&desks.wakes(), 1 << 20).into_iter();
+    let mut listeners = listening.listeners.into_iter();
+    let site = Site::new(&SiteSettings { demo: false, allowed_origins: Vec::new() });
+    let acknowledged = Arc::new(AtomicU64::new(0));
+    let epoch = Instant::now();
+    let shards = Shards::start(desks, |id, desk| {
+        shard::spawn(ShardPlan {
+            id,
+            shards: SHARDS,
+            cpu: cpus[id.index() % cpus.len()],
+            poll,
+            settings: ShardSettings::default(),
+            net: settings.clone(),
+            site: site.clone(),
+            listener: listeners.next().expect("one for each shard"),
+            lanes: lanes.next().expect("one for each shard"),
+            mailbox: desk.mailbox,
+            wake: desk.wake,
+            pulse: desk.pulse,
+            drained: desk.drained,
+            broker: Nothing { acknowledged: acknowledged.clone() },
+            store_counters: Box::new(|_| {}),
+            epoch,
+        })
+    })
+    .expect("shards can be started here");
+    Node { address: listening.address, desks: letters, acknowledged, shards }
+}
+
+fn serves_and_ends(poll: Poll) {
+    let node = start(poll);
+    for letters in &node.desks {
+        letters.post(Letter::Map(Arc::new(TopicMap::new(7, Vec::new(), Default::default())))).expect("the shard runs");
+    }
+    for _ in 0..20 {
+        let mut client = TcpStream::connect(node.address).expect("some shard accepts");
+        client.write_all(b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").expect("a request fits");
+        let mut page = String::new();
+        client.read_to_string(&mut page).expect("the page comes whole");
+        assert!(page.starts_with("HTTP/1.1 200 OK\r\n"));
+    }
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while node.acknowledged.load(Ordering::SeqCst) != 14 {
+        assert!(Instant::now() < deadline, "both shards acknowledge the map");
+        std::thread::yield_now();
+    }
+    assert!(!node.shards.any_ended());
+    // A connection that speaks no WebSocket is no reason to wait.
+    let idle = TcpStream::connect(node.address).expect("some shard accepts");
+    let began = Instant::now();
+    assert!(node.shards.drain(Duration::ZERO, Duration::from_secs(10)));
+    while TcpStream::connect(node.address).is_ok() {
+        assert!(began.elapsed() < Duration::from_secs(5), "the listeners close");
+    }
+    drop(idle);
+    node.shards.stop();
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+}
+
+#[test]
+fn shards_that_park_take_letters_serve_pages_and_end_after_a_drain() {
+    serves_and_ends(Poll::Park);
+}
+
+#[test]
+fn shards_that_spin_take_letters_serve_pages_and_end_after_a_drain() {
+    serves_and_ends(Poll::Busy);
+}
