@@ -1,0 +1,169 @@
+//! The file as a flat list of dotted keys with their lines: in TOML `a.b = 1`, `"a.b" = 1` and `[a] b = 1` are different trees, here they are the
+//! same key.
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::problem::Problem;
+
+/// A value of the file.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    Text(String),
+    Whole(i64),
+    Float(f64),
+    Flag(bool),
+    List(Vec<Value>),
+    /// A kind that no key takes (a date, a table in a list, a number out of range), as the file has it.
+    Other(String),
+}
+
+impl Value {
+    /// The value as the file would have it.
+    pub fn show(&self) -> String {
+        match self {
+            Value::Text(text) => format!("{text:?}"),
+            Value::Whole(number) => number.to_string(),
+            Value::Float(number) => number.to_string(),
+            Value::Flag(flag) => flag.to_string(),
+            Value::List(values) => format!("[{}]", values.iter().map(Value::show).collect::<Vec<_>>().join(", ")),
+            Value::Other(text) => text.clone(),
+        }
+    }
+}
+
+/// Where a value comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// This line of the file.
+    Line(usize),
+    /// `CORESPAN_KAFKA_EXTRA_OPTS`.
+    ExtraOptions,
+}
+
+/// A key with its value.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entry {
+    /// All its segments, joined by dots.
+    pub key: String,
+    pub value: Value,
+    pub origin: Origin,
+}
+
+/// A table of the file, by its header or empty in braces: a key too, that may be misspelt.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Table {
+    pub key: String,
+    pub line: usize,
+}
+
+/// A file.
+#[derive(Clone, Debug, Default)]
+pub struct Document {
+    pub entries: Vec<Entry>,
+    pub tables: Vec<Table>,
+}
+
+impl Document {
+    /// Reads TOML text. `Err` holds every syntax error.
+    pub fn parse(text: &str, origin: &str) -> Result<Document, Vec<Problem>> {
+        let lines = Lines::new(text);
+        let (tree, errors) = DeTable::parse_recoverable(text);
+        if !errors.is_empty() {
+            let mut problems = Vec::new();
+            for error in errors {
+                let line = error.span().map(|span| lines.at(span.start));
+                // One mistake often makes several errors on its line; the first names it.
+                if problems.iter().any(|known: &Problem| known.line == line) {
+                    continue;
+                }
+                let message = error.message().split_whitespace().collect::<Vec<_>>().join(" ");
+                let text = match line {
+                    Some(number) => format!("not valid TOML: {message}, near `{}`", lines.shortened(text, number)),
+                    None => format!("not valid TOML: {message}"),
+                };
+                problems.push(Problem { origin: origin.to_owned(), line, text });
+            }
+            return Err(problems);
+        }
+        let mut document = Document::default();
+        document.flatten(tree.get_ref(), "", text, &lines);
+        let mut problems = Vec::new();
+        for (place, entry) in document.entries.iter().enumerate() {
+            if let Some(first) = document.entries[..place].iter().find(|earlier| earlier.key == entry.key) {
+                let (Origin::Line(line), Origin::Line(earlier)) = (entry.origin, first.origin) else { continue };
+                let text = format!(
+                    "{} is given twice, here and in line {earlier} (dotted and quoted forms are the same key); remove one",
+                    entry.key
+                );
+                problems.push(Problem { origin: origin.to_owned(), line: Some(line), text });
+            }
+        }
+        if problems.is_empty() { Ok(document) } else { Err(problems) }
+    }
+
+    // The parser bounds the depth of a tree, so recursion is safe.
+    fn flatten(&mut self, table: &DeTable<'_>, above: &str, text: &str, lines: &Lines) {
+        for (name, value) in table {
+            let key = if above.is_empty() { name.get_ref().to_string() } else { format!("{above}.{}", name.get_ref()) };
+            let line = lines.at(name.span().start);
+            match value.get_ref() {
+                DeValue::Table(inner) => {
+                    // A table made by a dotted key of something else is judged by its keys.
+                    if inner.is_empty() || lines.text(text, line).starts_with('[') {
+                        self.tables.push(Table { key: key.clone(), line });
+                    }
+                    self.flatten(inner, &key, text, lines);
+                }
+                _ => self.entries.push(Entry { key, value: convert(value, text), origin: Origin::Line(line) }),
+            }
+        }
+    }
+}
+
+fn convert(value: &Spanned<DeValue<'_>>, text: &str) -> Value {
+    let as_written = || {
+        let written = text.get(value.span()).unwrap_or_default();
+        shorten(&written.split_whitespace().collect::<Vec<_>>().join(" "))
+    };
+    match value.get_ref() {
+        DeValue::String(text) => Value::Text(text.to_string()),
+        DeValue::Integer(number) => {
+            i64::from_str_radix(number.as_str(), number.radix()).map_or_else(|_| Value::Other(as_written()), Value::Whole)
+        }
+        DeValue::Float(number) => number.as_str().parse().map_or_else(|_| Value::Other(as_written()), Value::Float),
+        DeValue::Boolean(flag) => Value::Flag(*flag),
+        DeValue::Array(values) => Value::List(values.iter().map(|value| convert(value, text)).collect()),
+        DeValue::Datetime(_) | DeValue::Table(_) => Value::Other(as_written()),
+    }
+}
+
+/// Byte offsets of line starts.
+struct Lines(Vec<usize>);
+
+impl Lines {
+    fn new(text: &str) -> Lines {
+        Lines(std::iter::once(0).chain(text.match_indices('\n').map(|(place, _)| place + 1)).collect())
+    }
+
+    /// The line of a byte offset, from 1.
+    fn at(&self, place: usize) -> usize {
+        self.0.partition_point(|start| *start <= place)
+    }
+
+    fn text<'t>(&self, text: &'t str, line: usize) -> &'t str {
+        let start = self.0.get(line - 1).copied().unwrap_or_default();
+        text.get(start..).and_then(|rest| rest.lines().next()).unwrap_or_default().trim()
+    }
+
+    fn shortened(&self, text: &str, line: usize) -> String {
+        let line = self.text(text, line);
+        // What follows the equals sign may be a password.
+        shorten(line.split_once('=').map_or(line, |(key, _)| key.trim_end()))
+    }
+}
+
+fn shorten(text: &str) -> String {
+    const MOST: usize = 60;
+    if text.chars().count() <= MOST { text.to_owned() } else { text.chars().take(MOST).chain("...".chars()).collect() }
+}

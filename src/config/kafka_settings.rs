@@ -1,0 +1,240 @@
+//! `[kafka.consumer]` and `[kafka.producer]`: librdkafka's properties by their own names, and the bridge's own.
+
+use std::time::Duration;
+
+use regex::Regex;
+
+use super::document::{Entry, Origin, Value};
+use super::properties::{Properties, is_secret, masked};
+use super::reader::Reader;
+use crate::subject::name::is_topic;
+
+pub const CONSUMER: &str = "kafka.consumer";
+pub const PRODUCER: &str = "kafka.producer";
+/// The bridge's own keys of `[kafka.consumer]`.
+pub const CONSUMER_OWN: [&str; 4] = ["topics", "topics.regex", "consumers.size", "recovery.on.start"];
+/// The bridge's own keys of `[kafka.producer]`.
+pub const PRODUCER_OWN: [&str; 2] = ["producers.size", "null.key.partition"];
+/// Topics of a list. Beyond it a regular expression is meant.
+const TOPICS_MAX: usize = 10_000;
+
+/// Which topics are consumed.
+#[derive(Clone, Debug)]
+pub enum TopicChoice {
+    /// `topics`: not empty, valid names, none twice. Each must exist when metadata is first read.
+    Listed(Vec<String>),
+    /// `topics.regex`, anchored at both ends. Internal topics never match, whatever it says: leave them out before asking it.
+    Matching(Regex),
+}
+
+/// Everything about Kafka.
+#[derive(Clone, Debug)]
+pub struct KafkaSettings {
+    /// `kafka.metadata.interval`: how often topics and partition counts are asked for.
+    pub metadata_interval: Duration,
+    pub consumer: ConsumerSettings,
+    pub producer: ProducerSettings,
+}
+
+/// `[kafka.consumer]`.
+#[derive(Clone, Debug)]
+pub struct ConsumerSettings {
+    /// librdkafka's, checked by `kafka::settings`; always with `bootstrap.servers`.
+    pub properties: Properties,
+    pub topics: TopicChoice,
+    /// `consumers.size`: how many shards own partitions; `None` is all of them. Checked against their number by `Config::check_shards`.
+    pub consumers_size: Option<u16>,
+    /// `recovery.on.start`: load the last `cache.expire.time` of the topics before the node is ready.
+    pub recovery_on_start: bool,
+}
+
+/// `[kafka.producer]`.
+#[derive(Clone, Debug)]
+pub struct ProducerSettings {
+    /// librdkafka's, checked by `kafka::settings`; always with `bootstrap.servers`.
+    pub properties: Properties,
+    /// `producers.size`: producer instances; a subject always uses the same.
+    pub producers_size: u16,
+    /// `null.key.partition`: where records without a key are written.
+    pub null_key_partition: Option<u32>,
+}
+
+/// Which clients know a property.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PropertyScope {
+    pub consumer: bool,
+    pub producer: bool,
+}
+
+/// Which clients know a property; the error says why none does.
+pub fn property_scope(_name: &str) -> Result<PropertyScope, String> {
+    Ok(PropertyScope { consumer: true, producer: true })
+}
+
+/// Whether a client takes a property with this value; the error names what is allowed and the remedy.
+fn check_property(_table: &str, _name: &str, _value: &str) -> Result<(), String> {
+    Ok(())
+}
+
+/// Reads both tables.
+pub fn read(reader: &mut Reader) -> KafkaSettings {
+    let metadata_interval =
+        reader.time("kafka.metadata.interval", Duration::from_secs(10), Duration::from_millis(100)..=Duration::from_secs(3_600));
+    let topics = read_topics(reader);
+    let consumers_size = reader.whole_or_off("kafka.consumer.consumers.size", 1..=1_024, "all").map(|size| size as u16);
+    let recovery_on_start = reader.flag("kafka.consumer.recovery.on.start", false);
+    let properties = read_properties(reader, CONSUMER);
+    let consumer = ConsumerSettings { properties, topics, consumers_size, recovery_on_start };
+    let producers_size = reader.whole("kafka.producer.producers.size", 1, 1..=64) as u16;
+    let null_key_partition =
+        reader.whole_or_off("kafka.producer.null.key.partition", 0..=i32::MAX as u64, "off").map(|partition| partition as u32);
+    let properties = read_properties(reader, PRODUCER);
+    KafkaSettings { metadata_interval, consumer, producer: ProducerSettings { properties, producers_size, null_key_partition } }
+}
+
+fn read_topics(reader: &mut Reader) -> TopicChoice {
+    const TOPICS: &str = "kafka.consumer.topics";
+    const REGEX: &str = "kafka.consumer.topics.regex";
+    let nothing = || TopicChoice::Listed(Vec::new());
+    match (reader.origin(TOPICS), reader.origin(REGEX)) {
+        (None, None) => {
+            // Asked for all the same: it makes them known.
+            let _ = (reader.take(TOPICS), reader.take(REGEX));
+            reader.problem(
+                None,
+                "kafka.consumer.topics and kafka.consumer.topics.regex are both missing; give exactly one in [kafka.consumer]: \
+                 topics = [\"vehicles\"], or \"topics.regex\" = \"vehicles.*\"",
+            );
+            nothing()
+        }
+        (Some(_), Some(second)) => {
+            let _ = (reader.take(TOPICS), reader.take(REGEX));
+            reader.problem(
+                Some(second),
+                "kafka.consumer.topics and kafka.consumer.topics.regex are both given; exactly one is allowed, remove the other",
+            );
+            nothing()
+        }
+        (Some(_), None) => {
+            reader.take(REGEX);
+            let origin = reader.origin(TOPICS);
+            let topics = reader.special(TOPICS, Vec::new(), listed, |topics| format!("{topics:?}"));
+            let _ = origin;
+            TopicChoice::Listed(topics)
+        }
+        (None, Some(_)) => {
+            reader.take(TOPICS);
+            let regex = reader.special(
+                REGEX,
+                None,
+                |value| anchored(value).map(Some),
+                |regex| match regex {
+                    Some((text, _)) => format!("{text:?}"),
+                    None => String::new(),
+                },
+            );
+            regex.map_or_else(nothing, |(_, regex)| TopicChoice::Matching(regex))
+        }
+    }
+}
+
+fn listed(value: &Value) -> Result<Vec<String>, String> {
+    const HELP: &str = "give a list of topics, as in [\"vehicles\", \"alerts\"], or text with commas, as in \"vehicles,alerts\"";
+    let mut topics: Vec<String> = match value {
+        Value::Text(text) => text.split(',').map(|topic| topic.trim().to_owned()).filter(|topic| !topic.is_empty()).collect(),
+        Value::List(values) => {
+            let texts: Option<_> =
+                values.iter().map(|value| if let Value::Text(text) = value { Some(text.trim().to_owned()) } else { None }).collect();
+            texts.ok_or_else(|| HELP.to_owned())?
+        }
+        _ => return Err(HELP.to_owned()),
+    };
+    if topics.is_empty() {
+        return Err(format!("at least one topic is needed; {HELP}"));
+    }
+    if let Some(wrong) = topics.iter().find(|topic| !is_topic(topic)) {
+        return Err(format!(
+            "{wrong:?} is no topic name: 1 to 249 characters of a-z A-Z 0-9 . _ -, and not \".\" or \"..\"; for a pattern use \"topics.regex\""
+        ));
+    }
+    if topics.len() > TOPICS_MAX {
+        return Err(format!("at most {TOPICS_MAX} topics can be listed; use \"topics.regex\""));
+    }
+    let mut seen = std::collections::HashSet::new();
+    topics.retain(|topic| seen.insert(topic.clone()));
+    Ok(topics)
+}
+
+fn anchored(value: &Value) -> Result<(String, Regex), String> {
+    const HELP: &str = "give a regular expression (Rust syntax, matched against the whole name), as in \"vehicles.*\"";
+    let Value::Text(text) = value else { return Err(HELP.to_owned()) };
+    if text.is_empty() {
+        return Err(format!("it matches no topic; {HELP}"));
+    }
+    // Compiled alone first: `a)|(b` must not become valid by the anchors.
+    Regex::new(text).and_then(|_| Regex::new(&format!("^(?:{text})$"))).map(|regex| (text.clone(), regex)).map_err(|error| {
+        let error = error.to_string();
+        let reason =
+            error.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default().trim().trim_start_matches("error: ").to_owned();
+        format!("{reason}; {HELP}")
+    })
+}
+
+fn read_properties(reader: &mut Reader, table: &str) -> Properties {
+    let mut properties = Properties::default();
+    for Entry { key, value, origin } in reader.take_below(table) {
+        let name = &key[table.len() + 1..];
+        let Some(value) = property_text(&value) else {
+            let shown = if is_secret(name) { "********".to_owned() } else { value.show() };
+            reader.problem(Some(origin), format!("{key} = {shown} is not allowed; give text in quotes, a number, true or false"));
+            continue;
+        };
+        // A key of the other table is a mistake of place, not an unknown property.
+        let (other, own) = if table == CONSUMER { (PRODUCER, &PRODUCER_OWN[..]) } else { (CONSUMER, &CONSUMER_OWN[..]) };
+        let checked =
+            if own.contains(&name) { Err(format!("it belongs to [{other}]; move it there")) } else { check_property(table, name, &value) };
+        match checked {
+            Ok(()) => {
+                reader.note(&key, format!("{:?}", masked(name, &value)), Some(origin));
+                properties.set(name, value);
+            }
+            Err(reason) => reader.problem(Some(origin), reason_with_key(&key, name, &value, &reason, origin)),
+        }
+    }
+    if properties
+        .get("bootstrap.servers")
+        .or_else(|| properties.get("metadata.broker.list"))
+        .is_none_or(|servers| servers.trim().is_empty())
+    {
+        reader.problem(
+            None,
+            format!("{table}.bootstrap.servers is missing; give Kafka's addresses in [{table}]: \"bootstrap.servers\" = \"10.0.0.1:9092,10.0.0.2:9092\""),
+        );
+    }
+    properties
+}
+
+fn reason_with_key(key: &str, name: &str, value: &str, reason: &str, origin: Origin) -> String {
+    let key = if origin == Origin::ExtraOptions {
+        format!("-D{name}={}", masked(name, value))
+    } else {
+        format!("{key} = {:?}", masked(name, value))
+    };
+    format!("{key}: {}", reason.split_whitespace().collect::<Vec<_>>().join(" "))
+}
+
+fn property_text(value: &Value) -> Option<String> {
+    match value {
+        Value::Text(text) => Some(text.clone()),
+        Value::Whole(number) => Some(number.to_string()),
+        Value::Float(number) => Some(number.to_string()),
+        Value::Flag(flag) => Some(flag.to_string()),
+        // Lists are written with commas in librdkafka (`bootstrap.servers`, `sasl.mechanisms`).
+        Value::List(values) => {
+            let texts: Option<Vec<String>> =
+                values.iter().map(|value| if matches!(value, Value::List(_)) { None } else { property_text(value) }).collect();
+            texts.filter(|texts| !texts.is_empty()).map(|texts| texts.join(","))
+        }
+        Value::Other(_) => None,
+    }
+}

@@ -1,0 +1,321 @@
+//! From text to `Config`: every key with its default, its range and its relations to others.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::time::Duration;
+
+use super::document::{Document, Origin, Value};
+use super::problem::{ConfigError, Problem};
+use super::reader::{EXTRA_OPTIONS, Reader, show_list};
+use super::settings::*;
+use super::{extra_options, kafka_settings};
+use crate::shard::{Poll, ShardSettings};
+use crate::subject::name::is_topic;
+use crate::subject::{Partitioner, ValueKind};
+
+/// A configuration is a few kilobytes; this much is another file.
+const FILE_BYTES_MAX: u64 = 4 << 20;
+/// Shards and CPUs of a list. Lanes grow with the square of the shards.
+const SHARDS_MAX: u64 = 256;
+/// Highest CPU number that a mask of the kernel's default size holds.
+const CPU_MAX: i64 = 1_023;
+
+impl Config {
+    /// Reads a file, and `CORESPAN_KAFKA_EXTRA_OPTS` from the environment.
+    pub fn load(path: &Path) -> Result<Config, ConfigError> {
+        let unreadable = |error| ConfigError::Unreadable { path: path.to_owned(), error };
+        let file = std::fs::File::open(path).map_err(unreadable)?;
+        let mut bytes = Vec::new();
+        file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+        if bytes.len() as u64 > FILE_BYTES_MAX {
+            return Err(ConfigError::TooLarge { path: path.to_owned(), bytes: bytes.len() as u64, most: FILE_BYTES_MAX });
+        }
+        let name = path.display().to_string();
+        let invalid = |origin: &str, text: &str| ConfigError::Invalid {
+            problems: vec![Problem { origin: origin.to_owned(), line: None, text: text.to_owned() }],
+        };
+        let text = String::from_utf8(bytes).map_err(|error| {
+            let line = 1 + error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|byte| **byte == b'\n').count();
+            let text = "not UTF-8 text; save the file as UTF-8".to_owned();
+            ConfigError::Invalid { problems: vec![Problem { origin: name.clone(), line: Some(line), text }] }
+        })?;
+        let options = match std::env::var(EXTRA_OPTIONS) {
+            Ok(options) => options,
+            Err(std::env::VarError::NotPresent) => String::new(),
+            Err(std::env::VarError::NotUnicode(_)) => return Err(invalid(EXTRA_OPTIONS, "not UTF-8 text; set it as -Dname=value pairs")),
+        };
+        Config::parse(&text, &name, &options)
+    }
+
+    /// Reads text. `file` is its name in messages; `extra_options` is what `CORESPAN_KAFKA_EXTRA_OPTS` would hold, or empty.
+    pub fn parse(text: &str, file: &str, extra_options: &str) -> Result<Config, ConfigError> {
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        let document = Document::parse(text, file).map_err(|mut problems| {
+            for problem in &mut problems {
+                // `topics = ..` and an unquoted `topics.regex = ..` are refused by TOML before we see either.
+                if problem.text.contains("near `topics") {
+                    problem.text.push_str("; of topics and topics.regex exactly one is allowed");
+                }
+            }
+            ConfigError::Invalid { problems }
+        })?;
+        let mut reader = Reader::new(document, file);
+        extra_options::apply(extra_options, &mut reader);
+        let mut config = read(&mut reader, file);
+        let (effective, problems) = reader.finish();
+        config.effective = effective;
+        if problems.is_empty() { Ok(config) } else { Err(ConfigError::Invalid { problems }) }
+    }
+
+    /// Whether the configuration suits this many shards, once they are planned.
+    pub fn check_shards(&self, shards: usize) -> Result<(), ConfigError> {
+        match self.kafka.consumer.consumers_size {
+            Some(size) if usize::from(size) > shards => Err(ConfigError::Invalid {
+                problems: vec![Problem {
+                    origin: self.file.clone(),
+                    line: None,
+                    text: format!(
+                        "kafka.consumer.consumers.size = {size} is not allowed; there are {shards} shards (cores.shards), give a number from 1 to {shards}, or \"all\""
+                    ),
+                }],
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
+const fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+fn read(reader: &mut Reader, file: &str) -> Config {
+    let shard = ShardSettings::default();
+    let node_name = reader.text("node.name", "", |name| {
+        let fits = name.len() <= 128 && !name.chars().any(char::is_control);
+        if fits { Ok(()) } else { Err("give at most 128 bytes of text without control characters, or \"\" for the host's name".to_owned()) }
+    });
+    let node_name = if node_name.is_empty() { host_name().unwrap_or_else(|| shard.node.clone()) } else { node_name };
+    let subject_bytes_max = reader.size("subject.bytes.max", shard.subject_bytes_max as u64, 16..=64 << 10) as usize;
+    let slow_client_timeout =
+        reader.time("slow.client.timeout", Duration::from_millis(shard.slow_client_timeout_ms), seconds(1)..=seconds(86_400));
+    let drain_time = reader.time("drain.seconds", seconds(10), seconds(0)..=seconds(3_600));
+    let listen = read_listen(reader);
+    let cores = read_cores(reader);
+    let kafka = kafka_settings::read(reader);
+    let cache = CacheSettings {
+        bytes_max: reader.size("cache.bytes.max", shard.cache_bytes_max as u64, 1 << 20..=1 << 40) as usize,
+        records_max: reader.whole("cache.records.max", shard.cache_records_max as u64, 1..=1_000_000) as usize,
+        expire_time: reader.time("cache.expire.time", Duration::from_millis(shard.cache_expire_ms), seconds(1)..=seconds(7 * 86_400)),
+    };
+    let publish = PublishSettings {
+        bytes_max: reader.size("publish.bytes.max", shard.publish_bytes_max as u64, 1..=64 << 20) as usize,
+        open_max: reader.whole("publish.open.max", shard.publishes_open_max as u64, 1..=65_536) as usize,
+        open_shard_max: reader.whole("publish.open.shard.max", shard.publishes_open_shard_max as u64, 1..=1_000_000) as usize,
+    };
+    let client = read_client(reader, &shard);
+    let outbox = OutboxSettings {
+        bytes_max: reader.size("outbox.bytes.max", shard.outbox_bytes_max as u64, 128 << 10..=1 << 30) as usize,
+        shard_bytes_max: reader.size("outbox.shard.bytes.max", shard.outboxes_bytes_max as u64, 1 << 20..=1 << 40) as usize,
+    };
+    if outbox.shard_bytes_max < outbox.bytes_max {
+        let (one, all) = (super::size_text(outbox.bytes_max as u64), super::size_text(outbox.shard_bytes_max as u64));
+        let text = format!("outbox.shard.bytes.max = {all:?} is less than outbox.bytes.max = {one:?}; raise the first or lower the second");
+        reader.problem(None, text);
+    }
+    let topics = read_topics(reader);
+    let log = LogSettings {
+        level: reader.choice(
+            "log.level",
+            tracing::Level::INFO,
+            &[
+                ("error", tracing::Level::ERROR),
+                ("warn", tracing::Level::WARN),
+                ("info", tracing::Level::INFO),
+                ("debug", tracing::Level::DEBUG),
+                ("trace", tracing::Level::TRACE),
+            ],
+        ),
+        format: reader.choice("log.format", LogFormat::Text, &[("text", LogFormat::Text), ("json", LogFormat::Json)]),
+    };
+    Config {
+        node_name,
+        listen,
+        cores,
+        kafka,
+        subject_bytes_max,
+        cache,
+        publish,
+        client,
+        outbox,
+        slow_client_timeout,
+        drain_time,
+        topics,
+        log,
+        effective: Vec::new(),
+        file: file.to_owned(),
+    }
+}
+
+fn read_listen(reader: &mut Reader) -> ListenSettings {
+    let address_origin = reader.origin("listen.admin").or_else(|| reader.origin("listen.address"));
+    let listen = ListenSettings {
+        address: reader.address("listen.address", SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8800))),
+        admin: reader.address("listen.admin", SocketAddr::from((Ipv4Addr::LOCALHOST, 8801))),
+        allowed_origins: reader.texts("listen.allowed.origins", |origin| {
+            let host = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://")).unwrap_or_default();
+            let fits = !host.is_empty() && host.chars().all(|character| character.is_ascii_graphic() && character != '/');
+            if fits {
+                Ok(())
+            } else {
+                Err(format!(
+                    "{origin:?} is no origin; write it as browsers do, as in \"https://app.example.com\" or \"http://localhost:3000\""
+                ))
+            }
+        }),
+        connections_max: reader.whole("listen.connections.max", 50_000, 1..=1_000_000) as usize,
+        request_timeout: reader.time("listen.request.timeout", seconds(10), seconds(1)..=seconds(300)),
+    };
+    let same_place = listen.address.ip() == listen.admin.ip() || listen.address.ip().is_unspecified() || listen.admin.ip().is_unspecified();
+    if listen.address.port() == listen.admin.port() && listen.address.port() != 0 && same_place {
+        let text = format!(
+            "listen.admin = \"{}\" is taken by listen.address = \"{}\"; give one of them another port",
+            listen.admin, listen.address
+        );
+        reader.problem(address_origin, text);
+    }
+    listen
+}
+
+fn read_cores(reader: &mut Reader) -> CoreSettings {
+    let shards = reader.special(
+        "cores.shards",
+        ShardChoice::Auto,
+        |value| match value {
+            Value::Text(text) if text == "auto" => Ok(ShardChoice::Auto),
+            Value::Whole(number) if (1..=SHARDS_MAX as i64).contains(number) => Ok(ShardChoice::Count(*number as u16)),
+            Value::List(values) => cpu_list(values).map(ShardChoice::Cpus),
+            _ => Err(format!("give \"auto\", a number from 1 to {SHARDS_MAX}, or a list of CPU numbers, as in [2, 3]")),
+        },
+        |choice| match choice {
+            ShardChoice::Auto => "\"auto\"".to_owned(),
+            ShardChoice::Count(number) => number.to_string(),
+            ShardChoice::Cpus(cpus) => show_list(cpus),
+        },
+    );
+    let housekeeping = reader.special(
+        "cores.housekeeping",
+        HousekeepingChoice::Auto,
+        |value| match value {
+            Value::Text(text) if text == "auto" => Ok(HousekeepingChoice::Auto),
+            Value::List(values) => cpu_list(values).map(HousekeepingChoice::Cpus),
+            _ => Err("give \"auto\" or a list of CPU numbers, as in [0, 1]".to_owned()),
+        },
+        |choice| match choice {
+            HousekeepingChoice::Auto => "\"auto\"".to_owned(),
+            HousekeepingChoice::Cpus(cpus) => show_list(cpus),
+        },
+    );
+    let poll = reader.choice("cores.poll", Poll::Park, &[("park", Poll::Park), ("busy", Poll::Busy)]);
+    CoreSettings { shards, housekeeping, poll }
+}
+
+fn cpu_list(values: &[Value]) -> Result<Vec<usize>, String> {
+    let mut cpus = Vec::new();
+    for value in values {
+        match value {
+            Value::Whole(cpu) if (0..=CPU_MAX).contains(cpu) => {
+                if cpus.contains(&(*cpu as usize)) {
+                    return Err(format!("CPU {cpu} is named twice; remove one"));
+                }
+                cpus.push(*cpu as usize);
+            }
+            other => return Err(format!("{} is no CPU number; give numbers from 0 to {CPU_MAX}, as in [2, 3]", other.show())),
+        }
+    }
+    match cpus.len() {
+        0 => Err("the list is empty; name at least one CPU, or give \"auto\"".to_owned()),
+        1..=256 => Ok(cpus),
+        _ => Err(format!("at most {SHARDS_MAX} CPUs can be named")),
+    }
+}
+
+fn read_client(reader: &mut Reader, shard: &ShardSettings) -> ClientSettings {
+    let pong_origin = reader.origin("client.pong.timeout").or_else(|| reader.origin("client.ping.interval"));
+    let ping_origin = reader.origin("client.ping.interval");
+    let client = ClientSettings {
+        subscriptions_max: reader.whole("client.subscriptions.max", shard.subscriptions_max as u64, 1..=1_000_000) as usize,
+        ping_interval: reader.time("client.ping.interval", Duration::from_millis(shard.ping_interval_ms), seconds(1)..=seconds(3_600)),
+        pong_timeout: reader.time("client.pong.timeout", Duration::from_millis(shard.pong_timeout_ms), seconds(1)..=seconds(3_600)),
+        connect_timeout: reader.time("client.connect.timeout", Duration::from_millis(shard.connect_timeout_ms), seconds(1)..=seconds(300)),
+    };
+    let show = |time: Duration| format!("{:?}", super::time_text(time));
+    if client.ping_interval.subsec_millis() != 0 {
+        let text =
+            format!("client.ping.interval = {} is not allowed; the protocol counts whole seconds, give one", show(client.ping_interval));
+        reader.problem(ping_origin, text);
+    }
+    if client.pong_timeout >= client.ping_interval {
+        let text = format!(
+            "client.pong.timeout = {} is not less than client.ping.interval = {}; a pong must come before the next ping is due",
+            show(client.pong_timeout),
+            show(client.ping_interval)
+        );
+        reader.problem(pong_origin, text);
+    }
+    client
+}
+
+fn read_topics(reader: &mut Reader) -> BTreeMap<String, TopicSettings> {
+    // A topic's name may hold dots: the last segment is the key, the rest the name.
+    let entries = reader.take_below("topic");
+    let mut names: Vec<(String, Origin)> = Vec::new();
+    for entry in entries {
+        let name = entry.key["topic.".len()..].rsplit_once('.').map(|(name, _)| name.to_owned());
+        match name {
+            Some(name) if is_topic(&name) => {
+                if !names.iter().any(|(known, _)| *known == name) {
+                    names.push((name, entry.origin));
+                }
+                reader.set(entry);
+            }
+            Some(name) => reader
+                .problem(Some(entry.origin), format!("[topic.{name:?}]: no topic name; it is 1 to 249 characters of a-z A-Z 0-9 . _ -")),
+            None => reader.problem(
+                Some(entry.origin),
+                format!("{} names no topic; write it as [topic.\"vehicles\"] with {} = ... below", entry.key, &entry.key["topic.".len()..]),
+            ),
+        }
+    }
+    let mut topics = BTreeMap::new();
+    for (name, _) in names {
+        let settings = TopicSettings {
+            partitioner: reader.choice(
+                &format!("topic.{name}.partitioner"),
+                PartitionerChoice::Auto,
+                &[
+                    ("auto", PartitionerChoice::Auto),
+                    ("murmur2", PartitionerChoice::Fixed(Partitioner::Murmur2)),
+                    ("crc32", PartitionerChoice::Fixed(Partitioner::Crc32)),
+                    ("any", PartitionerChoice::Fixed(Partitioner::Any)),
+                ],
+            ),
+            value: reader.choice(
+                &format!("topic.{name}.value"),
+                ValueKind::Auto,
+                &[("auto", ValueKind::Auto), ("json", ValueKind::Json), ("text", ValueKind::Text), ("binary", ValueKind::Binary)],
+            ),
+            snapshot: reader.choice(&format!("topic.{name}.snapshot"), false, &[("none", false), ("latest", true)]),
+        };
+        topics.insert(name, settings);
+    }
+    topics
+}
+
+/// The host's name, as `hostname` prints it.
+fn host_name() -> Option<String> {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
+    let name = name.trim();
+    (!name.is_empty()).then(|| name.to_owned())
+}

@@ -1,0 +1,28 @@
+//! corespan.toml, validated, typed and immutable. `config/corespan.toml` is the manual of its keys.
+//!
+//! Owns the file's format, every default and range, and `CORESPAN_KAFKA_EXTRA_OPTS`. Runs once, on the main thread, before anything else starts.
+//! Every mistake is reported at once, each in one line. It never contacts Kafka and never looks at the machine (that is `cores`).
+
+mod document;
+mod extra_options;
+mod kafka_settings;
+mod load;
+mod problem;
+mod properties;
+mod reader;
+mod settings;
+mod units;
+
+#[cfg(test)]
+mod tests;
+
+pub use document::Origin;
+pub use kafka_settings::{ConsumerSettings, KafkaSettings, ProducerSettings, TopicChoice};
+pub use problem::{ConfigError, Problem, did_you_mean};
+pub use properties::{Properties, is_secret, masked};
+pub use reader::{EXTRA_OPTIONS, Effective};
+pub use settings::{
+    CacheSettings, ClientSettings, Config, CoreSettings, HousekeepingChoice, ListenSettings, LogFormat, LogSettings, OutboxSettings,
+    PartitionerChoice, PublishSettings, ShardChoice, TopicSettings,
+};
+pub use units::{size_text, time_text};

@@ -1,0 +1,68 @@
+//! librdkafka properties as the user gave them. Secrets never show in logs or in `corespan check`.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// What stands in the place of a secret.
+pub const MASK: &str = "********";
+
+/// Properties by name.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Properties(BTreeMap<String, String>);
+
+impl Properties {
+    /// Sets one; gives the value that it replaces.
+    pub fn set(&mut self, name: impl Into<String>, value: impl Into<String>) -> Option<String> {
+        self.0.insert(name.into(), value.into())
+    }
+
+    /// The value of one.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+
+    /// All of them, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+}
+
+impl fmt::Debug for Properties {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_map().entries(self.iter().map(|(name, value)| (name, masked(name, value)))).finish()
+    }
+}
+
+/// Whether a property's value must not be shown.
+pub fn is_secret(name: &str) -> bool {
+    const PARTS: [&str; 6] = ["pas", "jaas", "secret", "token", "key.pem", "oauthbearer.config"];
+    // Misspelt, or in Java's way, it may be a secret all the same; an address or a file's name is none.
+    let name = name.to_ascii_lowercase().replace(['_', '-'], ".");
+    let harmless = [".url", ".file", ".location"].iter().any(|end| name.ends_with(end));
+    !harmless && PARTS.iter().any(|part| name.contains(part))
+}
+
+/// A property's value as it may be shown.
+pub fn masked<'v>(name: &str, value: &'v str) -> &'v str {
+    if is_secret(name) { MASK } else { value }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_masked_and_nothing_else() {
+        for name in
+            ["sasl.password", "ssl.key.password", "ssl.key.pem", "sasl.oauthbearer.client.secret", "sasl.pasword", "sasl.jaas.config"]
+        {
+            assert_eq!(masked(name, "x"), MASK, "{name}");
+        }
+        for name in ["bootstrap.servers", "sasl.username", "ssl.key.location", "ssl.ca.pem", "sasl.oauthbearer.token.endpoint.url"] {
+            assert_eq!(masked(name, "x"), "x", "{name}");
+        }
+        let mut properties = Properties::default();
+        properties.set("sasl.password", "hunter2");
+        assert!(!format!("{properties:?}").contains("hunter2"));
+    }
+}

@@ -1,0 +1,192 @@
+//! The configuration, typed.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::kafka_settings::{KafkaSettings, TopicChoice};
+use super::reader::Effective;
+use crate::shard::{Poll, ShardSettings};
+use crate::subject::{Partitioner, ValueKind};
+
+/// A validated configuration. Made by `Config::load` or `Config::parse`; nobody changes it afterwards.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `node.name`, or the host's name.
+    pub node_name: String,
+    pub listen: ListenSettings,
+    pub cores: CoreSettings,
+    pub kafka: KafkaSettings,
+    /// `subject.bytes.max`
+    pub subject_bytes_max: usize,
+    pub cache: CacheSettings,
+    pub publish: PublishSettings,
+    pub client: ClientSettings,
+    pub outbox: OutboxSettings,
+    /// `slow.client.timeout`
+    pub slow_client_timeout: Duration,
+    /// `drain.seconds`: over how long connections are closed at a graceful stop.
+    pub drain_time: Duration,
+    /// `[topic."T"]`, by topic. Use `Config::topic`.
+    pub topics: BTreeMap<String, TopicSettings>,
+    pub log: LogSettings,
+    /// What every key turned out to be, in the order of the manual; secrets are masked.
+    pub effective: Vec<Effective>,
+    /// Name of the file, for messages.
+    pub file: String,
+}
+
+/// `[listen]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenSettings {
+    /// WebSocket, HTTP and pages.
+    pub address: SocketAddr,
+    /// Metrics and health; for the inside only.
+    pub admin: SocketAddr,
+    /// Origins of web pages that may connect; empty: any.
+    pub allowed_origins: Vec<String>,
+    /// `connections.max`: open sockets of one shard.
+    pub connections_max: usize,
+    /// `request.timeout`: how long a new socket has for a whole HTTP request, and an idle one to send the next.
+    pub request_timeout: Duration,
+}
+
+/// `[cores]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CoreSettings {
+    pub shards: ShardChoice,
+    pub housekeeping: HousekeepingChoice,
+    pub poll: Poll,
+}
+
+/// `cores.shards`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ShardChoice {
+    /// All allowed CPUs but one where there are four or more, else all.
+    Auto,
+    /// This many, on the first allowed CPUs.
+    Count(u16),
+    /// One on each of these CPUs: not empty, none twice.
+    Cpus(Vec<usize>),
+}
+
+/// `cores.housekeeping`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HousekeepingChoice {
+    /// The CPUs without a shard; all if none is left.
+    Auto,
+    /// These CPUs: not empty, none twice.
+    Cpus(Vec<usize>),
+}
+
+/// `[cache]`, of one shard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CacheSettings {
+    pub bytes_max: usize,
+    /// Of one subject.
+    pub records_max: usize,
+    pub expire_time: Duration,
+}
+
+/// `[publish]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublishSettings {
+    /// Largest value.
+    pub bytes_max: usize,
+    /// `open.max`: of one connection, unanswered by Kafka.
+    pub open_max: usize,
+    /// `open.shard.max`: of one shard, unanswered by Kafka.
+    pub open_shard_max: usize,
+}
+
+/// `[client]`, of one connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientSettings {
+    pub subscriptions_max: usize,
+    /// Whole seconds.
+    pub ping_interval: Duration,
+    /// Less than `ping_interval`.
+    pub pong_timeout: Duration,
+    pub connect_timeout: Duration,
+}
+
+/// `[outbox]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutboxSettings {
+    /// Of one client.
+    pub bytes_max: usize,
+    /// Of all clients of a shard; at least `bytes_max`.
+    pub shard_bytes_max: usize,
+}
+
+/// `[topic."T"]`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TopicSettings {
+    pub partitioner: PartitionerChoice,
+    pub value: ValueKind,
+    /// `snapshot = "latest"`: a subscribe without recovery gets the newest record unasked.
+    pub snapshot: bool,
+}
+
+/// `partitioner` of a topic.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PartitionerChoice {
+    /// Detected at start on the newest records.
+    #[default]
+    Auto,
+    Fixed(Partitioner),
+}
+
+/// `[log]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogSettings {
+    pub level: tracing::Level,
+    pub format: LogFormat,
+}
+
+/// `log.format`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+impl Config {
+    /// The settings of a topic: those of `[topic."T"]`, or the defaults.
+    pub fn topic(&self, name: &str) -> TopicSettings {
+        self.topics.get(name).copied().unwrap_or_default()
+    }
+
+    /// The largest WebSocket message of a client that is read: twice `publish.bytes.max`, so that a too large publish can be answered with its
+    /// error, and never less than 64 KiB, so that a batch of small commands fits.
+    pub fn message_bytes_max(&self) -> usize {
+        (2 * self.publish.bytes_max).max(64 << 10)
+    }
+
+    /// What each shard needs to know.
+    pub fn shard_settings(&self) -> ShardSettings {
+        let ms = |time: Duration| time.as_millis() as u64;
+        ShardSettings {
+            subject_bytes_max: self.subject_bytes_max,
+            cache_bytes_max: self.cache.bytes_max,
+            cache_records_max: self.cache.records_max,
+            cache_expire_ms: ms(self.cache.expire_time),
+            outbox_bytes_max: self.outbox.bytes_max,
+            outboxes_bytes_max: self.outbox.shard_bytes_max,
+            slow_client_timeout_ms: ms(self.slow_client_timeout),
+            subscriptions_max: self.client.subscriptions_max,
+            publish_bytes_max: self.publish.bytes_max,
+            publishes_open_max: self.publish.open_max,
+            publishes_open_shard_max: self.publish.open_shard_max,
+            ping_interval_ms: ms(self.client.ping_interval),
+            pong_timeout_ms: ms(self.client.pong_timeout),
+            connect_timeout_ms: ms(self.client.connect_timeout),
+            topics_regex: match &self.kafka.consumer.topics {
+                TopicChoice::Matching(regex) => Some(regex.clone()),
+                TopicChoice::Listed(_) => None,
+            },
+            node: self.node_name.clone(),
+            ..ShardSettings::default()
+        }
+    }
+}
