@@ -138,6 +138,7 @@ test("log stays bounded and can be paused, filtered and cleared", async () => {
   await reaches(page, "#figure-records", 600);
   assert.ok((await page.locator("#log tr").count()) <= 500);
   await page.fill("#filter", "/vehicles/2");
+  await page.locator("#log tr:not([hidden])").first().waitFor();
   const shown = await page.$$eval("#log tr:not([hidden]) .subject", (cells) => cells.map((cell) => cell.textContent));
   assert.ok(shown.length > 0 && shown.every((subject) => subject.includes("/vehicles/2")), String(shown));
   await page.click("#pause");
