@@ -42,7 +42,10 @@ impl UpgradeRequest {
         if let Some(origin) = request.header_values("origin").next()
             && !origin_is_allowed(origin, allowed_origins)
         {
-            return Err(Response::error(403, "this origin is not allowed; the server's setting `allowed.origins` lists those that are"));
+            return Err(Response::error(
+                403,
+                "this origin is not allowed; the server's setting `listen.allowed.origins` lists those that are",
+            ));
         }
         let offers = |name: &str| request.header_list("sec-websocket-protocol").any(|offered| offered == name);
         let subprotocol = [SUBPROTOCOL_PROTOBUF, SUBPROTOCOL_JSON].into_iter().find(|name| offers(name));
