@@ -4,8 +4,10 @@
 //! mask, the port, Kafka's clients, the shards, the pacemaker, the admin port. Stop order: accepting ends, clients are sent away over
 //! `drain.seconds`, open publishes are answered, producers flush, shards end.
 
+mod feed;
 mod shards;
 mod signals;
 
+pub use feed::{Fleet, TOPIC as DEMO_TOPIC};
 pub use shards::{Desks, Shards};
 pub use signals::{Signal, Signals};
