@@ -2,13 +2,15 @@
 //! pushes out, JSON and Protobuf) and the outbox. The only user of `tungstenite`'s framing, `prost` and `serde_json` on the data path.
 
 pub mod command;
+mod frame;
 pub mod outbox;
 pub mod publication;
 pub mod publish_value;
 pub mod reply;
+pub mod wire;
 
 pub use command::{Command, ConnectRequest, HistoryRequest, Malformed, Position, PublishRequest, Request, SubscribeRequest, next_command};
-pub use publication::{Publication, encode_publication, encode_push, frame_len};
+pub use publication::{Publication, encode_publication, encode_push};
 pub use publish_value::publish_value;
 pub use reply::{
     ConnectResult, ErrorReply, HistoryResult, Reply, SubscribeResult, encode_close, encode_ping, encode_pong_frame, encode_reply,

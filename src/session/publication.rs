@@ -1,7 +1,13 @@
 //! Publications: a record as clients see it. Encoded once per record and form; nothing in it depends on the client.
 
-use bytes::Bytes;
+use std::io::Write as _;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use prost::encoding;
+
+use super::frame::FrameWriter;
 use crate::handoff::{Form, Offset, Protocol};
 use crate::subject::ValueKind;
 
@@ -22,24 +28,315 @@ pub struct Publication<'a> {
     pub oversize: bool,
 }
 
+/// Tag of a tombstone: SDKs show an ordinary subscription only data, offset, info and tags.
+const TAG_REMOVED: &str = "corespan.removed";
+/// Tag of a record whose value was too large for an outbox.
+const TAG_DROPPED: &str = "corespan.dropped";
+/// Names that begin so are ours.
+const TAG_RESERVED: &str = "corespan.";
+
+impl Publication<'_> {
+    fn is_removed(&self) -> bool {
+        self.value.is_none() && !self.oversize
+    }
+
+    /// The value as clients may have it.
+    fn data(&self) -> Option<&[u8]> {
+        self.value.filter(|_| !self.oversize)
+    }
+
+    /// Tags, each name once: headers in order of their last appearance, then ours.
+    fn tags(&self) -> impl Iterator<Item = (&str, &str)> {
+        let own = if self.oversize { Some((TAG_DROPPED, "oversize")) } else { self.is_removed().then_some((TAG_REMOVED, "true")) };
+        let headers = self.tags.iter().enumerate().filter_map(|(place, (name, value))| {
+            let later = self.tags[place + 1..].iter().any(|(other, _)| other == name);
+            let (name, value) = (std::str::from_utf8(name).ok()?, std::str::from_utf8(value).ok()?);
+            (!later && !name.starts_with(TAG_RESERVED)).then_some((name, value))
+        });
+        headers.chain(own)
+    }
+
+    fn weight(&self) -> usize {
+        let tags: usize = self.tags.iter().map(|(name, value)| name.len() + value.len() + 8).sum();
+        self.data().map_or(0, <[u8]>::len) + tags + 96
+    }
+}
+
 /// The publication alone (a JSON object, or a Protobuf message without length prefix), for subscribe and history replies.
-pub fn encode_publication(_protocol: Protocol, _publication: &Publication<'_>) -> Bytes {
-    unimplemented!()
+pub fn encode_publication(protocol: Protocol, publication: &Publication<'_>) -> Bytes {
+    let mut out = Vec::with_capacity(publication.weight());
+    match protocol {
+        Protocol::Json => write_json(&mut out, publication),
+        Protocol::Protobuf => write_protobuf(&mut out, publication),
+    }
+    Bytes::from(out)
 }
 
 /// A whole push in one WebSocket frame (header included, unmasked), ready for any outbox. Names the channel by `id` if the form is numeric.
-pub fn encode_push(_form: Form, _channel: &str, _id: u64, _publication: &Publication<'_>) -> Bytes {
-    unimplemented!()
+pub fn encode_push(form: Form, channel: &str, id: u64, publication: &Publication<'_>) -> Bytes {
+    let mut frame = FrameWriter::with_capacity(form.protocol, publication.weight() + channel.len() + 40);
+    let out = frame.payload();
+    match form.protocol {
+        Protocol::Json => {
+            if form.numeric {
+                let _ = write!(out, "{{\"push\":{{\"id\":{id},\"pub\":");
+            } else {
+                out.extend_from_slice(b"{\"push\":{\"channel\":");
+                json_string(out, channel);
+                out.extend_from_slice(b",\"pub\":");
+            }
+            write_json(out, publication);
+            out.extend_from_slice(b"}}");
+        }
+        Protocol::Protobuf => {
+            // Reply { push = 4: Push { id = 1 | channel = 2, pub = 4 } }, length-delimited: the inner lengths are needed first.
+            let mut body = Vec::with_capacity(publication.weight());
+            write_protobuf(&mut body, publication);
+            let name = if form.numeric { 1 + encoding::encoded_len_varint(id) } else { string_field_len(channel) };
+            let push = name + 1 + delimited_len(body.len());
+            encoding::encode_varint((1 + delimited_len(push)) as u64, out);
+            length_field(out, 4, push);
+            if form.numeric {
+                encoding::encode_key(1, encoding::WireType::Varint, out);
+                encoding::encode_varint(id, out);
+            } else {
+                length_field(out, 2, channel.len());
+                out.extend_from_slice(channel.as_bytes());
+            }
+            length_field(out, 4, body.len());
+            out.extend_from_slice(&body);
+        }
+    }
+    frame.finish()
 }
 
-/// Bytes of a WebSocket frame with a payload of that many bytes.
-pub fn frame_len(payload: usize) -> usize {
-    payload
-        + if payload < 126 {
-            2
-        } else if payload < 65_536 {
-            4
-        } else {
-            10
+fn write_json(out: &mut Vec<u8>, publication: &Publication<'_>) {
+    out.extend_from_slice(b"{\"data\":");
+    match publication.data() {
+        None => out.extend_from_slice(b"null"),
+        Some(value) => write_value(out, publication.kind, value),
+    }
+    if let Some(offset) = publication.offset {
+        let _ = write!(out, ",\"offset\":{}", offset.0 + 1);
+    }
+    let mut separator: &[u8] = b",\"tags\":{";
+    for (name, value) in publication.tags() {
+        out.extend_from_slice(separator);
+        json_string(out, name);
+        out.push(b':');
+        json_string(out, value);
+        separator = b",";
+    }
+    if separator == b"," {
+        out.push(b'}');
+    }
+    if publication.timestamp_ms >= 0 {
+        let _ = write!(out, ",\"time\":{}", publication.timestamp_ms);
+    }
+    if publication.is_removed() {
+        out.extend_from_slice(b",\"removed\":true");
+    }
+    out.push(b'}');
+}
+
+/// A value in JSON: embedded if it is one valid JSON text, a string if it is UTF-8, else base64.
+fn write_value(out: &mut Vec<u8>, kind: ValueKind, value: &[u8]) {
+    let text = std::str::from_utf8(value).ok().filter(|_| kind != ValueKind::Binary);
+    match text {
+        Some(text) if kind != ValueKind::Text && is_json(text) => {
+            // A line break inside a string is not valid JSON, so every one here stands between tokens; SDKs split frames at line feeds.
+            let from = out.len();
+            out.extend_from_slice(value);
+            for byte in &mut out[from..] {
+                if matches!(byte, b'\n' | b'\r') {
+                    *byte = b' ';
+                }
+            }
         }
+        Some(text) => json_string(out, text),
+        None => {
+            out.extend_from_slice(b"{\"base64\":\"");
+            let from = out.len();
+            out.resize(from + value.len().div_ceil(3) * 4, 0);
+            // The room is exactly what the encoding needs.
+            let written = STANDARD.encode_slice(value, &mut out[from..]).unwrap_or(0);
+            out.truncate(from + written);
+            out.extend_from_slice(b"\"}");
+        }
+    }
+}
+
+/// Deepest JSON that is embedded: what recursive parsers of clients take.
+const JSON_DEPTH_MAX: usize = 128;
+
+/// One complete JSON text that is not too deep.
+fn is_json(text: &str) -> bool {
+    serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok() && json_depth(text) <= JSON_DEPTH_MAX
+}
+
+/// Depth of a valid JSON text.
+fn json_depth(text: &str) -> usize {
+    let (mut depth, mut deepest, mut in_string, mut escaped) = (0_usize, 0, false, false);
+    for byte in text.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b'[' | b'{' if !in_string => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b']' | b'}' if !in_string => depth -= 1,
+            _ => {}
+        }
+    }
+    deepest
+}
+
+/// A JSON string with its quotes.
+pub(super) fn json_string(out: &mut Vec<u8>, text: &str) {
+    // Writing to a Vec does not fail.
+    let _ = serde_json::to_writer(out, text);
+}
+
+fn write_protobuf(out: &mut Vec<u8>, publication: &Publication<'_>) {
+    if let Some(data) = publication.data().filter(|data| !data.is_empty()) {
+        length_field(out, 4, data.len());
+        out.extend_from_slice(data);
+    }
+    if let Some(offset) = publication.offset {
+        encoding::encode_key(6, encoding::WireType::Varint, out);
+        encoding::encode_varint(offset.0 as u64 + 1, out);
+    }
+    for (name, value) in publication.tags() {
+        length_field(out, 7, 2 + varint_len(name.len()) + name.len() + varint_len(value.len()) + value.len());
+        length_field(out, 1, name.len());
+        out.extend_from_slice(name.as_bytes());
+        length_field(out, 2, value.len());
+        out.extend_from_slice(value.as_bytes());
+    }
+    if publication.timestamp_ms > 0 {
+        encoding::encode_key(9, encoding::WireType::Varint, out);
+        encoding::encode_varint(publication.timestamp_ms as u64, out);
+    }
+    if publication.is_removed() {
+        encoding::encode_key(12, encoding::WireType::Varint, out);
+        out.push(1);
+    }
+}
+
+fn length_field(out: &mut Vec<u8>, tag: u32, len: usize) {
+    encoding::encode_key(tag, encoding::WireType::LengthDelimited, out);
+    encoding::encode_varint(len as u64, out);
+}
+
+fn varint_len(value: usize) -> usize {
+    encoding::encoded_len_varint(value as u64)
+}
+
+fn delimited_len(len: usize) -> usize {
+    varint_len(len) + len
+}
+
+fn string_field_len(text: &str) -> usize {
+    1 + delimited_len(text.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::frame::payload_of;
+    use crate::session::wire;
+    use prost::Message as _;
+
+    fn publication(value: Option<&[u8]>, kind: ValueKind) -> Publication<'_> {
+        Publication { value, kind, offset: Some(Offset(4)), timestamp_ms: 9, tags: &[], oversize: false }
+    }
+
+    fn json(publication: &Publication<'_>) -> String {
+        String::from_utf8(encode_publication(Protocol::Json, publication).to_vec()).unwrap()
+    }
+
+    #[test]
+    fn values_are_embedded_quoted_or_base64() {
+        let data = |value: &[u8], kind| {
+            let text = json(&publication(Some(value), kind));
+            text.strip_prefix("{\"data\":").unwrap().split_once(",\"offset\"").unwrap().0.to_owned()
+        };
+        assert_eq!(data(b" {\"a\":\r\n [1]}", ValueKind::Auto), " {\"a\":   [1]}");
+        assert_eq!(data(b"{} {}", ValueKind::Auto), "\"{} {}\"");
+        assert_eq!(data(b"a\nb", ValueKind::Auto), "\"a\\nb\"");
+        assert_eq!(data(b"", ValueKind::Auto), "\"\"");
+        assert_eq!(data(&[0xff, 0], ValueKind::Auto), "{\"base64\":\"/wA=\"}");
+        assert_eq!(data(b"1", ValueKind::Text), "\"1\"");
+        assert_eq!(data(b"1", ValueKind::Binary), "{\"base64\":\"MQ==\"}");
+        assert_eq!(data(b"[\"\xff\"]", ValueKind::Auto), "{\"base64\":\"WyL/Il0=\"}");
+        let deep = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
+        assert!(data(deep(128).as_bytes(), ValueKind::Auto).starts_with('['));
+        assert!(data(deep(129).as_bytes(), ValueKind::Auto).starts_with('"'));
+    }
+
+    #[test]
+    fn a_tombstone_and_an_oversize_record_say_so() {
+        assert_eq!(
+            json(&publication(None, ValueKind::Auto)),
+            r#"{"data":null,"offset":5,"tags":{"corespan.removed":"true"},"time":9,"removed":true}"#
+        );
+        let oversize = Publication { oversize: true, ..publication(Some(b"x"), ValueKind::Auto) };
+        assert_eq!(json(&oversize), r#"{"data":null,"offset":5,"tags":{"corespan.dropped":"oversize"},"time":9}"#);
+    }
+
+    #[test]
+    fn the_later_of_two_headers_wins_and_our_names_are_ours() {
+        let tags: Vec<(Bytes, Bytes)> = [("a", "1"), ("b", "2"), ("a", "3"), ("corespan.removed", "no")]
+            .map(|(name, value)| (Bytes::from(name), Bytes::from(value)))
+            .into();
+        let publication = Publication { tags: &tags, ..publication(Some(b"1"), ValueKind::Auto) };
+        assert_eq!(json(&publication), r#"{"data":1,"offset":5,"tags":{"b":"2","a":"3"},"time":9}"#);
+        let decoded = wire::Publication::decode(encode_publication(Protocol::Protobuf, &publication)).unwrap();
+        assert_eq!(decoded.tags.into_iter().collect::<Vec<_>>(), [("a".into(), "3".into()), ("b".into(), "2".into())]);
+    }
+
+    #[test]
+    fn a_push_names_its_channel_by_text_or_by_id() {
+        let one = publication(Some(b"{}"), ValueKind::Auto);
+        let form = |protocol, numeric| Form { protocol, numeric };
+        let text = |form| String::from_utf8(payload_of(&encode_push(form, "/v/\"1\"", 7, &one)).to_vec()).unwrap();
+        assert_eq!(text(form(Protocol::Json, false)), r#"{"push":{"channel":"/v/\"1\"","pub":{"data":{},"offset":5,"time":9}}}"#);
+        assert_eq!(text(form(Protocol::Json, true)), r#"{"push":{"id":7,"pub":{"data":{},"offset":5,"time":9}}}"#);
+        for numeric in [false, true] {
+            let frame = encode_push(form(Protocol::Protobuf, numeric), "/v/1", 7, &one);
+            let reply = wire::Reply::decode_length_delimited(payload_of(&frame)).unwrap();
+            let push = reply.push.unwrap();
+            assert_eq!((push.id, push.channel.as_str()), if numeric { (7, "") } else { (0, "/v/1") });
+            let publication = push.publication.unwrap();
+            assert_eq!((&publication.data[..], publication.offset, publication.time), (&b"{}"[..], 5, 9));
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_value_becomes_one_line_of_json_and_comes_back(value in proptest::collection::vec(proptest::num::u8::ANY, 0..80)) {
+            let text = json(&publication(Some(&value), ValueKind::Auto));
+            proptest::prop_assert!(!text.contains('\n'));
+            let parsed: serde_json::Value = serde_json::from_str(&text).unwrap();
+            let data = &parsed["data"];
+            let back = match (data.as_str(), data["base64"].as_str()) {
+                (Some(text), _) if serde_json::from_slice::<serde_json::Value>(&value).is_err() => text.as_bytes().to_vec(),
+                (_, Some(base64)) if std::str::from_utf8(&value).is_err() => STANDARD.decode(base64).unwrap(),
+                _ => {
+                    proptest::prop_assert_eq!(data, &serde_json::from_slice::<serde_json::Value>(&value).unwrap());
+                    value.clone()
+                }
+            };
+            proptest::prop_assert_eq!(back, value);
+        }
+
+        #[test]
+        fn any_value_comes_through_protobuf_untouched(value in proptest::collection::vec(proptest::num::u8::ANY, 0..80)) {
+            let one = publication(Some(&value), ValueKind::Auto);
+            let decoded = wire::Publication::decode(encode_publication(Protocol::Protobuf, &one)).unwrap();
+            proptest::prop_assert_eq!(&decoded.data[..], &value[..]);
+        }
+    }
 }

@@ -184,6 +184,8 @@ impl ShardCore {
                 return;
             }
         };
+        // The reserve is given back: whatever follows starts from a cursor without one.
+        self.local.set_state(key, SubscriptionState::Parked { from: next });
         let empty = frames.is_empty();
         for (offset, frame) in frames {
             self.counters.deliveries += 1;

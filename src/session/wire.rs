@@ -1,0 +1,238 @@
+//! The Protobuf messages of the Centrifuge client protocol, as far as this server speaks it. Field numbers as in `definitions/client.proto` of the
+//! protocol (2026-08). Unknown fields are skipped.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Error {
+    #[prost(uint32, tag = "1")]
+    pub code: u32,
+    #[prost(string, tag = "2")]
+    pub message: String,
+    #[prost(bool, tag = "3")]
+    pub temporary: bool,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Command {
+    #[prost(uint32, tag = "1")]
+    pub id: u32,
+    #[prost(message, optional, tag = "4")]
+    pub connect: Option<ConnectRequest>,
+    #[prost(message, optional, tag = "5")]
+    pub subscribe: Option<SubscribeRequest>,
+    #[prost(message, optional, tag = "6")]
+    pub unsubscribe: Option<ChannelRequest>,
+    #[prost(message, optional, tag = "7")]
+    pub publish: Option<PublishRequest>,
+    #[prost(message, optional, tag = "8")]
+    pub presence: Option<ChannelRequest>,
+    #[prost(message, optional, tag = "9")]
+    pub presence_stats: Option<ChannelRequest>,
+    #[prost(message, optional, tag = "10")]
+    pub history: Option<HistoryRequest>,
+    #[prost(message, optional, tag = "11")]
+    pub ping: Option<Empty>,
+    #[prost(message, optional, tag = "12")]
+    pub send: Option<Empty>,
+    #[prost(message, optional, tag = "13")]
+    pub rpc: Option<RpcRequest>,
+    #[prost(message, optional, tag = "14")]
+    pub refresh: Option<RefreshRequest>,
+    #[prost(message, optional, tag = "15")]
+    pub sub_refresh: Option<SubRefreshRequest>,
+}
+
+/// A message none of whose fields matter here.
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub struct Empty {}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ConnectRequest {
+    #[prost(string, tag = "1")]
+    pub token: String,
+    #[prost(string, tag = "4")]
+    pub name: String,
+    #[prost(string, tag = "5")]
+    pub version: String,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct SubscribeRequest {
+    #[prost(string, tag = "1")]
+    pub channel: String,
+    #[prost(string, tag = "2")]
+    pub token: String,
+    #[prost(bool, tag = "3")]
+    pub recover: bool,
+    #[prost(string, tag = "6")]
+    pub epoch: String,
+    #[prost(uint64, tag = "7")]
+    pub offset: u64,
+    #[prost(bytes = "bytes", tag = "8")]
+    pub data: Bytes,
+    #[prost(int64, tag = "14")]
+    pub flag: i64,
+}
+
+/// Unsubscribe, presence and presence stats.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ChannelRequest {
+    #[prost(string, tag = "1")]
+    pub channel: String,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct PublishRequest {
+    #[prost(string, tag = "1")]
+    pub channel: String,
+    #[prost(bytes = "bytes", tag = "2")]
+    pub data: Bytes,
+    #[prost(bool, tag = "5")]
+    pub removed: bool,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct HistoryRequest {
+    #[prost(string, tag = "1")]
+    pub channel: String,
+    #[prost(int32, tag = "7")]
+    pub limit: i32,
+    #[prost(message, optional, tag = "8")]
+    pub since: Option<StreamPosition>,
+    #[prost(bool, tag = "9")]
+    pub reverse: bool,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct StreamPosition {
+    #[prost(uint64, tag = "1")]
+    pub offset: u64,
+    #[prost(string, tag = "2")]
+    pub epoch: String,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct RpcRequest {
+    #[prost(string, tag = "2")]
+    pub method: String,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct RefreshRequest {
+    #[prost(string, tag = "1")]
+    pub token: String,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct SubRefreshRequest {
+    #[prost(string, tag = "1")]
+    pub channel: String,
+    #[prost(string, tag = "2")]
+    pub token: String,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Reply {
+    #[prost(uint32, tag = "1")]
+    pub id: u32,
+    #[prost(message, optional, tag = "2")]
+    pub error: Option<Error>,
+    #[prost(message, optional, tag = "4")]
+    pub push: Option<Push>,
+    #[prost(message, optional, tag = "5")]
+    pub connect: Option<ConnectResult>,
+    #[prost(message, optional, tag = "6")]
+    pub subscribe: Option<SubscribeResult>,
+    #[prost(message, optional, tag = "7")]
+    pub unsubscribe: Option<Empty>,
+    #[prost(message, optional, tag = "8")]
+    pub publish: Option<Empty>,
+    #[prost(message, optional, tag = "11")]
+    pub history: Option<HistoryResult>,
+    #[prost(message, optional, tag = "14")]
+    pub refresh: Option<Empty>,
+    #[prost(message, optional, tag = "15")]
+    pub sub_refresh: Option<Empty>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Push {
+    #[prost(int64, tag = "1")]
+    pub id: i64,
+    #[prost(string, tag = "2")]
+    pub channel: String,
+    #[prost(message, optional, tag = "4")]
+    pub publication: Option<Publication>,
+    #[prost(message, optional, tag = "7")]
+    pub unsubscribe: Option<Unsubscribe>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Publication {
+    #[prost(bytes = "bytes", tag = "4")]
+    pub data: Bytes,
+    #[prost(uint64, tag = "6")]
+    pub offset: u64,
+    #[prost(btree_map = "string, string", tag = "7")]
+    pub tags: BTreeMap<String, String>,
+    #[prost(int64, tag = "9")]
+    pub time: i64,
+    #[prost(bool, tag = "12")]
+    pub removed: bool,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Unsubscribe {
+    #[prost(uint32, tag = "2")]
+    pub code: u32,
+    #[prost(string, tag = "3")]
+    pub reason: String,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ConnectResult {
+    #[prost(string, tag = "1")]
+    pub client: String,
+    #[prost(string, tag = "2")]
+    pub version: String,
+    #[prost(uint32, tag = "7")]
+    pub ping: u32,
+    #[prost(bool, tag = "8")]
+    pub pong: bool,
+    #[prost(string, tag = "10")]
+    pub node: String,
+}
+
+/// Publications are encoded before, each alone: as bytes they have the same wire form as messages.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct SubscribeResult {
+    #[prost(bool, tag = "3")]
+    pub recoverable: bool,
+    #[prost(string, tag = "6")]
+    pub epoch: String,
+    #[prost(bytes = "bytes", repeated, tag = "7")]
+    pub publications: Vec<Bytes>,
+    #[prost(bool, tag = "8")]
+    pub recovered: bool,
+    #[prost(uint64, tag = "9")]
+    pub offset: u64,
+    #[prost(bool, tag = "10")]
+    pub positioned: bool,
+    #[prost(bool, tag = "12")]
+    pub was_recovering: bool,
+    #[prost(int64, tag = "14")]
+    pub id: i64,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct HistoryResult {
+    #[prost(bytes = "bytes", repeated, tag = "1")]
+    pub publications: Vec<Bytes>,
+    #[prost(string, tag = "2")]
+    pub epoch: String,
+    #[prost(uint64, tag = "3")]
+    pub offset: u64,
+}
