@@ -2,6 +2,7 @@
 #![deny(unsafe_code)]
 
 pub mod config;
+pub mod cores;
 pub mod handoff;
 pub mod http;
 pub mod lifecycle;

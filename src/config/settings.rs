@@ -64,7 +64,7 @@ pub struct CoreSettings {
 pub enum ShardChoice {
     /// All allowed CPUs but one where there are four or more, else all.
     Auto,
-    /// This many, on the first allowed CPUs.
+    /// This many, on the last allowed CPUs; the lowest are left to housekeeping.
     Count(u16),
     /// One on each of these CPUs: not empty, none twice.
     Cpus(Vec<usize>),
