@@ -11,3 +11,4 @@ pub mod net;
 pub mod session;
 pub mod shard;
 pub mod subject;
+pub mod telemetry;

@@ -1,14 +1,17 @@
 //! A shard's counters: plain integers, copied out once a tick.
 
 macro_rules! counters {
-    ($($(#[$help:meta])* $name:ident: $kind:ident,)*) => {
+    ($(#[doc = $help:literal] $name:ident: $kind:ident,)*) => {
         /// Everything that a shard counts. `Counter`s only grow; `Gauge`s are the state at the tick.
         #[derive(Clone, Debug, Default, PartialEq, Eq)]
         pub struct ShardCounters {
-            $($(#[$help])* pub $name: u64,)*
+            $(#[doc = $help] pub $name: u64,)*
         }
 
         impl ShardCounters {
+            /// What each means, in the order of `each`.
+            pub const HELP: &'static [&'static str] = &[$($help),*];
+
             /// Name, kind, value of each, in the order of the fields.
             pub fn each(&self) -> impl Iterator<Item = (&'static str, Kind, u64)> {
                 [$((stringify!($name), Kind::$kind, self.$name)),*].into_iter()

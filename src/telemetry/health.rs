@@ -1,0 +1,122 @@
+//! Whether the node does its work, in one line. Written by housekeeping threads when something changes, read by the admin port.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+/// The node's health. Starts as not ready: Kafka has not been reached yet.
+#[derive(Debug)]
+pub struct Health(Mutex<State>);
+
+#[derive(Debug)]
+struct State {
+    kafka: Kafka,
+    /// Ready and all partitions; `None` until the first topic map.
+    partitions: Option<(usize, usize)>,
+    draining: bool,
+    failed: Option<String>,
+}
+
+#[derive(Debug)]
+enum Kafka {
+    Reached,
+    NotReached { since: Instant, why: String },
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Health::new()
+    }
+}
+
+impl Health {
+    pub fn new() -> Health {
+        let kafka = Kafka::NotReached { since: Instant::now(), why: "no answer yet".to_owned() };
+        Health(Mutex::new(State { kafka, partitions: None, draining: false, failed: None }))
+    }
+
+    /// Kafka answers.
+    pub fn kafka_reached(&self) {
+        self.state().kafka = Kafka::Reached;
+    }
+
+    /// Kafka does not answer. The time counts from the first of several calls.
+    pub fn kafka_lost(&self, why: &str) {
+        let mut state = self.state();
+        let since = match state.kafka {
+            Kafka::NotReached { since, .. } => since,
+            Kafka::Reached => Instant::now(),
+        };
+        state.kafka = Kafka::NotReached { since, why: one_line(why) };
+    }
+
+    /// So many of all consumed partitions have been read up to where they ended at the start.
+    pub fn partitions_ready(&self, ready: usize, all: usize) {
+        self.state().partitions = Some((ready, all));
+    }
+
+    /// The node is going down.
+    pub fn draining(&self) {
+        self.state().draining = true;
+    }
+
+    /// Something that the node cannot live without has ended. Final.
+    pub fn failed(&self, why: &str) {
+        self.state().failed.get_or_insert_with(|| one_line(why));
+    }
+
+    /// Whether clients should be sent here; the error says why not, in one line.
+    pub fn readiness(&self) -> Result<(), String> {
+        self.liveness()?;
+        let state = self.state();
+        if state.draining {
+            return Err("draining: the node is shutting down".to_owned());
+        }
+        if let Kafka::NotReached { since, why } = &state.kafka {
+            return Err(format!("Kafka not reached for {} s: {why}", since.elapsed().as_secs()));
+        }
+        match state.partitions {
+            None => Err("topics not known yet".to_owned()),
+            Some((ready, all)) if ready < all => Err(format!("partitions not ready: {} of {all}", all - ready)),
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// Whether the process works at all; if not it should be restarted.
+    pub fn liveness(&self) -> Result<(), String> {
+        self.state().failed.clone().map_or(Ok(()), |why| Err(format!("failed: {why}")))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn readiness_says_why_not() {
+        let health = Health::new();
+        let why = |health: &Health| health.readiness().unwrap_err();
+        assert_eq!(why(&health), "Kafka not reached for 0 s: no answer yet");
+        health.kafka_lost("all brokers\nare down");
+        assert_eq!(why(&health), "Kafka not reached for 0 s: all brokers are down");
+        health.kafka_reached();
+        assert_eq!(why(&health), "topics not known yet");
+        health.partitions_ready(3, 12);
+        assert_eq!(why(&health), "partitions not ready: 9 of 12");
+        health.partitions_ready(12, 12);
+        assert_eq!(health.readiness(), Ok(()));
+        health.draining();
+        assert_eq!(why(&health), "draining: the node is shutting down");
+        assert_eq!(health.liveness(), Ok(()));
+        health.failed("shard 1 has ended");
+        health.failed("later");
+        assert_eq!((why(&health), health.liveness().is_err()), ("failed: shard 1 has ended".to_owned(), true));
+    }
+}

@@ -1,0 +1,19 @@
+//! What an operator sees: counters and latencies of every shard, the health of the node, and logs.
+//!
+//! Shards write plain relaxed stores into memory of their own (`ShardTelemetry`), once a tick; the rest runs on housekeeping threads: the admin
+//! port answers `/metrics` (Prometheus text), `/ready` and `/live`. Nothing here takes a lock on the data path, and nothing here decides anything.
+
+mod admin;
+mod error;
+mod health;
+mod histogram;
+mod logs;
+mod process;
+mod registry;
+
+pub use admin::AdminServer;
+pub use error::TelemetryError;
+pub use health::Health;
+pub use histogram::{Histogram, Quantiles};
+pub use logs::start_logs;
+pub use registry::{Latency, Registry, ShardTelemetry};
