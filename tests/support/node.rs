@@ -25,8 +25,10 @@ impl Node {
         let (port, admin_port) = (free_port(), free_port());
         let folder = tempfile::tempdir().expect("a temporary folder");
         let config = folder.path().join("corespan.toml");
-        let text =
-            format!("[listen]\naddress = \"127.0.0.1:{port}\"\nadmin = \"127.0.0.1:{admin_port}\"\n\n[cores]\nshards = 2\n\n{kafka}\n");
+        let text = format!(
+            "drain.seconds = 1\n\n[listen]\naddress = \"127.0.0.1:{port}\"\nadmin = \"127.0.0.1:{admin_port}\"\n\n\
+             [cores]\nshards = 2\n\n[kafka]\nmetadata.interval = \"500ms\"\n\n{kafka}\n"
+        );
         std::fs::write(&config, text).expect("the configuration is written");
         let log = folder.path().join("log");
         let output = File::create(&log).expect("the log file");

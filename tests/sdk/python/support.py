@@ -74,7 +74,9 @@ class Node:
         config = Path(self.folder.name, "corespan.toml")
         bootstrap = needed("CORESPAN_TEST_KAFKA")
         config.write_text(
-            f"""[listen]
+            f"""drain.seconds = 1
+
+[listen]
 address = "127.0.0.1:{self.port}"
 admin = "127.0.0.1:{self.admin_port}"
 

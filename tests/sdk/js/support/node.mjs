@@ -25,7 +25,9 @@ export class Node {
     const config = join(node.folder, "corespan.toml");
     writeFileSync(
       config,
-      `[listen]
+      `drain.seconds = 1
+
+[listen]
 address = "127.0.0.1:${node.port}"
 admin = "127.0.0.1:${node.adminPort}"
 
