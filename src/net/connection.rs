@@ -165,7 +165,7 @@ impl<H: Host> Connection<H> {
                     sockets.set_deadline(self.key, None);
                     sockets.settings.message_bytes_max
                 };
-                let mut decoder = WebSocketDecoder::new(protocol, message_bytes_max);
+                let mut decoder = WebSocketDecoder::new(message_bytes_max);
                 decoder.feed(&rest);
                 self.phase = Phase::WebSocket(decoder);
                 self.host.handle(Event::Opened { connection: self.key, protocol });

@@ -7,6 +7,7 @@ pub mod outbox;
 pub mod publication;
 pub mod publish_value;
 pub mod reply;
+pub mod websocket;
 pub mod wire;
 
 pub use command::{Command, ConnectRequest, HistoryRequest, Malformed, Position, PublishRequest, Request, SubscribeRequest, next_command};
@@ -16,5 +17,4 @@ pub use reply::{
     ConnectResult, ErrorReply, HistoryResult, Reply, SubscribeResult, encode_close, encode_ping, encode_pong_frame, encode_reply,
     encode_subscribe_lost,
 };
-pub mod websocket;
 pub use websocket::{Inbound, Violation, WebSocketDecoder};
