@@ -109,9 +109,10 @@ kafka_version=$(sed -n 's/.*<kafka.version>\(.*\)<.*/\1/p' "$scripts/kafka/pom.x
 kafka_libs=$cache/kafka-$kafka_version
 
 setup_kafka() {
+  have java || setup_java
+  have openssl || install_packages openssl
   [ -d "$kafka_libs" ] && return
   setup_java
-  have openssl || install_packages openssl
   say "fetching Apache Kafka $kafka_version with Maven into ${kafka_libs#"$top"/}"
   mkdir -p "$cache"
   local fetched

@@ -410,8 +410,9 @@ fn a_position_taken_on_one_node_is_recovered_on_another() {
         seen.push(moved.next_publication().data);
     }
     assert_eq!(seen, numbers(3..=5));
-    let refused = moved.recover(&format!("/{topic}/other"), &subscribed.epoch, 1_000_000).expect("the subscribe is granted");
-    assert!(!refused.recovered, "a position beyond the end of the log");
+    let beyond = Client::connect(other.port).recover(&subject, &subscribed.epoch, 1_000_000).expect("the subscribe is granted");
+    assert!(!beyond.recovered, "a position beyond the end of the log");
+    assert_eq!(values(&beyond), numbers(5..=5), "the newest record in its place");
 }
 
 #[test]
