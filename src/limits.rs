@@ -33,6 +33,10 @@ pub const WRITE_SLICES_MAX: usize = 64;
 /// Bytes for one shard that may wait for the end of the turn before the shard stops taking work.
 pub const TURN_BYTES_MAX: usize = 256 << 10;
 
+/// Bytes on the way in one lane: several turns' worth, so that a shard that is busy for a few milliseconds stops nobody; twice the square of the
+/// number of shards times this is what lanes may hold in all.
+pub const LANE_BYTES_MAX: usize = 4 << 20;
+
 /// How long a connection may linger to take its close frame.
 pub const CLOSE_LINGER_MS: u64 = 2_000;
 
@@ -49,3 +53,4 @@ const _: () = assert!(HOLD_MS < 5_000, "SDKs give up after 5 s");
 const _: () = assert!(TICK_MS * 10 <= HOLD_MS, "holds are measured in ticks");
 const _: () = assert!(ANSWER_BYTES_MAX + REPLY_BYTES < 1 << 20, "some SDKs refuse frames over 1 MiB");
 const _: () = assert!(WRITE_SLICES_MAX <= 1_024, "IOV_MAX");
+const _: () = assert!(LANE_BYTES_MAX >= 4 * TURN_BYTES_MAX, "a lane holds several turns");

@@ -96,7 +96,7 @@ fn serves_and_ends(poll: Poll) {
         assert!(Instant::now() < deadline, "both shards acknowledge the map");
         std::thread::yield_now();
     }
-    assert!(!node.shards.any_ended());
+    assert_eq!(node.shards.ended(), None);
     // A connection that speaks no WebSocket is no reason to wait.
     let idle = TcpStream::connect(node.address).expect("some shard accepts");
     let began = Instant::now();

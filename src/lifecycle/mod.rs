@@ -4,10 +4,14 @@
 //! mask, the port, Kafka's clients, the shards, the pacemaker, the admin port. Stop order: accepting ends, clients are sent away over
 //! `drain.seconds`, open publishes are answered, producers flush, shards end.
 
+mod error;
 mod feed;
+mod node;
 mod shards;
 mod signals;
 
+pub use error::LifecycleError;
 pub use feed::{Fleet, TOPIC as DEMO_TOPIC};
+pub use node::{KafkaClients, KafkaSide, Node, prepare};
 pub use shards::{Desks, Shards};
 pub use signals::{Signal, Signals};

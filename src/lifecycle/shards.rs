@@ -84,9 +84,9 @@ impl Shards {
         Ok(shards)
     }
 
-    /// Whether a shard's thread has ended although nobody asked it to.
-    pub fn any_ended(&self) -> bool {
-        self.threads.iter().any(JoinHandle::is_finished)
+    /// A shard whose thread has ended although nobody asked it to.
+    pub fn ended(&self) -> Option<usize> {
+        self.threads.iter().position(JoinHandle::is_finished)
     }
 
     /// Sends all clients away, spread over `over`, and waits until every client is gone and every publish answered, `patience` longer at most.

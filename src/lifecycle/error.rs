@@ -1,0 +1,34 @@
+//! Why a node cannot start or go on: one line each.
+
+use std::io;
+use std::net::SocketAddr;
+
+use crate::config::ConfigError;
+use crate::cores::CoresError;
+use crate::shard::ShardFailed;
+use crate::telemetry::TelemetryError;
+
+#[derive(Debug, thiserror::Error)]
+pub enum LifecycleError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Cores(#[from] CoresError),
+    #[error(transparent)]
+    Telemetry(#[from] TelemetryError),
+    #[error(transparent)]
+    Shard(#[from] ShardFailed),
+    #[error("listen.address = \"{address}\" is in use by another process; stop it, or give another port")]
+    AddressInUse { address: SocketAddr },
+    #[error(
+        "listen.address = \"{address}\" cannot be listened on: {error}; give an address of this machine and a port that this user may use"
+    )]
+    Listen { address: SocketAddr, error: io::Error },
+    #[error("signals cannot be listened for: {0}")]
+    Signals(io::Error),
+    /// Kafka's side, in its own words.
+    #[error("{0}")]
+    Kafka(String),
+    #[error("shard {0} has ended by itself; its last words are above")]
+    ShardEnded(usize),
+}

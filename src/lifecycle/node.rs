@@ -1,0 +1,190 @@
+//! A node from start to end, whatever Kafka it has.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Receiver;
+
+use super::error::LifecycleError;
+use super::shards::{Desks, Shards};
+use super::signals::Signals;
+use crate::config::Config;
+use crate::cores::{self, Machine, Plan};
+use crate::handoff::ShardId;
+use crate::http::{Site, SiteSettings};
+use crate::limits::{DRAIN_PUBLISH_MS, LANE_BYTES_MAX};
+use crate::net::{self, Listening, NetSettings};
+use crate::shard::{self, Broker, ShardPlan};
+use crate::telemetry::{AdminServer, Health, Registry};
+
+/// How often the node looks after itself.
+const LOOK: Duration = Duration::from_millis(100);
+/// How long producers have to flush what no client waits for any more.
+const FLUSH: Duration = Duration::from_secs(5);
+/// Beyond what the drain itself may take: closing handshakes and lingering sockets.
+const DRAIN_PATIENCE: Duration = Duration::from_millis(DRAIN_PUBLISH_MS + 2_500);
+
+/// What a node needs of its Kafka side.
+pub struct KafkaSide<B> {
+    /// One for each shard, in their order.
+    pub brokers: Vec<B>,
+    /// Something after which there is no going on, in one line.
+    pub fatal: Receiver<String>,
+    /// Whoever keeps the threads alive. Asked to flush within that time, at the end.
+    pub clients: Box<dyn KafkaClients>,
+}
+
+/// The Kafka clients that are not a shard's.
+pub trait KafkaClients {
+    /// Sends what is queued and ends.
+    fn close(self: Box<Self>, within: Duration);
+}
+
+/// What the machine gives this node; the calling thread, and all that it starts, does the housekeeping from now on.
+pub fn prepare(config: &Config) -> Result<Plan, LifecycleError> {
+    let plan = Plan::new(&config.cores, &Machine::probe()?)?;
+    config.check_shards(plan.shards.len())?;
+    let files = cores::raise_open_files()?;
+    let wanted = (config.listen.connections_max * plan.shards.len()) as u64;
+    if files.soft < wanted {
+        tracing::warn!(
+            limit = files.soft,
+            "the limit of open files is below listen.connections.max x shards ({wanted}); raise it (LimitNOFILE) or connections are refused at the limit"
+        );
+    }
+    cores::raise_locked_memory(plan.shards.len())?;
+    cores::probe_io_uring()?;
+    cores::pin_current_thread_to(&plan.housekeeping)?;
+    for note in &plan.notes {
+        tracing::info!("{note}");
+    }
+    Ok(plan)
+}
+
+/// A node that runs.
+pub struct Node {
+    shards: Shards,
+    health: Arc<Health>,
+    fatal: Receiver<String>,
+    clients: Box<dyn KafkaClients>,
+    drain_time: Duration,
+    listening: Listening,
+    _admin: AdminServer,
+}
+
+impl Node {
+    /// Starts everything, in the order that lets each part find what it needs. `start_kafka` gets the desks to write to, the node's health and the
+    /// registry, and runs under the housekeeping CPUs; it must not wait for Kafka.
+    pub fn start<B: Broker>(
+        config: &Config,
+        plan: &Plan,
+        demo: bool,
+        start_kafka: impl FnOnce(&Desks, &Arc<Health>, &Arc<Registry>) -> Result<KafkaSide<B>, LifecycleError>,
+    ) -> Result<Node, LifecycleError> {
+        let settings = NetSettings {
+            connections_max: config.listen.connections_max,
+            head_timeout_ms: config.listen.request_timeout.as_millis() as u64,
+            idle_timeout_ms: config.listen.request_timeout.as_millis() as u64,
+            message_bytes_max: config.message_bytes_max(),
+            ..NetSettings::default()
+        };
+        let address = config.listen.address;
+        let mut listening = net::listen(address, plan.shards.len(), &settings).map_err(|error| match error.kind() {
+            std::io::ErrorKind::AddrInUse => LifecycleError::AddressInUse { address },
+            _ => LifecycleError::Listen { address, error },
+        })?;
+        let health = Arc::new(Health::new());
+        let registry = Arc::new(Registry::new(plan.shards.len(), health.clone()));
+        let admin = AdminServer::start(config.listen.admin, registry.clone(), health.clone())?;
+        let shard_settings = config.shard_settings();
+        let desks = Desks::new(plan.shards.len() as u16, shard_settings.publishes_open_shard_max);
+        let KafkaSide { brokers, fatal, clients } = start_kafka(&desks, &health, &registry)?;
+
+        let site = Site::new(&SiteSettings { demo, allowed_origins: config.listen.allowed_origins.clone() });
+        let epoch = Instant::now();
+        let lanes = shard::lanes(&desks.wakes(), LANE_BYTES_MAX);
+        let mut parts = brokers.into_iter().zip(lanes).zip(listening.listeners.drain(..)).collect::<Vec<_>>().into_iter();
+        assert_eq!(parts.len(), plan.shards.len(), "each shard has a broker");
+        let shards = Shards::start(desks, |id: ShardId, desk| {
+            let ((broker, lanes), listener) = parts.next().expect("counted above");
+            let telemetry = registry.shard(id);
+            shard::spawn(ShardPlan {
+                id,
+                shards: plan.shards.len() as u16,
+                cpu: plan.shards[id.index()],
+                poll: config.cores.poll,
+                settings: shard_settings.clone(),
+                net: settings.clone(),
+                site: site.clone(),
+                listener,
+                lanes,
+                mailbox: desk.mailbox,
+                wake: desk.wake,
+                pulse: desk.pulse,
+                drained: desk.drained,
+                broker,
+                store_counters: Box::new(move |counters| telemetry.store(counters)),
+                epoch,
+            })
+        })?;
+        Ok(Node { shards, health, fatal, clients, drain_time: config.drain_time, listening, _admin: admin })
+    }
+
+    /// Where clients connect; the real port if port 0 was asked for.
+    pub fn address(&self) -> std::net::SocketAddr {
+        self.listening.address
+    }
+
+    /// The node's health.
+    pub fn health(&self) -> &Arc<Health> {
+        &self.health
+    }
+
+    /// Runs until a signal, then drains and ends. An error is what kept it from going on.
+    pub fn run(self, signals: &Signals) -> Result<(), LifecycleError> {
+        let mut was_ready = false;
+        let outcome = loop {
+            if let Some(signal) = signals.wait(LOOK) {
+                tracing::info!("{} received: draining over {:?}; a second signal ends at once", signal.name(), self.drain_time);
+                break Ok(());
+            }
+            if let Ok(reason) = self.fatal.try_recv() {
+                break Err(LifecycleError::Kafka(reason));
+            }
+            if let Some(shard) = self.shards.ended() {
+                break Err(LifecycleError::ShardEnded(shard));
+            }
+            let ready = self.health.readiness();
+            if ready.is_ok() != was_ready {
+                was_ready = ready.is_ok();
+                match ready {
+                    Ok(()) => tracing::info!("ready"),
+                    Err(why) => tracing::warn!("not ready: {why}"),
+                }
+            }
+        };
+        if let Err(error) = &outcome {
+            self.health.failed(&error.to_string());
+        }
+        self.end(outcome)
+    }
+
+    fn end(self, outcome: Result<(), LifecycleError>) -> Result<(), LifecycleError> {
+        self.health.draining();
+        if matches!(outcome, Err(LifecycleError::ShardEnded(_))) {
+            // Its connections and its part of every subject are gone: nothing is left to end in order.
+            return outcome;
+        }
+        // A node that cannot go on has nothing to spread out for.
+        let over = if outcome.is_ok() { self.drain_time } else { Duration::ZERO };
+        if !self.shards.drain(over, DRAIN_PATIENCE) {
+            tracing::warn!("the drain was cut short: some connections or publishes were left");
+        }
+        self.clients.close(FLUSH);
+        self.shards.stop();
+        if outcome.is_ok() {
+            tracing::info!("ended");
+        }
+        outcome
+    }
+}
