@@ -5,6 +5,7 @@ pub mod config;
 pub mod cores;
 pub mod handoff;
 pub mod http;
+pub mod kafka;
 pub mod lifecycle;
 pub mod limits;
 pub mod net;

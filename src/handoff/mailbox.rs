@@ -43,6 +43,15 @@ impl<T> MailboxSender<T> {
     }
 }
 
+impl<T> MailboxSender<T> {
+    /// Puts a letter in if there is room. Hands it back otherwise.
+    pub fn try_post(&self, letter: T) -> Result<(), T> {
+        self.channel.try_send(letter).map_err(|error| error.into_inner())?;
+        self.wake.notify();
+        Ok(())
+    }
+}
+
 impl<T> MailboxReceiver<T> {
     /// The next letter, if there is one.
     pub fn try_receive(&self) -> Option<T> {

@@ -674,7 +674,8 @@ impl ShardCore {
         for topic in map.topics() {
             for number in 0..topic.partitions.len() as u32 {
                 let at = PartitionRef { topic: topic.index, partition: number };
-                let Some(partition) = self.home.partitions.get_mut(&at).filter(|partition| !partition.active) else {
+                let Some(partition) = self.home.partitions.get_mut(&at).filter(|partition| !partition.active && partition.generation.0 > 0)
+                else {
                     continue;
                 };
                 partition.active = true;

@@ -32,6 +32,7 @@ pub enum ValueKind {
 pub struct Partition {
     /// The shard that consumes it and that is home to its subjects. Never changes in the life of the process.
     pub owner: ShardId,
+    /// 0: where to start is not known yet (its leader is away); it is not read until a later map says.
     pub generation: Generation,
     /// Where reading starts in this generation: a number, never "latest".
     pub start: Offset,

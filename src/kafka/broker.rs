@@ -1,0 +1,131 @@
+//! A shard's Kafka side in one piece: its consumer, the producers, the line to the metadata reader.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use super::consumer::{Polled, ShardConsumer};
+use super::metadata::{self, MetadataHandle};
+use super::producer::Producers;
+use super::settings::{KafkaOptions, consumer_config};
+use crate::handoff::{Generation, MailboxSender, PartitionRef, PublishKey, RecordBatch, ShardId, TopicIndex, Wake};
+use crate::shard::{Assignment, Broker, Letter, ProduceRecord, ProduceStatus};
+
+/// The node's Kafka clients.
+pub struct KafkaSide {
+    pub metadata: MetadataHandle,
+    pub producers: Arc<Producers>,
+}
+
+/// See the module's documentation.
+pub struct ShardBroker {
+    shard: ShardId,
+    consumer: ShardConsumer,
+    producers: Arc<Producers>,
+    metadata: MetadataHandle,
+    /// Where this shard's own letters go.
+    letters: MailboxSender<Letter>,
+    topics: HashMap<TopicIndex, Arc<str>>,
+}
+
+/// Kafka's clients cannot be made.
+#[derive(Debug, thiserror::Error)]
+#[error("Kafka's client cannot be made: {0}; see [kafka.consumer] and [kafka.producer]")]
+pub struct KafkaFailed(String);
+
+impl KafkaSide {
+    /// Makes all clients and a broker for each shard. Contacts nobody yet, and never fails because Kafka is away. Call it under the housekeeping
+    /// mask.
+    ///
+    /// # Errors
+    /// librdkafka does not take the configuration.
+    pub fn start(
+        options: KafkaOptions,
+        letters: &[MailboxSender<Letter>],
+        wakes: &[Arc<Wake>],
+    ) -> Result<(KafkaSide, Vec<ShardBroker>), KafkaFailed> {
+        let failed = |error: rdkafka::error::KafkaError| KafkaFailed(error.to_string());
+        let producers = Arc::new(Producers::new(&options, letters).map_err(failed)?);
+        let config = consumer_config(&options);
+        let options = Arc::new(Mutex::new(options));
+        let mut consumers = Vec::new();
+        for wake in wakes {
+            let wake = wake.clone();
+            consumers.push(
+                ShardConsumer::new(&config, move || {
+                    wake.notify();
+                })
+                .map_err(failed)?,
+            );
+        }
+        let metadata = metadata::spawn(options, letters.to_vec()).map_err(failed)?;
+        let broker = |(place, consumer): (usize, ShardConsumer)| ShardBroker {
+            shard: ShardId(place as u16),
+            consumer,
+            producers: producers.clone(),
+            metadata: metadata.clone(),
+            letters: letters[place].clone(),
+            topics: HashMap::new(),
+        };
+        let brokers = consumers.into_iter().enumerate().map(broker).collect();
+        Ok((KafkaSide { metadata, producers }, brokers))
+    }
+
+    /// Answers every open publish, within `patience` where Kafka answers.
+    pub fn flush(&self, patience: Duration) {
+        self.producers.flush(patience);
+    }
+}
+
+impl Broker for ShardBroker {
+    fn poll(&mut self, bytes_max: usize) -> Option<RecordBatch> {
+        loop {
+            match self.consumer.poll(bytes_max)? {
+                Polled::Batch(batch) => return Some(batch),
+                Polled::OutOfRange { partition, generation, position } => self.metadata.out_of_range(partition, generation, position),
+            }
+        }
+    }
+
+    fn produce(&mut self, publish: PublishKey, record: &ProduceRecord) -> ProduceStatus {
+        self.producers.produce(self.shard, publish, record)
+    }
+
+    fn assign(&mut self, assignment: Assignment) {
+        self.topics.insert(assignment.partition.topic, assignment.topic.clone());
+        self.consumer.assign(assignment);
+    }
+
+    fn unassign(&mut self, partition: PartitionRef) {
+        self.consumer.unassign(partition);
+    }
+
+    fn query_log_end(&mut self, partition: PartitionRef, generation: Generation) {
+        let asked = self
+            .topics
+            .get(&partition.topic)
+            .is_some_and(|topic| self.metadata.ask_log_end(self.shard, topic.clone(), partition, generation));
+        if !asked {
+            // The mailbox has room for what a shard is told on its own request; if it had not, the held request would end by its time.
+            let _ = self.letters.try_post(Letter::LogEnd { partition, generation, end: None });
+        }
+    }
+
+    fn lookup_topic(&mut self, topic: &str) {
+        if !self.metadata.ask_topic(self.shard, topic) {
+            let _ = self.letters.try_post(Letter::TopicFound { topic: topic.to_owned(), partitions: Err(()) });
+        }
+    }
+
+    fn acknowledge_map(&mut self, version: u64) {
+        self.metadata.acknowledge(self.shard, version);
+    }
+
+    fn report_misfit(&mut self, topic: TopicIndex) {
+        self.metadata.misfit(topic);
+    }
+
+    fn partition_ready(&mut self, partition: PartitionRef, generation: Generation) {
+        self.metadata.ready(partition, generation);
+    }
+}

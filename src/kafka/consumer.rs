@@ -1,0 +1,245 @@
+//! A shard's consumer: its partitions, assigned by hand at numbers, and their records in batches.
+//!
+//! Polled by the shard's thread and never blocking. Assigning waits for librdkafka's main thread, so it is done by a helper thread; until an
+//! assignment is made, records of the partition belong to an older one and are dropped. librdkafka's callback wakes the shard when the queue fills;
+//! it is edge-triggered, so the shard also polls at every tick.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use crossbeam_channel::{Sender, bounded};
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::{ClientConfig, ClientContext, Offset as KafkaOffset, TopicPartitionList};
+
+use super::raw::{ConsumerQueue, RawEvent};
+use crate::handoff::{Generation, Offset, PartitionRef, RecordBatch};
+use crate::shard::Assignment;
+
+/// Orders that wait for the helper thread; a map of that many partitions at once would make the shard wait a moment.
+const ORDERS_MAX: usize = 65_536;
+/// Records of a batch: a turn's worth.
+const BATCH_RECORDS_MAX: usize = 4_096;
+
+/// librdkafka's logs go to our log.
+pub(super) struct QuietContext;
+
+impl ClientContext for QuietContext {
+    fn log(&self, level: rdkafka::config::RDKafkaLogLevel, _facility: &str, message: &str) {
+        tracing::debug!(?level, "librdkafka: {message}");
+    }
+
+    fn error(&self, error: rdkafka::error::KafkaError, reason: &str) {
+        tracing::debug!(%error, "librdkafka: {reason}");
+    }
+}
+
+impl rdkafka::consumer::ConsumerContext for QuietContext {}
+
+/// What a poll gave.
+pub enum Polled {
+    /// Records of one partition, or only how far it has been read.
+    Batch(RecordBatch),
+    /// The partition's position is not in the log any more: it was truncated, or its start passed us.
+    OutOfRange { partition: PartitionRef, generation: Generation, position: Offset },
+}
+
+struct Reading {
+    partition: PartitionRef,
+    generation: Generation,
+    next: Offset,
+    /// Set by the helper once no older assignment can give records.
+    current: Arc<AtomicBool>,
+}
+
+enum Order {
+    Assign { topic: Arc<str>, partition: i32, start: Offset, current: Arc<AtomicBool> },
+    Unassign { topic: Arc<str>, partition: i32 },
+}
+
+/// See the module's documentation.
+pub struct ShardConsumer {
+    queue: ConsumerQueue,
+    orders: Sender<Order>,
+    /// Places in `readings`; a partition keeps its place.
+    places: HashMap<String, HashMap<i32, usize>>,
+    readings: Vec<Option<Reading>>,
+    /// A record that began the next batch.
+    ahead: Option<(PartitionRef, RecordBatch)>,
+    // Dropped after `queue`, off this thread.
+    consumer: Option<Arc<BaseConsumer<QuietContext>>>,
+}
+
+impl ShardConsumer {
+    /// Makes the client (with its threads: call it under the housekeeping mask). `wake` is called by librdkafka's threads when records arrive.
+    ///
+    /// # Errors
+    /// librdkafka's word when it does not take the configuration.
+    pub fn new(config: &ClientConfig, wake: impl Fn() + Send + Sync + 'static) -> Result<ShardConsumer, rdkafka::error::KafkaError> {
+        let mut consumer: BaseConsumer<QuietContext> = config.create_with_context(QuietContext)?;
+        consumer.set_nonempty_callback(wake);
+        let queue = ConsumerQueue::of(consumer.client().native_ptr());
+        let consumer = Arc::new(consumer);
+        let (orders, inbox) = bounded::<Order>(ORDERS_MAX);
+        let assigner = consumer.clone();
+        thread::Builder::new()
+            .name("assign".to_owned())
+            .spawn(move || {
+                for order in inbox {
+                    carry_out(&assigner, order);
+                }
+            })
+            .map_err(|error| rdkafka::error::KafkaError::ClientCreation(error.to_string()))?;
+        Ok(ShardConsumer { queue, orders, places: HashMap::new(), readings: Vec::new(), ahead: None, consumer: Some(consumer) })
+    }
+
+    /// Reads a partition from a number on, in place of an older reading of it.
+    pub fn assign(&mut self, assignment: Assignment) {
+        let Assignment { partition, topic, generation, start } = assignment;
+        let number = partition.partition as i32;
+        let current = Arc::new(AtomicBool::new(false));
+        let reading = Reading { partition, generation, next: start, current: current.clone() };
+        let places = self.places.entry(topic.to_string()).or_default();
+        let place = *places.entry(number).or_insert(self.readings.len());
+        if place == self.readings.len() {
+            self.readings.push(None);
+        }
+        self.readings[place] = Some(reading);
+        // Fails only if the helper has ended, and then the process ends too.
+        let _ = self.orders.send(Order::Assign { topic, partition: number, start, current });
+    }
+
+    /// Reads a partition no longer.
+    pub fn unassign(&mut self, partition: PartitionRef) {
+        let number = partition.partition as i32;
+        for (topic, places) in &self.places {
+            if let Some(place) = places.get(&number)
+                && self.readings[*place].as_ref().is_some_and(|reading| reading.partition == partition)
+            {
+                self.readings[*place] = None;
+                let _ = self.orders.send(Order::Unassign { topic: Arc::from(topic.as_str()), partition: number });
+                return;
+            }
+        }
+    }
+
+    /// The reading of a partition, once no older one can give records.
+    fn current(&mut self, topic: &str, partition: i32) -> Option<&mut Reading> {
+        let place = *self.places.get(topic)?.get(&partition)?;
+        self.readings[place].as_mut().filter(|reading| reading.current.load(Ordering::Acquire))
+    }
+
+    /// What waits: consecutive records of one partition, about `bytes_max` bytes of them.
+    pub fn poll(&mut self, bytes_max: usize) -> Option<Polled> {
+        let mut batch = self.ahead.take();
+        let mut bytes = batch.as_ref().map_or(0, |(_, batch)| batch.records.iter().map(|record| record.weight()).sum());
+        loop {
+            if let Some((_, full)) = &batch
+                && (bytes >= bytes_max || full.records.len() >= BATCH_RECORDS_MAX)
+            {
+                break;
+            }
+            let (places, readings) = (&self.places, &self.readings);
+            let mut found = None;
+            let event = self.queue.poll(|topic, partition| {
+                let place = std::str::from_utf8(topic).ok().and_then(|topic| places.get(topic)).and_then(|places| places.get(&partition));
+                found =
+                    place.copied().filter(|place| readings[*place].as_ref().is_some_and(|reading| reading.current.load(Ordering::Acquire)));
+                found.is_some()
+            });
+            match event {
+                None => {
+                    // An empty poll does not prove an empty queue: the tick polls again.
+                    if self.queue.len() == 0 || batch.is_some() {
+                        break;
+                    }
+                    return None;
+                }
+                Some(RawEvent::Record { record }) => {
+                    let Some(reading) = found.and_then(|place| self.readings[place].as_mut()) else { continue };
+                    reading.next = record.offset.next();
+                    let (at, generation, next) = (reading.partition, reading.generation, reading.next);
+                    bytes += record.weight();
+                    match &mut batch {
+                        Some((current, batch)) if *current == at && batch.generation == generation => {
+                            batch.records.push(record);
+                            batch.next = next;
+                        }
+                        Some(_) => {
+                            self.ahead = Some((at, RecordBatch { partition: at, generation, records: vec![record], next }));
+                            break;
+                        }
+                        None => batch = Some((at, RecordBatch { partition: at, generation, records: vec![record], next })),
+                    }
+                }
+                Some(RawEvent::EndOfPartition { topic, partition, offset }) => {
+                    let Some(reading) = self.current(&topic, partition) else { continue };
+                    let (at, generation, next) = (reading.partition, reading.generation, Offset(offset));
+                    if next < reading.next {
+                        continue;
+                    }
+                    reading.next = next;
+                    match &mut batch {
+                        Some((current, batch)) if *current == at && batch.generation == generation => batch.next = next,
+                        Some(_) => {
+                            self.ahead = Some((at, RecordBatch { partition: at, generation, records: Vec::new(), next }));
+                            break;
+                        }
+                        None => return Some(Polled::Batch(RecordBatch { partition: at, generation, records: Vec::new(), next })),
+                    }
+                }
+                Some(RawEvent::Error { code, place, text }) => {
+                    use rdkafka::bindings::rd_kafka_resp_err_t as Code;
+                    let lost = matches!(code, Code::RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET | Code::RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE);
+                    let reading = place.as_ref().and_then(|(topic, partition)| self.current(topic, *partition));
+                    if let (true, Some(reading)) = (lost, reading) {
+                        let (partition, generation, position) = (reading.partition, reading.generation, reading.next);
+                        self.ahead = batch;
+                        return Some(Polled::OutOfRange { partition, generation, position });
+                    }
+                    tracing::debug!(?place, "consumer: {text}");
+                }
+                Some(RawEvent::Log { level, text }) => tracing::debug!(level, "librdkafka: {text}"),
+                Some(RawEvent::Other) => {}
+            }
+        }
+        batch.map(|(_, batch)| Polled::Batch(batch))
+    }
+}
+
+impl Drop for ShardConsumer {
+    fn drop(&mut self) {
+        // Closing can take long, or hang: never on a shard's thread. The process does not wait for it either.
+        if let Some(consumer) = self.consumer.take() {
+            let closed = thread::Builder::new().name("close".to_owned()).spawn(move || drop(consumer));
+            if let Err(error) = closed {
+                tracing::debug!(%error, "a consumer is closed on its own thread");
+            }
+        }
+    }
+}
+
+fn carry_out(consumer: &BaseConsumer<QuietContext>, order: Order) {
+    let list = |topic: &str, partition: i32, offset: KafkaOffset| {
+        let mut list = TopicPartitionList::with_capacity(1);
+        list.add_partition_offset(topic, partition, offset).map(|()| list)
+    };
+    let (topic, number) = match &order {
+        Order::Assign { topic, partition, .. } | Order::Unassign { topic, partition } => (topic.clone(), *partition),
+    };
+    let assigned = consumer.assignment().is_ok_and(|list| list.find_partition(&topic, number).is_some());
+    if assigned {
+        let removed = list(&topic, number, KafkaOffset::Invalid).and_then(|list| consumer.incremental_unassign(&list));
+        if let Err(error) = removed {
+            tracing::error!(%topic, partition = number, %error, "a partition cannot be let go");
+        }
+    }
+    if let Order::Assign { start, current, .. } = order {
+        current.store(true, Ordering::Release);
+        let added = list(&topic, number, KafkaOffset::Offset(start.0)).and_then(|list| consumer.incremental_assign(&list));
+        if let Err(error) = added {
+            tracing::error!(%topic, partition = number, %error, "a partition cannot be read");
+        }
+    }
+}

@@ -1,0 +1,748 @@
+//! The one metadata reader: asks Kafka for topics on a timer and publishes versions of the topic map.
+//!
+//! Two housekeeping threads: the reader makes maps, has them acknowledged by every shard, and then says that they are active; the second answers
+//! the shards' questions (log ends, topics outside the map), so that a slow broker delays no map. Rules: a start is always a number; a topic with
+//! another id, a truncation or an offset out of range opens a new generation; an index is never used for another name.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::metadata::Metadata;
+use rdkafka::{ClientConfig, ClientContext, Offset as KafkaOffset, TopicPartitionList};
+
+use super::consumer::QuietContext;
+use super::detect::{detect, newest_keys};
+use super::raw;
+use super::settings::{KafkaOptions, reader_config};
+use crate::config::{PartitionerChoice, TopicChoice};
+use crate::handoff::{Generation, MailboxSender, Offset, PartitionRef, ShardId, TopicIndex};
+use crate::shard::Letter;
+use crate::subject::{Partition, Partitioner, Topic, TopicMap};
+
+/// One request to Kafka.
+const REQUEST_TIME: Duration = Duration::from_secs(5);
+/// How often an unreachable Kafka is tried again.
+const RETRY_TIME: Duration = Duration::from_millis(500);
+/// How often the log says that Kafka is unreachable.
+const SAY_TIME: Duration = Duration::from_secs(10);
+/// How long the newest records are read to guess partitioners.
+const DETECT_TIME: Duration = Duration::from_secs(4);
+/// Words of shards that wait for the reader: a few for each partition and map at most.
+const WORDS_MAX: usize = 65_536;
+/// Questions of shards that wait. A shard has one open per partition or topic name; beyond this they are answered "not known".
+const QUESTIONS_MAX: usize = 4_096;
+/// A topic is gone when this many readings in a row lack it: metadata of a cluster in trouble can be incomplete.
+const ABSENCES_MAX: u32 = 2;
+
+/// What shards tell the reader.
+#[derive(Debug)]
+enum Word {
+    Acknowledged { shard: ShardId, version: u64 },
+    Ready { partition: PartitionRef, generation: Generation },
+    Misfit { topic: TopicIndex },
+    OutOfRange { partition: PartitionRef, generation: Generation, position: Offset },
+    Stop,
+}
+
+/// What shards ask.
+#[derive(Debug)]
+enum Question {
+    LogEnd { shard: ShardId, topic: Arc<str>, partition: PartitionRef, generation: Generation },
+    Topic { shard: ShardId, topic: String },
+}
+
+/// Where the node stands with Kafka.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NodeState {
+    /// Kafka has not been read yet; with librdkafka's reason once there is one.
+    Connecting {
+        reason: String,
+    },
+    /// The map is there; so many of its partitions have been read up to where they stood.
+    Loading {
+        ready: usize,
+        partitions: usize,
+    },
+    Ready,
+    /// The node cannot start: a line for the user.
+    Failed {
+        reason: String,
+    },
+}
+
+/// The shards' and the lifecycle's line to the reader. Cheap to clone.
+#[derive(Clone)]
+pub struct MetadataHandle {
+    words: Sender<Word>,
+    questions: Sender<Question>,
+    state: Arc<Mutex<NodeState>>,
+}
+
+impl MetadataHandle {
+    /// Where the node stands.
+    pub fn state(&self) -> NodeState {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Ends both threads.
+    pub fn stop(&self) {
+        let _ = self.words.try_send(Word::Stop);
+    }
+
+    pub(super) fn acknowledge(&self, shard: ShardId, version: u64) {
+        let _ = self.words.send(Word::Acknowledged { shard, version });
+    }
+
+    pub(super) fn ready(&self, partition: PartitionRef, generation: Generation) {
+        let _ = self.words.send(Word::Ready { partition, generation });
+    }
+
+    pub(super) fn misfit(&self, topic: TopicIndex) {
+        let _ = self.words.send(Word::Misfit { topic });
+    }
+
+    pub(super) fn out_of_range(&self, partition: PartitionRef, generation: Generation, position: Offset) {
+        let _ = self.words.send(Word::OutOfRange { partition, generation, position });
+    }
+
+    /// `false`: there is no room, the answer is "not known".
+    pub(super) fn ask_log_end(&self, shard: ShardId, topic: Arc<str>, partition: PartitionRef, generation: Generation) -> bool {
+        self.questions.try_send(Question::LogEnd { shard, topic, partition, generation }).is_ok()
+    }
+
+    /// `false`: there is no room, the answer is "not known".
+    pub(super) fn ask_topic(&self, shard: ShardId, topic: &str) -> bool {
+        self.questions.try_send(Question::Topic { shard, topic: topic.to_owned() }).is_ok()
+    }
+}
+
+/// Remembers librdkafka's last complaint, for the line that tells the user.
+#[derive(Clone, Default)]
+struct Complaints(Arc<Mutex<String>>);
+
+impl Complaints {
+    fn note(&self, text: &str) {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        text.clone_into(&mut last);
+    }
+
+    fn last(&self) -> String {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl ClientContext for Complaints {
+    fn log(&self, level: rdkafka::config::RDKafkaLogLevel, facility: &str, message: &str) {
+        tracing::debug!(?level, "librdkafka: {message}");
+        if facility == "FAIL" || facility == "ERROR" {
+            self.note(message);
+        }
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(%error, "librdkafka: {reason}");
+        // "All brokers down" says less than what came before it.
+        if error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown) {
+            self.note(reason);
+        }
+    }
+}
+
+impl ConsumerContext for Complaints {}
+
+/// Starts the reader. Call it under the housekeeping mask.
+///
+/// # Errors
+/// librdkafka's word when it does not take the configuration.
+pub fn spawn(options: Arc<Mutex<KafkaOptions>>, shards: Vec<MailboxSender<Letter>>) -> Result<MetadataHandle, KafkaError> {
+    let config = reader_config(&lock(&options));
+    let complaints = Complaints::default();
+    let reader: BaseConsumer<Complaints> = config.create_with_context(complaints.clone())?;
+    let answerer: BaseConsumer<QuietContext> = config.create_with_context(QuietContext)?;
+    let (words, inbox) = bounded(WORDS_MAX);
+    let (questions, asked) = bounded(QUESTIONS_MAX);
+    let state = Arc::new(Mutex::new(NodeState::Connecting { reason: String::new() }));
+    let handle = MetadataHandle { words, questions, state: state.clone() };
+    let failed = |error: std::io::Error| KafkaError::ClientCreation(error.to_string());
+    let answers = shards.clone();
+    thread::Builder::new().name("kafka-answers".to_owned()).spawn(move || answer_questions(&answerer, &asked, &answers)).map_err(failed)?;
+    thread::Builder::new()
+        .name("metadata".to_owned())
+        .spawn(move || Reader::new(options, config, reader, complaints, shards, state).run(&inbox))
+        .map_err(failed)?;
+    Ok(handle)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn answer_questions(consumer: &BaseConsumer<QuietContext>, asked: &Receiver<Question>, shards: &[MailboxSender<Letter>]) {
+    for question in asked {
+        let (shard, letter) = match question {
+            Question::LogEnd { shard, topic, partition, generation } => {
+                let end = consumer.fetch_watermarks(&topic, partition.partition as i32, REQUEST_TIME).ok().map(|(_, high)| Offset(high));
+                (shard, Letter::LogEnd { partition, generation, end })
+            }
+            Question::Topic { shard, topic } => {
+                let partitions = match consumer.fetch_metadata(Some(&topic), REQUEST_TIME) {
+                    Ok(metadata) => Ok(partition_count(&metadata, &topic)),
+                    Err(_) => Err(()),
+                };
+                (shard, Letter::TopicFound { topic, partitions })
+            }
+        };
+        // A shard that has ended needs no answer.
+        let _ = shards[shard.index()].post(letter);
+    }
+}
+
+fn partition_count(metadata: &Metadata, topic: &str) -> Option<u32> {
+    let topic = metadata.topics().iter().find(|other| other.name() == topic)?;
+    let count = topic.partitions().len() as u32;
+    (topic.error().is_none() && count > 0).then_some(count)
+}
+
+/// What is known of a topic, between two readings.
+struct Known {
+    index: TopicIndex,
+    topic: Arc<Topic>,
+    absences: u32,
+}
+
+struct Reader {
+    options: Arc<Mutex<KafkaOptions>>,
+    config: ClientConfig,
+    consumer: BaseConsumer<Complaints>,
+    complaints: Complaints,
+    shards: Vec<MailboxSender<Letter>>,
+    state: Arc<Mutex<NodeState>>,
+    known: BTreeMap<String, Known>,
+    index_next: u32,
+    /// Every name keeps its index, also while the topic is away, and the generations it had.
+    indexes: HashMap<String, (TopicIndex, Generation)>,
+    publishable: HashMap<Arc<str>, u32>,
+    version: u64,
+    acknowledged: HashSet<ShardId>,
+    active: u64,
+    ready: HashSet<(PartitionRef, Generation)>,
+    cluster_id: String,
+    ids_seen: bool,
+    read_once: bool,
+    said: Option<Instant>,
+}
+
+/// Why a reading failed.
+enum ReadError {
+    /// Try again.
+    Unreachable(String),
+    /// The node cannot start.
+    Fatal(String),
+}
+
+/// The ends of a partition: log start, last stable offset.
+type Ends = Option<(i64, i64)>;
+
+impl Reader {
+    fn new(
+        options: Arc<Mutex<KafkaOptions>>,
+        config: ClientConfig,
+        consumer: BaseConsumer<Complaints>,
+        complaints: Complaints,
+        shards: Vec<MailboxSender<Letter>>,
+        state: Arc<Mutex<NodeState>>,
+    ) -> Reader {
+        Reader {
+            options,
+            config,
+            consumer,
+            complaints,
+            shards,
+            state,
+            known: BTreeMap::new(),
+            index_next: 0,
+            indexes: HashMap::new(),
+            publishable: HashMap::new(),
+            version: 0,
+            acknowledged: HashSet::new(),
+            active: 0,
+            ready: HashSet::new(),
+            cluster_id: String::new(),
+            ids_seen: false,
+            read_once: false,
+            said: None,
+        }
+    }
+
+    fn run(mut self, inbox: &Receiver<Word>) {
+        let mut due = Instant::now();
+        loop {
+            match inbox.recv_deadline(due) {
+                Ok(Word::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+                Ok(word) => self.take(word),
+                Err(RecvTimeoutError::Timeout) if self.version == self.active => {
+                    due = Instant::now()
+                        + match self.read() {
+                            Ok(()) => {
+                                self.said = None;
+                                let interval = lock(&self.options).metadata_interval;
+                                // A partition whose start is not known yet is asked for again soon.
+                                if self.is_whole() { interval } else { RETRY_TIME.min(interval) }
+                            }
+                            Err(ReadError::Unreachable(reason)) => {
+                                self.say_unreachable(&reason);
+                                RETRY_TIME
+                            }
+                            Err(ReadError::Fatal(reason)) => {
+                                self.set_state(NodeState::Failed { reason });
+                                return;
+                            }
+                        };
+                }
+                // A map is under way: shards acknowledge it within a turn.
+                Err(RecvTimeoutError::Timeout) => due = Instant::now() + RETRY_TIME,
+            }
+        }
+    }
+
+    fn set_state(&self, state: NodeState) {
+        *lock(&self.state) = state;
+    }
+
+    fn say_unreachable(&mut self, reason: &str) {
+        // Librdkafka's log and errors come out of the queue.
+        while self.consumer.poll(Duration::ZERO).is_some() {}
+        let complaint = self.complaints.last();
+        let reason = if complaint.is_empty() { reason.to_owned() } else { complaint };
+        if !self.read_once {
+            self.set_state(NodeState::Connecting { reason: reason.clone() });
+        }
+        if self.said.is_none_or(|said| said.elapsed() >= SAY_TIME) {
+            self.said = Some(Instant::now());
+            let servers = self.config.get("bootstrap.servers").unwrap_or_default();
+            tracing::warn!("Kafka at {servers} cannot be read ({reason}); trying again (kafka.consumer.bootstrap.servers)");
+        }
+    }
+
+    fn take(&mut self, word: Word) {
+        match word {
+            Word::Acknowledged { shard, version } if version == self.version => {
+                self.acknowledged.insert(shard);
+                if self.acknowledged.len() == self.shards.len() && self.active < version {
+                    self.active = version;
+                    for shard in &self.shards {
+                        let _ = shard.post(Letter::MapActive { version });
+                    }
+                    self.update_state();
+                }
+            }
+            Word::Ready { partition, generation } => {
+                self.ready.insert((partition, generation));
+                self.update_state();
+            }
+            Word::Misfit { topic } => self.turn_to_any(topic),
+            Word::OutOfRange { partition, generation, position } => self.start_again(partition, generation, position),
+            Word::Acknowledged { .. } | Word::Stop => {}
+        }
+    }
+
+    fn update_state(&self) {
+        let partitions = || {
+            self.known.values().flat_map(|known| {
+                let index = known.index;
+                known
+                    .topic
+                    .partitions
+                    .iter()
+                    .enumerate()
+                    .map(move |(number, partition)| (PartitionRef { topic: index, partition: number as u32 }, partition.generation))
+            })
+        };
+        let ready = partitions().filter(|partition| self.ready.contains(partition)).count();
+        let count = partitions().count();
+        let loading = ready < count || self.active < self.version || self.version == 0;
+        self.set_state(if loading { NodeState::Loading { ready, partitions: count } } else { NodeState::Ready });
+    }
+
+    fn is_whole(&self) -> bool {
+        self.known.values().all(|known| known.topic.partitions.iter().all(|partition| partition.generation.0 > 0))
+    }
+
+    /// A record was where the guessed rule does not put it.
+    fn turn_to_any(&mut self, index: TopicIndex) {
+        let Some(known) = self.known.values_mut().find(|known| known.index == index && known.topic.partitioner_is_guess) else {
+            return;
+        };
+        let topic = Arc::make_mut(&mut known.topic);
+        if topic.partitioner != Partitioner::Any {
+            tracing::warn!(
+                topic = %topic.name,
+                "a record is not on the partition that {:?} gives its key: subjects of this topic are live only from now on (set partitioner in [topic.\"{}\"])",
+                topic.partitioner, topic.name
+            );
+            topic.partitioner = Partitioner::Any;
+            self.publish();
+        }
+    }
+
+    /// A partition's position is not in its log: a new generation from what is there.
+    fn start_again(&mut self, at: PartitionRef, generation: Generation, position: Offset) {
+        let Some(known) = self.known.values_mut().find(|known| known.index == at.topic) else {
+            return;
+        };
+        let name = known.topic.name.clone();
+        let topic = Arc::make_mut(&mut known.topic);
+        let Some(partition) = topic.partitions.get_mut(at.partition as usize).filter(|partition| partition.generation == generation) else {
+            return;
+        };
+        let Ok((low, high)) = self.consumer.fetch_watermarks(&name, at.partition as i32, REQUEST_TIME) else {
+            // Not known now: the next reading asks again and opens the generation.
+            partition.generation = Generation(0);
+            self.indexes.entry(name.to_string()).and_modify(|(_, highest)| *highest = (*highest).max(generation));
+            self.publish();
+            return;
+        };
+        let start = position.0.clamp(low, high);
+        tracing::warn!(topic = %name, partition = at.partition, position = position.0, low, high, "the log does not hold this position: reading from {start} in a new generation");
+        let highest = self.indexes.get_mut(&*name).map(|(_, highest)| {
+            highest.0 = highest.0.max(generation.0) + 1;
+            *highest
+        });
+        partition.generation = highest.unwrap_or(Generation(generation.0 + 1));
+        partition.start = Offset(start);
+        partition.ready_at = Offset(high);
+        self.publish();
+    }
+
+    /// One reading of the cluster; publishes a map if anything changed.
+    fn read(&mut self) -> Result<(), ReadError> {
+        let unreachable = |error: KafkaError| ReadError::Unreachable(error.to_string());
+        let metadata = self.consumer.fetch_metadata(None, REQUEST_TIME).map_err(unreachable)?;
+        while self.consumer.poll(Duration::ZERO).is_some() {}
+        let embedded = lock(&self.options).embedded;
+        if self.cluster_id.is_empty() {
+            self.cluster_id = self.consumer.client().fetch_cluster_id(REQUEST_TIME).unwrap_or_default().replace('.', "-");
+        }
+        let mut found: BTreeMap<String, u32> = BTreeMap::new();
+        let mut publishable = HashMap::new();
+        for topic in metadata.topics() {
+            let count = topic.partitions().len() as u32;
+            if topic.error().is_some() || count == 0 || topic.name().starts_with("__") {
+                continue;
+            }
+            publishable.insert(Arc::from(topic.name()), count);
+            let wanted = match &lock(&self.options).topics {
+                TopicChoice::Listed(topics) => topics.iter().any(|listed| listed == topic.name()),
+                TopicChoice::Matching(regex) => regex.is_match(topic.name()),
+            };
+            if wanted {
+                found.insert(topic.name().to_owned(), count);
+            }
+        }
+        self.check_listed(&metadata, &found)?;
+        let names: Vec<&str> = found.keys().map(String::as_str).collect();
+        let ids = if embedded || names.is_empty() {
+            HashMap::new()
+        } else {
+            raw::topic_ids(self.consumer.client().native_ptr(), &names, REQUEST_TIME).map_err(ReadError::Unreachable)?
+        };
+        self.ids_seen |= !ids.is_empty();
+
+        let mut changed = self.publishable != publishable;
+        self.publishable = publishable;
+        let mut fresh: Vec<(String, u32, Arc<str>)> = Vec::new();
+        for (name, count) in &found {
+            let id: Arc<str> = match ids.get(name) {
+                Some(id) => Arc::from(id.as_str()),
+                // A cluster that has ids and does not tell one now (a topic that is just being made or deleted): at the next reading.
+                None if self.ids_seen => continue,
+                None => Arc::from(format!("{}.{name}", self.cluster_id)),
+            };
+            match self.known.get_mut(name) {
+                Some(known) if known.topic.id == id => {
+                    known.absences = 0;
+                    changed |= self.grow(name, *count);
+                }
+                _ => fresh.push((name.clone(), *count, id)),
+            }
+        }
+        changed |= self.forget_absent(&found);
+        if !fresh.is_empty() {
+            changed |= self.add(fresh, embedded);
+        }
+        let first = !self.read_once;
+        self.read_once = true;
+        if changed || first || self.version == 0 {
+            self.publish();
+        }
+        self.update_state();
+        Ok(())
+    }
+
+    /// A listed topic that does not exist when metadata is first read is a mistake of the configuration.
+    fn check_listed(&self, metadata: &Metadata, found: &BTreeMap<String, u32>) -> Result<(), ReadError> {
+        if self.read_once {
+            return Ok(());
+        }
+        let TopicChoice::Listed(listed) = &lock(&self.options).topics else {
+            return Ok(());
+        };
+        let Some(absent) = listed.iter().find(|topic| !found.contains_key(*topic)) else {
+            return Ok(());
+        };
+        // A topic whose leaders are away is there all the same.
+        if metadata.topics().iter().any(|topic| topic.name() == absent && topic.error().is_some_and(|error| error as i32 == 5)) {
+            return Err(ReadError::Unreachable(format!("topic {absent} has no leader")));
+        }
+        let there: Vec<&str> = metadata.topics().iter().map(|topic| topic.name()).filter(|name| !name.starts_with("__")).take(20).collect();
+        Err(ReadError::Fatal(format!(
+            "kafka.consumer.topics: topic {absent:?} does not exist on this cluster or may not be described with these credentials; there are: {}. Create it, correct the list, or use \"topics.regex\" for topics that appear later",
+            if there.is_empty() { "none".to_owned() } else { there.join(", ") }
+        )))
+    }
+
+    fn owner(&self, name: &str, partition: u32) -> ShardId {
+        // FNV-1a: any spread will do, as long as it is the same in every version.
+        let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+        let consumers = u64::from(lock(&self.options).consumers_size.max(1));
+        ShardId(((hash % consumers + u64::from(partition)) % consumers) as u16)
+    }
+
+    fn ends(&self, name: &str, partition: u32) -> Ends {
+        self.consumer.fetch_watermarks(name, partition as i32, REQUEST_TIME).ok()
+    }
+
+    /// Partitions that were added, and partitions whose start was not known. Whether there were any.
+    fn grow(&mut self, name: &str, count: u32) -> bool {
+        let Some(known) = self.known.get(name) else {
+            return false;
+        };
+        let before = known.topic.partitions.len() as u32;
+        let unknown: Vec<u32> = (0..before).filter(|number| known.topic.partitions[*number as usize].generation.0 == 0).collect();
+        if count <= before && unknown.is_empty() {
+            return false;
+        }
+        let mut topic = (*known.topic).clone();
+        let generation = self.indexes.get(name).map_or(Generation(1), |(_, highest)| Generation(highest.0.max(1)));
+        for number in unknown.into_iter().chain(before..count.max(before)) {
+            // What appeared while this node was running is read from its beginning.
+            let ends = self.ends(name, number);
+            let partition = self.partition(name, number, generation, ends, ends.map(|(low, _)| low));
+            match topic.partitions.get_mut(number as usize) {
+                Some(place) => {
+                    *place = Partition { generation: if ends.is_some() { self.next_generation(name) } else { Generation(0) }, ..partition }
+                }
+                None => topic.partitions.push(partition),
+            }
+        }
+        if count > before {
+            tracing::info!(topic = name, before, now = count, "partitions were added: keys that moved are announced to their subscribers");
+            topic.earlier_counts.push(before);
+        }
+        if let Some(known) = self.known.get_mut(name) {
+            let changed = *known.topic != topic;
+            known.topic = Arc::new(topic);
+            return changed;
+        }
+        false
+    }
+
+    fn next_generation(&mut self, name: &str) -> Generation {
+        let Some((_, highest)) = self.indexes.get_mut(name) else {
+            return Generation(1);
+        };
+        highest.0 += 1;
+        *highest
+    }
+
+    fn partition(&self, name: &str, number: u32, generation: Generation, ends: Ends, start: Option<i64>) -> Partition {
+        let owner = self.owner(name, number);
+        match (ends, start) {
+            (Some((low, high)), Some(start)) => {
+                let start = start.clamp(low, high);
+                Partition { owner, generation, start: Offset(start), ready_at: Offset(high), leader_epoch: -1 }
+            }
+            // Not to be had now: in the map, so that every key has its home, but not read yet.
+            _ => Partition { owner, generation: Generation(0), start: Offset(0), ready_at: Offset(0), leader_epoch: -1 },
+        }
+    }
+
+    fn forget_absent(&mut self, found: &BTreeMap<String, u32>) -> bool {
+        let mut gone = Vec::new();
+        for (name, known) in &mut self.known {
+            if !found.contains_key(name) {
+                known.absences += 1;
+                if known.absences >= ABSENCES_MAX {
+                    gone.push(name.clone());
+                }
+            }
+        }
+        for name in &gone {
+            tracing::warn!(topic = %name, "the topic is gone");
+            self.known.remove(name);
+        }
+        !gone.is_empty()
+    }
+
+    /// Topics that are new, or that were made again under another id.
+    fn add(&mut self, fresh: Vec<(String, u32, Arc<str>)>, embedded: bool) -> bool {
+        let recovery = lock(&self.options).recovery.filter(|_| !self.read_once && !embedded);
+        let from_log_start = lock(&self.options).recovery.is_some() && embedded && !self.read_once;
+        let mut ends: HashMap<(String, u32), Ends> = HashMap::new();
+        for (name, count, _) in &fresh {
+            for number in 0..*count {
+                ends.insert((name.clone(), number), self.ends(name, number));
+            }
+        }
+        let by_time = recovery.map(|back| self.offsets_by_time(&fresh, back)).unwrap_or_default();
+        let mut guesses = self.guess_partitioners(&fresh, &ends);
+        let compacted = if embedded { HashMap::new() } else { self.compacted(&fresh) };
+        for (name, count, id) in fresh {
+            let made_again = self.known.contains_key(&name) || self.indexes.contains_key(&name);
+            let index = match self.indexes.get(&name) {
+                Some((index, _)) => *index,
+                None => {
+                    let index = TopicIndex(self.index_next);
+                    self.index_next += 1;
+                    self.indexes.insert(name.clone(), (index, Generation(0)));
+                    index
+                }
+            };
+            let generation = self.next_generation(&name);
+            let partitions = (0..count)
+                .map(|number| {
+                    let ends = ends.get(&(name.clone(), number)).copied().flatten();
+                    let start = ends.map(|(low, high)| {
+                        if self.read_once || from_log_start {
+                            low
+                        } else if recovery.is_some() {
+                            by_time.get(&(name.clone(), number)).copied().unwrap_or(high)
+                        } else {
+                            high
+                        }
+                    });
+                    self.partition(&name, number, generation, ends, start)
+                })
+                .collect();
+            let settings = (lock(&self.options).topic)(&name);
+            let (partitioner, guess) = match settings.partitioner {
+                PartitionerChoice::Fixed(rule) => (rule, false),
+                PartitionerChoice::Auto => (guesses.remove(&name).unwrap_or(Partitioner::Murmur2), true),
+            };
+            if partitioner == Partitioner::Any && guess {
+                tracing::warn!(topic = %name, "neither murmur2 nor crc32 explains where its newest records are: its subjects are live only (set partitioner in [topic.\"{name}\"])");
+            }
+            let null_key_partition = lock(&self.options).null_key_partition.filter(|partition| *partition < count);
+            let topic = Topic {
+                index,
+                name: Arc::from(name.as_str()),
+                id,
+                partitions,
+                earlier_counts: Vec::new(),
+                partitioner,
+                partitioner_is_guess: guess && count > 1,
+                null_key_partition,
+                compacted: compacted.get(&name).copied().unwrap_or(!embedded),
+                value: settings.value,
+                snapshot: settings.snapshot,
+            };
+            tracing::info!(topic = %name, partitions = count, ?partitioner, compacted = topic.compacted, made_again, "topic is served");
+            self.known.insert(name, Known { index, topic: Arc::new(topic), absences: 0 });
+        }
+        true
+    }
+
+    fn offsets_by_time(&self, fresh: &[(String, u32, Arc<str>)], back: Duration) -> HashMap<(String, u32), i64> {
+        let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis() as i64);
+        let mut list = TopicPartitionList::new();
+        for (name, count, _) in fresh {
+            for number in 0..*count {
+                // A list takes any number as its offset.
+                let _ = list.add_partition_offset(name, number as i32, KafkaOffset::Offset(now_ms - back.as_millis() as i64));
+            }
+        }
+        let Ok(found) = self.consumer.offsets_for_times(list, REQUEST_TIME * 2) else {
+            tracing::warn!("recovery.on.start: Kafka did not look up offsets by time; starting at the ends");
+            return HashMap::new();
+        };
+        let offset = |element: &rdkafka::topic_partition_list::TopicPartitionListElem<'_>| match element.offset() {
+            KafkaOffset::Offset(offset) => Some(((element.topic().to_owned(), element.partition() as u32), offset)),
+            _ => None,
+        };
+        found.elements().iter().filter_map(offset).collect()
+    }
+
+    fn guess_partitioners(&self, fresh: &[(String, u32, Arc<str>)], ends: &HashMap<(String, u32), Ends>) -> HashMap<String, Partitioner> {
+        let auto = |name: &str| (lock(&self.options).topic)(name).partitioner == PartitionerChoice::Auto;
+        let wanted: Vec<&(String, u32, Arc<str>)> = fresh.iter().filter(|(name, count, _)| *count > 1 && auto(name)).collect();
+        let partitions: Vec<(String, i32, i64, i64)> = wanted
+            .iter()
+            .flat_map(|(name, count, _)| (0..*count).map(move |number| (name.clone(), number)))
+            .filter_map(|(name, number)| {
+                let (low, high) = ends.get(&(name.clone(), number)).copied().flatten()?;
+                Some((name, number as i32, low, high))
+            })
+            .collect();
+        if partitions.iter().all(|(_, _, low, high)| low == high) {
+            return HashMap::new();
+        }
+        let scratch: Result<BaseConsumer<QuietContext>, KafkaError> = self.config.create_with_context(QuietContext);
+        let Ok(scratch) = scratch else {
+            return HashMap::new();
+        };
+        let keys = newest_keys(&scratch, &partitions, DETECT_TIME);
+        let _ = thread::Builder::new().name("close".to_owned()).spawn(move || drop(scratch));
+        let judge = |(name, count, _): &&(String, u32, Arc<str>)| {
+            let keys = keys.get(name)?;
+            Some((name.clone(), detect(keys.iter().map(|(key, partition)| (key.as_slice(), *partition)), *count)))
+        };
+        wanted.iter().filter_map(judge).collect()
+    }
+
+    /// Which topics have `compact` in their `cleanup.policy`. One that may not be asked is left out, and taken for compacted: the careful side.
+    fn compacted(&self, fresh: &[(String, u32, Arc<str>)]) -> HashMap<String, bool> {
+        let mut config = self.config.clone();
+        for name in
+            ["group.id", "enable.partition.eof", "auto.offset.reset", "isolation.level", "enable.auto.commit", "enable.auto.offset.store"]
+        {
+            config.remove(name);
+        }
+        let admin: Result<AdminClient<DefaultClientContext>, KafkaError> = config.create();
+        let Ok(admin) = admin else {
+            return HashMap::new();
+        };
+        let resources: Vec<ResourceSpecifier<'_>> = fresh.iter().map(|(name, _, _)| ResourceSpecifier::Topic(name)).collect();
+        let options = AdminOptions::new().request_timeout(Some(REQUEST_TIME));
+        let answer = futures_lite::future::block_on(admin.describe_configs(resources.iter(), &options));
+        let mut compacted = HashMap::new();
+        for (resource, (name, _, _)) in answer.unwrap_or_default().into_iter().zip(fresh) {
+            if let Ok(resource) = resource
+                && let Some(policy) = resource.get("cleanup.policy").and_then(|entry| entry.value.as_deref())
+            {
+                compacted.insert(name.clone(), policy.split(',').any(|policy| policy.trim() == "compact"));
+            }
+        }
+        compacted
+    }
+
+    fn publish(&mut self) {
+        self.version += 1;
+        self.acknowledged.clear();
+        let mut topics = vec![None; self.index_next as usize];
+        for known in self.known.values() {
+            topics[known.index.0 as usize] = Some(known.topic.clone());
+        }
+        let map = Arc::new(TopicMap::new(self.version, topics, self.publishable.clone()));
+        for shard in &self.shards {
+            let _ = shard.post(Letter::Map(map.clone()));
+        }
+        self.update_state();
+    }
+}

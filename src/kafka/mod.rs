@@ -1,0 +1,21 @@
+//! The Kafka side: the only user of `rdkafka`.
+//!
+//! A shard has a `ShardBroker`: its own consumer (polled on the shard's thread, never blocking), the shared producers, and a line to the metadata
+//! reader. Everything else runs on housekeeping threads: librdkafka's own, the producers' delivery polls, the metadata reader and its queries.
+//! librdkafka's threads inherit the CPU mask of the thread that creates a client, so clients are made by threads that have the housekeeping mask.
+
+pub mod broker;
+pub mod consumer;
+pub mod detect;
+pub mod embedded;
+pub mod metadata;
+pub mod producer;
+#[allow(unsafe_code)]
+mod raw;
+pub mod settings;
+
+pub use broker::{KafkaSide, ShardBroker};
+pub use embedded::EmbeddedCluster;
+pub use metadata::{MetadataHandle, NodeState};
+pub use producer::Producers;
+pub use settings::KafkaOptions;

@@ -1,0 +1,284 @@
+//! The parts of librdkafka that the safe crate does not show: events with their offsets, leader epochs, the fate of a message, topic ids, and what
+//! a property takes. The only unsafe code of the project; every pointer stays inside the function that got it, or is freed by `Drop`.
+
+use std::collections::HashMap;
+use std::ffi::{CStr, CString, c_char, c_void};
+use std::ptr;
+use std::time::Duration;
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+use rdkafka::bindings as sys;
+use rdkafka::message::BorrowedMessage;
+
+use crate::handoff::{Offset, Record};
+
+/// The queue that a consumer's records and events come from.
+pub(super) struct ConsumerQueue {
+    queue: *mut sys::rd_kafka_queue_t,
+}
+
+// SAFETY: librdkafka's queues may be used from any thread; ours is used by one at a time (`&mut self`).
+unsafe impl Send for ConsumerQueue {}
+
+/// What came out of the queue.
+pub(super) enum RawEvent {
+    /// A record of a partition.
+    Record { record: Record },
+    /// The partition has been read up to this offset.
+    EndOfPartition { topic: String, partition: i32, offset: i64 },
+    /// Something went wrong; `place` if it concerns one partition.
+    Error { code: sys::rd_kafka_resp_err_t, place: Option<(String, i32)>, text: String },
+    /// A line of librdkafka's log.
+    Log { level: i32, text: String },
+    /// Nothing of interest.
+    Other,
+}
+
+impl ConsumerQueue {
+    /// The consumer's queue. `client` must outlive it: the owner keeps the consumer beside it.
+    pub(super) fn of(client: *mut sys::rd_kafka_t) -> ConsumerQueue {
+        // SAFETY: `client` is a live consumer; the queue is reference counted and given back in `drop`.
+        ConsumerQueue { queue: unsafe { sys::rd_kafka_queue_get_consumer(client) } }
+    }
+
+    /// How much waits.
+    pub(super) fn len(&self) -> usize {
+        // SAFETY: the queue lives as long as `self`.
+        unsafe { sys::rd_kafka_queue_length(self.queue) }
+    }
+
+    /// The next event, at once or not at all. `place` is told the topic and partition of a record before the record is copied; `false` skips it.
+    pub(super) fn poll(&mut self, mut place: impl FnMut(&[u8], i32) -> bool) -> Option<RawEvent> {
+        // SAFETY: the queue lives as long as `self`; a null event means that nothing waits.
+        let event = unsafe { sys::rd_kafka_queue_poll(self.queue, 0) };
+        if event.is_null() {
+            return None;
+        }
+        // SAFETY: `event` is live until it is destroyed below; everything taken from it is copied before.
+        let taken = unsafe {
+            match sys::rd_kafka_event_type(event) {
+                sys::RD_KAFKA_EVENT_FETCH => fetched(sys::rd_kafka_event_message_next(event), &mut place),
+                sys::RD_KAFKA_EVENT_ERROR => failed(event),
+                sys::RD_KAFKA_EVENT_LOG => logged(event),
+                _ => RawEvent::Other,
+            }
+        };
+        // SAFETY: destroyed once.
+        unsafe { sys::rd_kafka_event_destroy(event) };
+        Some(taken)
+    }
+}
+
+impl Drop for ConsumerQueue {
+    fn drop(&mut self) {
+        // SAFETY: the reference taken in `of`.
+        unsafe { sys::rd_kafka_queue_destroy(self.queue) };
+    }
+}
+
+/// # Safety
+/// `message` is null or live.
+unsafe fn fetched(message: *const sys::rd_kafka_message_t, place: &mut impl FnMut(&[u8], i32) -> bool) -> RawEvent {
+    if message.is_null() {
+        return RawEvent::Other;
+    }
+    // SAFETY: live by the contract; a message always has its topic.
+    unsafe {
+        let topic = CStr::from_ptr(sys::rd_kafka_topic_name((*message).rkt));
+        if (*message).err as i32 != 0 {
+            let text = CStr::from_ptr(sys::rd_kafka_err2str((*message).err)).to_string_lossy().into_owned();
+            let place = Some((topic.to_string_lossy().into_owned(), (*message).partition));
+            return RawEvent::Error { code: (*message).err, place, text };
+        }
+        if !place(topic.to_bytes(), (*message).partition) {
+            return RawEvent::Other;
+        }
+        RawEvent::Record { record: copied(message) }
+    }
+}
+
+/// Copies a record; key, value and headers share one allocation.
+///
+/// # Safety
+/// `message` is live and no error.
+unsafe fn copied(message: *const sys::rd_kafka_message_t) -> Record {
+    // SAFETY: live by the contract; lengths and pointers belong together.
+    unsafe {
+        let key = slice((*message).key, (*message).key_len);
+        let value = slice((*message).payload, (*message).len);
+        let mut kind = sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
+        let timestamp_ms = sys::rd_kafka_message_timestamp(message, &mut kind);
+        let mut names: Vec<(&[u8], &[u8])> = Vec::new();
+        let mut headers = ptr::null_mut();
+        if sys::rd_kafka_message_headers(message, &mut headers) as i32 == 0 && !headers.is_null() {
+            let (mut name, mut bytes, mut len) = (ptr::null(), ptr::null(), 0);
+            let mut index = 0;
+            while sys::rd_kafka_header_get_all(headers, index, &mut name, &mut bytes, &mut len) as i32 == 0 {
+                index += 1;
+                let name = CStr::from_ptr(name).to_bytes();
+                let value = slice(bytes, len).unwrap_or_default();
+                if std::str::from_utf8(name).is_ok() && std::str::from_utf8(value).is_ok() {
+                    names.push((name, value));
+                }
+            }
+        }
+        let total = key.map_or(0, <[u8]>::len)
+            + value.map_or(0, <[u8]>::len)
+            + names.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
+        let mut body = BytesMut::with_capacity(total);
+        let mut put = |bytes: &[u8]| -> Bytes {
+            body.put_slice(bytes);
+            body.split().freeze()
+        };
+        Record {
+            offset: Offset((*message).offset),
+            timestamp_ms,
+            leader_epoch: sys::rd_kafka_message_leader_epoch(message),
+            key: key.map(&mut put),
+            value: value.map(&mut put),
+            headers: names.iter().map(|(name, value)| (put(name), put(value))).collect(),
+        }
+    }
+}
+
+/// # Safety
+/// `bytes` is null, or points to `len` bytes that live for `'a`.
+unsafe fn slice<'a>(bytes: *const c_void, len: usize) -> Option<&'a [u8]> {
+    if bytes.is_null() {
+        return None;
+    }
+    // SAFETY: by the contract.
+    Some(unsafe { std::slice::from_raw_parts(bytes.cast(), len) })
+}
+
+/// # Safety
+/// `event` is a live error event.
+unsafe fn failed(event: *mut sys::rd_kafka_event_t) -> RawEvent {
+    // SAFETY: live by the contract; the partition it gives is ours to destroy.
+    unsafe {
+        let code = sys::rd_kafka_event_error(event);
+        let text = CStr::from_ptr(sys::rd_kafka_event_error_string(event)).to_string_lossy().into_owned();
+        let at = sys::rd_kafka_event_topic_partition(event);
+        if at.is_null() {
+            return RawEvent::Error { code, place: None, text };
+        }
+        let topic = CStr::from_ptr((*at).topic).to_string_lossy().into_owned();
+        let (partition, offset) = ((*at).partition, (*at).offset);
+        sys::rd_kafka_topic_partition_destroy(at);
+        if code == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__PARTITION_EOF {
+            RawEvent::EndOfPartition { topic, partition, offset }
+        } else {
+            RawEvent::Error { code, place: Some((topic, partition)), text }
+        }
+    }
+}
+
+/// # Safety
+/// `event` is a live log event.
+unsafe fn logged(event: *mut sys::rd_kafka_event_t) -> RawEvent {
+    let (mut facility, mut text, mut level) = (ptr::null(), ptr::null(), 0);
+    // SAFETY: live by the contract; the texts live as long as the event.
+    unsafe {
+        if sys::rd_kafka_event_log(event, &mut facility, &mut text, &mut level) != 0 {
+            return RawEvent::Other;
+        }
+        RawEvent::Log { level, text: CStr::from_ptr(text).to_string_lossy().into_owned() }
+    }
+}
+
+/// Whether a message that failed is nevertheless, or may be, in the log.
+pub(super) fn is_possibly_persisted(message: &BorrowedMessage<'_>) -> bool {
+    // SAFETY: a borrowed message is live.
+    let status = unsafe { sys::rd_kafka_message_status(message.ptr()) };
+    status != sys::rd_kafka_msg_status_t::RD_KAFKA_MSG_STATUS_NOT_PERSISTED
+}
+
+/// What librdkafka says of a property.
+pub(super) enum PropertyVerdict {
+    Good,
+    Unknown(String),
+    Invalid(String),
+}
+
+/// Asks librdkafka whether it takes a property with a value.
+pub(super) fn check_property(name: &str, value: &str) -> PropertyVerdict {
+    let (Ok(c_name), Ok(c_value)) = (CString::new(name), CString::new(value)) else {
+        return PropertyVerdict::Invalid("it contains a NUL character".to_owned());
+    };
+    let mut reason = [0 as c_char; 512];
+    // SAFETY: the configuration is made and destroyed here; librdkafka ends `reason` with a NUL.
+    unsafe {
+        let conf = sys::rd_kafka_conf_new();
+        let verdict = sys::rd_kafka_conf_set(conf, c_name.as_ptr(), c_value.as_ptr(), reason.as_mut_ptr(), reason.len());
+        sys::rd_kafka_conf_destroy(conf);
+        let text = CStr::from_ptr(reason.as_ptr()).to_string_lossy().into_owned();
+        match verdict {
+            sys::rd_kafka_conf_res_t::RD_KAFKA_CONF_OK => PropertyVerdict::Good,
+            sys::rd_kafka_conf_res_t::RD_KAFKA_CONF_UNKNOWN => PropertyVerdict::Unknown(text),
+            sys::rd_kafka_conf_res_t::RD_KAFKA_CONF_INVALID => PropertyVerdict::Invalid(text),
+        }
+    }
+}
+
+/// The ids of topics, as Kafka shows them (base64). A topic that has none, or that cannot be described, is left out.
+///
+/// # Errors
+/// librdkafka's word when the brokers do not answer in time.
+pub(super) fn topic_ids(client: *mut sys::rd_kafka_t, names: &[&str], timeout: Duration) -> Result<HashMap<String, String>, String> {
+    let names: Vec<CString> = names.iter().filter_map(|name| CString::new(*name).ok()).collect();
+    let mut pointers: Vec<*const c_char> = names.iter().map(|name| name.as_ptr()).collect();
+    let timeout_ms = timeout.as_millis() as i32;
+    // SAFETY: `client` is live; whatever is made here is destroyed here, after what hangs on it.
+    unsafe {
+        let queue = sys::rd_kafka_queue_new(client);
+        let options = sys::rd_kafka_AdminOptions_new(client, sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS);
+        let mut reason = [0 as c_char; 256];
+        sys::rd_kafka_AdminOptions_set_request_timeout(options, timeout_ms, reason.as_mut_ptr(), reason.len());
+        let topics = sys::rd_kafka_TopicCollection_of_topic_names(pointers.as_mut_ptr(), pointers.len());
+        sys::rd_kafka_DescribeTopics(client, topics, options, queue);
+        let event = sys::rd_kafka_queue_poll(queue, timeout_ms + 500);
+        let answer = described(event);
+        if !event.is_null() {
+            sys::rd_kafka_event_destroy(event);
+        }
+        sys::rd_kafka_TopicCollection_destroy(topics);
+        sys::rd_kafka_AdminOptions_destroy(options);
+        sys::rd_kafka_queue_destroy(queue);
+        answer
+    }
+}
+
+/// # Safety
+/// `event` is null, or the live result of a DescribeTopics.
+unsafe fn described(event: *mut sys::rd_kafka_event_t) -> Result<HashMap<String, String>, String> {
+    if event.is_null() {
+        return Err("no answer to DescribeTopics in time".to_owned());
+    }
+    // SAFETY: live by the contract; names and ids live as long as the event.
+    unsafe {
+        if sys::rd_kafka_event_error(event) as i32 != 0 {
+            return Err(CStr::from_ptr(sys::rd_kafka_event_error_string(event)).to_string_lossy().into_owned());
+        }
+        let result = sys::rd_kafka_event_DescribeTopics_result(event);
+        if result.is_null() {
+            return Err("the answer is no DescribeTopics".to_owned());
+        }
+        let mut count = 0;
+        let list = sys::rd_kafka_DescribeTopics_result_topics(result, &mut count);
+        let mut ids = HashMap::new();
+        for index in 0..count {
+            let topic = *list.add(index);
+            let error = sys::rd_kafka_TopicDescription_error(topic);
+            if !error.is_null() && sys::rd_kafka_error_code(error) as i32 != 0 {
+                continue;
+            }
+            let id = sys::rd_kafka_TopicDescription_topic_id(topic);
+            if id.is_null() || (sys::rd_kafka_Uuid_most_significant_bits(id) == 0 && sys::rd_kafka_Uuid_least_significant_bits(id) == 0) {
+                continue;
+            }
+            let name = CStr::from_ptr(sys::rd_kafka_TopicDescription_name(topic)).to_string_lossy().into_owned();
+            ids.insert(name, CStr::from_ptr(sys::rd_kafka_Uuid_base64str(id)).to_string_lossy().into_owned());
+        }
+        Ok(ids)
+    }
+}

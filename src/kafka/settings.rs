@@ -1,0 +1,302 @@
+//! librdkafka's properties: which client takes them, which the bridge keeps for itself, what Java calls them, and our defaults.
+
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+
+use super::raw::{self, PropertyVerdict};
+use crate::config::{Properties, TopicChoice, TopicSettings};
+
+/// Which client a property is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    Consumer,
+    Producer,
+}
+
+/// Which clients know a property.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scope {
+    pub consumer: bool,
+    pub producer: bool,
+}
+
+/// Everything that the Kafka side needs to know.
+pub struct KafkaOptions {
+    pub shards: u16,
+    /// Shards that own partitions: 1 to `shards`.
+    pub consumers_size: u16,
+    pub consumer: Properties,
+    pub producer: Properties,
+    pub topics: TopicChoice,
+    pub metadata_interval: Duration,
+    /// How far back to read at start; `None` starts at the end.
+    pub recovery: Option<Duration>,
+    pub producers_size: u16,
+    pub null_key_partition: Option<u32>,
+    /// The settings of a topic, by name.
+    pub topic: Box<dyn Fn(&str) -> TopicSettings + Send>,
+    /// The embedded cluster has neither topic ids, topic configurations nor look-ups by time.
+    pub embedded: bool,
+}
+
+/// Producer-only properties (scope `P` of librdkafka 2.12's CONFIGURATION.md).
+const PRODUCER_ONLY: &[&str] = &[
+    "transactional.id",
+    "transaction.timeout.ms",
+    "enable.idempotence",
+    "enable.gapless.guarantee",
+    "queue.buffering.max.messages",
+    "queue.buffering.max.kbytes",
+    "queue.buffering.max.ms",
+    "linger.ms",
+    "message.send.max.retries",
+    "retries",
+    "queue.buffering.backpressure.threshold",
+    "compression.codec",
+    "compression.type",
+    "compression.level",
+    "batch.num.messages",
+    "batch.size",
+    "delivery.report.only.error",
+    "sticky.partitioning.linger.ms",
+    "request.required.acks",
+    "acks",
+    "request.timeout.ms",
+    "message.timeout.ms",
+    "delivery.timeout.ms",
+    "queuing.strategy",
+    "produce.offset.report",
+    "partitioner",
+];
+
+/// Consumer-only properties (scope `C` of the same).
+const CONSUMER_ONLY: &[&str] = &[
+    "group.id",
+    "group.instance.id",
+    "partition.assignment.strategy",
+    "session.timeout.ms",
+    "heartbeat.interval.ms",
+    "group.protocol.type",
+    "group.protocol",
+    "group.remote.assignor",
+    "coordinator.query.interval.ms",
+    "max.poll.interval.ms",
+    "enable.auto.commit",
+    "auto.commit.enable",
+    "auto.commit.interval.ms",
+    "enable.auto.offset.store",
+    "queued.min.messages",
+    "queued.max.messages.kbytes",
+    "fetch.wait.max.ms",
+    "fetch.queue.backoff.ms",
+    "fetch.message.max.bytes",
+    "max.partition.fetch.bytes",
+    "fetch.max.bytes",
+    "fetch.min.bytes",
+    "fetch.error.backoff.ms",
+    "offset.store.method",
+    "offset.store.path",
+    "offset.store.sync.interval.ms",
+    "isolation.level",
+    "enable.partition.eof",
+    "check.crcs",
+    "auto.offset.reset",
+    "consume.callback.max.messages",
+];
+
+/// Properties that the bridge keeps for itself, and why. With a value: only that value is taken.
+const OWNED: &[(&str, Option<&str>, &str)] = &[
+    (
+        "auto.offset.reset",
+        Some("error"),
+        "the bridge starts every partition at a number, so that no record is skipped in silence (see recovery.on.start)",
+    ),
+    ("enable.auto.commit", Some("false"), "positions belong to the clients, nothing is committed"),
+    ("auto.commit.enable", Some("false"), "positions belong to the clients, nothing is committed"),
+    ("auto.commit.interval.ms", None, "positions belong to the clients, nothing is committed"),
+    ("enable.auto.offset.store", None, "positions belong to the clients, nothing is committed"),
+    ("offset.store.method", None, "positions belong to the clients, nothing is committed"),
+    ("enable.partition.eof", Some("true"), "the bridge measures readiness by it"),
+    ("allow.auto.create.topics", Some("false"), "a topic that does not exist is an error of the client that asked for it"),
+    ("partition.assignment.strategy", None, "the bridge assigns partitions to its shards itself"),
+    ("group.instance.id", None, "the bridge assigns partitions to its shards itself"),
+    ("group.protocol", None, "the bridge assigns partitions to its shards itself"),
+    ("group.remote.assignor", None, "the bridge assigns partitions to its shards itself"),
+    ("enable.idempotence", Some("true"), "without it a retried publish could be written twice"),
+    ("transactional.id", None, "publishes of many clients share a producer, they cannot share a transaction"),
+    ("partitioner", None, "the partition is what makes a subject's home; set partitioner in [topic.\"NAME\"]"),
+    ("delivery.report.only.error", Some("false"), "every publish has its answer"),
+    ("delivery.timeout.ms", None, "use message.timeout.ms, the same property under librdkafka's name"),
+    ("produce.offset.report", None, "every publish has its answer"),
+];
+
+/// Java's properties, and librdkafka's word for the same.
+const JAVA: &[(&str, &str)] = &[
+    ("key.deserializer", "the bridge reads bytes, leave it out"),
+    ("value.deserializer", "the bridge reads bytes, leave it out"),
+    ("key.serializer", "the bridge writes bytes, leave it out"),
+    ("value.serializer", "the bridge writes bytes, leave it out"),
+    ("max.poll.records", "use queued.min.messages"),
+    ("fetch.max.wait.ms", "use fetch.wait.max.ms"),
+    ("buffer.memory", "use queue.buffering.max.kbytes"),
+    ("max.block.ms", "the bridge stops reading the client's socket instead; leave it out"),
+    ("max.request.size", "use message.max.bytes"),
+    ("metadata.max.idle.ms", "use topic.metadata.refresh.interval.ms"),
+    ("connections.max.idle.ms.config", "use connections.max.idle.ms"),
+    ("default.api.timeout.ms", "use socket.timeout.ms"),
+    ("receive.buffer.bytes", "use socket.receive.buffer.bytes"),
+    ("send.buffer.bytes", "use socket.send.buffer.bytes"),
+    ("sasl.jaas.config", "use sasl.username and sasl.password"),
+    ("sasl.kerberos.kinit.cmd.path", "use sasl.kerberos.kinit.cmd"),
+    ("ssl.truststore.location", "use ssl.ca.location (a PEM file)"),
+    ("ssl.truststore.certificates", "use ssl.ca.pem"),
+    ("ssl.truststore.password", "ssl.ca.location is a PEM file without a password"),
+    ("ssl.truststore.type", "use ssl.ca.location (a PEM file)"),
+    ("ssl.keystore.type", "use ssl.certificate.location and ssl.key.location (PEM), or ssl.keystore.location (PKCS#12)"),
+    ("ssl.keystore.key", "use ssl.key.pem"),
+    ("ssl.keystore.certificate.chain", "use ssl.certificate.pem"),
+    ("ssl.protocol", "OpenSSL chooses it, leave it out"),
+    ("ssl.enabled.protocols", "OpenSSL chooses it, leave it out"),
+    ("interceptor.classes", "there are no Java classes here, leave it out"),
+    ("metric.reporters", "see the admin port's /metrics, leave it out"),
+    ("partitioner.class", "set partitioner in [topic.\"NAME\"]"),
+    ("client.dns.lookup.config", "use client.dns.lookup"),
+];
+
+/// Which clients know a property.
+///
+/// # Errors
+/// A text that says why none does.
+pub fn scope(name: &str) -> Result<Scope, String> {
+    if let Some((_, advice)) = JAVA.iter().find(|(java, _)| *java == name) {
+        return Err(format!("it is a property of the Java client; {advice}"));
+    }
+    // Whether it exists does not depend on the value: an unknown name is told apart from a bad value.
+    if let PropertyVerdict::Unknown(_) = raw::check_property(name, "") {
+        return Err("librdkafka has no such property; see its CONFIGURATION.md".to_owned());
+    }
+    let (consumer, producer) = (CONSUMER_ONLY.contains(&name), PRODUCER_ONLY.contains(&name));
+    Ok(Scope { consumer: !producer, producer: !consumer })
+}
+
+/// Whether a client takes a property with a value.
+///
+/// # Errors
+/// A text that names what is allowed and the remedy.
+pub fn check_property(role: Role, name: &str, value: &str) -> Result<(), String> {
+    let scope = scope(name)?;
+    match role {
+        Role::Consumer if !scope.consumer => return Err("it is a property of the producer; move it to [kafka.producer]".to_owned()),
+        Role::Producer if !scope.producer => return Err("it is a property of the consumer; move it to [kafka.consumer]".to_owned()),
+        _ => {}
+    }
+    if let Some((_, allowed, why)) = OWNED.iter().find(|(owned, _, _)| *owned == name)
+        && *allowed != Some(value)
+    {
+        let allowed = allowed.map_or("leave it out".to_owned(), |allowed| format!("only {allowed:?} is allowed"));
+        return Err(format!("the bridge decides it: {why}; {allowed}"));
+    }
+    match raw::check_property(name, value) {
+        PropertyVerdict::Good => Ok(()),
+        PropertyVerdict::Unknown(reason) | PropertyVerdict::Invalid(reason) => Err(reason),
+    }
+}
+
+/// What every client gets unless the user says otherwise.
+fn common(config: &mut ClientConfig) {
+    config
+        .set("client.id", "corespan")
+        .set("socket.nagle.disable", "true")
+        // librdkafka's default is 10 s: too long for a bridge whose clients wait.
+        .set("reconnect.backoff.ms", "50")
+        .set("reconnect.backoff.max.ms", "1000")
+        .set("allow.auto.create.topics", "false");
+}
+
+fn with(mut config: ClientConfig, properties: &Properties) -> ClientConfig {
+    for (name, value) in properties.iter() {
+        config.set(name, value);
+    }
+    config
+}
+
+/// The configuration of a shard's consumer.
+pub(super) fn consumer_config(options: &KafkaOptions) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    common(&mut config);
+    config
+        // Wanted by librdkafka even where nothing is subscribed or committed.
+        .set("group.id", "corespan")
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false")
+        .set("auto.offset.reset", "error")
+        .set("enable.partition.eof", "true")
+        .set("isolation.level", "read_committed")
+        // With the default of 1 s a full queue would stall a partition for that long.
+        .set("fetch.queue.backoff.ms", "1")
+        .set("fetch.error.backoff.ms", "50")
+        .set("queued.max.messages.kbytes", "16384");
+    if options.embedded {
+        // The mock cluster wakes a waiting fetch only when its time is over.
+        config.set("fetch.wait.max.ms", "5");
+    }
+    with(config, &options.consumer)
+}
+
+/// The configuration of a consumer that answers questions: metadata, offsets, the newest records.
+pub(super) fn reader_config(options: &KafkaOptions) -> ClientConfig {
+    let mut config = consumer_config(options);
+    config.set("socket.connection.setup.timeout.ms", "5000");
+    config
+}
+
+/// The configuration of a producer.
+pub(super) fn producer_config(options: &KafkaOptions) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    common(&mut config);
+    config
+        .set("acks", "all")
+        .set("enable.idempotence", "true")
+        // SDKs give up a call after 5 s: every publish has its answer before.
+        .set("message.timeout.ms", "4000")
+        .set("linger.ms", "0")
+        .set("queue.buffering.max.messages", "100000")
+        .set("queue.buffering.max.kbytes", "262144");
+    with(config, &options.producer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn properties_are_known_by_their_own_names_and_owned_ones_are_refused_with_the_reason() {
+        assert_eq!(check_property(Role::Consumer, "fetch.wait.max.ms", "5"), Ok(()));
+        assert_eq!(check_property(Role::Producer, "sasl.mechanism", "SCRAM-SHA-512"), Ok(()));
+        assert_eq!(check_property(Role::Consumer, "security.protocol", "SASL_SSL"), Ok(()));
+        assert_eq!(check_property(Role::Consumer, "auto.offset.reset", "error"), Ok(()));
+        for (role, name, value, part) in [
+            (Role::Consumer, "fetch.wait.max.msx", "5", "no such property"),
+            (Role::Consumer, "fetch.wait.max.ms", "soon", "fetch.wait.max.ms"),
+            (Role::Consumer, "auto.offset.reset", "latest", "starts every partition at a number"),
+            (Role::Producer, "enable.idempotence", "false", "written twice"),
+            (Role::Consumer, "acks", "all", "[kafka.producer]"),
+            (Role::Producer, "isolation.level", "read_committed", "[kafka.consumer]"),
+            (Role::Consumer, "ssl.truststore.location", "/x", "ssl.ca.location"),
+            (Role::Consumer, "max.poll.records", "1", "queued.min.messages"),
+        ] {
+            let reason = check_property(role, name, value).expect_err(name);
+            assert!(reason.contains(part), "{name}: {reason}");
+        }
+    }
+
+    #[test]
+    fn sasl_and_tls_are_compiled_in() {
+        for mechanism in ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] {
+            assert_eq!(check_property(Role::Consumer, "sasl.mechanism", mechanism), Ok(()), "{mechanism}");
+        }
+        assert_eq!(check_property(Role::Producer, "ssl.ca.location", "/etc/ssl/ca.pem"), Ok(()));
+        assert_eq!(check_property(Role::Producer, "compression.type", "zstd"), Ok(()));
+    }
+}
