@@ -1,1 +1,54 @@
-fn main() {}
+//! The binary: command line in, exit code out. Every failure is one line per mistake on standard error, never a backtrace.
+
+mod check;
+mod cli;
+
+use std::io::Write;
+use std::panic;
+use std::process::{self, ExitCode};
+
+use clap::Parser;
+use cli::{Cli, Command};
+use corespan::config::{Config, ConfigError};
+use corespan::lifecycle::{self, DemoOptions};
+use corespan::telemetry;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    panic::set_hook(Box::new(|panic| {
+        say(&format!("internal error: {panic}; please report it"));
+        process::abort();
+    }));
+    let outcome = match Cli::parse().command {
+        Command::Serve(file) => load(&file).and_then(|config| {
+            telemetry::start_logs(&config.log);
+            lifecycle::serve(config)
+        }),
+        Command::Check(file) => load(&file).and_then(|config| check::check(&config)),
+        Command::Demo(options) => {
+            lifecycle::demo(DemoOptions { host: options.host, port: options.port, admin_port: options.admin_port, shards: options.shards })
+        }
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            match error.downcast_ref::<ConfigError>() {
+                Some(config) => config.lines().iter().for_each(|line| say(line)),
+                None => say(&format!("{error:#}")),
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn load(file: &cli::ConfigFile) -> anyhow::Result<Config> {
+    Ok(Config::load(&file.config)?)
+}
+
+/// One line on standard error; whether anybody reads it is not our concern.
+fn say(text: &str) {
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let _ = writeln!(std::io::stderr().lock(), "corespan: error: {line}");
+}

@@ -11,6 +11,7 @@ use super::problem::{ConfigError, Problem};
 use super::reader::{EXTRA_OPTIONS, Reader, show_list};
 use super::settings::*;
 use super::{extra_options, kafka_settings};
+use crate::net::NetSettings;
 use crate::shard::{Poll, ShardSettings};
 use crate::subject::name::is_topic;
 use crate::subject::{Partitioner, ValueKind};
@@ -159,6 +160,7 @@ fn read(reader: &mut Reader, file: &str) -> Config {
 }
 
 fn read_listen(reader: &mut Reader) -> ListenSettings {
+    let net = NetSettings::default();
     let address_origin = reader.origin("listen.admin").or_else(|| reader.origin("listen.address"));
     let listen = ListenSettings {
         address: reader.address("listen.address", SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8800))),
@@ -174,8 +176,10 @@ fn read_listen(reader: &mut Reader) -> ListenSettings {
                 ))
             }
         }),
-        connections_max: reader.whole("listen.connections.max", 50_000, 1..=1_000_000) as usize,
-        request_timeout: reader.time("listen.request.timeout", seconds(10), seconds(1)..=seconds(300)),
+        connections_max: reader.whole("listen.connections.max", net.connections_max as u64, 1..=1_000_000) as usize,
+        request_timeout: reader.time("listen.request.timeout", Duration::from_millis(net.head_timeout_ms), seconds(1)..=seconds(300)),
+        idle_timeout: reader.time("listen.idle.timeout", Duration::from_millis(net.idle_timeout_ms), seconds(1)..=seconds(3_600)),
+        send_buffer_bytes: reader.size("listen.send.buffer.bytes", net.send_buffer_bytes as u64, 8 << 10..=64 << 20) as usize,
     };
     let same_place = listen.address.ip() == listen.admin.ip() || listen.address.ip().is_unspecified() || listen.admin.ip().is_unspecified();
     if listen.address.port() == listen.admin.port() && listen.address.port() != 0 && same_place {

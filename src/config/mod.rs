@@ -14,6 +14,8 @@ mod settings;
 mod units;
 
 #[cfg(test)]
+mod manual_tests;
+#[cfg(test)]
 mod tests;
 
 pub use document::Origin;

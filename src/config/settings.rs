@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use super::kafka_settings::{KafkaSettings, TopicChoice};
 use super::reader::Effective;
+use crate::http::SiteSettings;
+use crate::net::NetSettings;
 use crate::shard::{Poll, ShardSettings};
 use crate::subject::{Partitioner, ValueKind};
 
@@ -45,10 +47,14 @@ pub struct ListenSettings {
     pub admin: SocketAddr,
     /// Origins of web pages that may connect; empty: any.
     pub allowed_origins: Vec<String>,
-    /// `connections.max`: open sockets of one shard.
+    /// `connections.max`: WebSocket connections of one shard.
     pub connections_max: usize,
-    /// `request.timeout`: how long a new socket has for a whole HTTP request, and an idle one to send the next.
+    /// `request.timeout`: how long a client has for a request head.
     pub request_timeout: Duration,
+    /// `idle.timeout`: how long an HTTP connection may stay idle between requests.
+    pub idle_timeout: Duration,
+    /// `send.buffer.bytes`: `SO_SNDBUF`.
+    pub send_buffer_bytes: usize,
 }
 
 /// `[cores]`.
@@ -185,8 +191,26 @@ impl Config {
                 TopicChoice::Matching(regex) => Some(regex.clone()),
                 TopicChoice::Listed(_) => None,
             },
+            null_key_partition: self.kafka.producer.null_key_partition,
             node: self.node_name.clone(),
             ..ShardSettings::default()
         }
+    }
+
+    /// What each shard's sockets need to know.
+    pub fn net_settings(&self) -> NetSettings {
+        NetSettings {
+            connections_max: self.listen.connections_max,
+            send_buffer_bytes: self.listen.send_buffer_bytes,
+            head_timeout_ms: self.listen.request_timeout.as_millis() as u64,
+            idle_timeout_ms: self.listen.idle_timeout.as_millis() as u64,
+            message_bytes_max: self.message_bytes_max(),
+            ..NetSettings::default()
+        }
+    }
+
+    /// What the pages depend on. `demo` is true under `corespan demo`.
+    pub fn site_settings(&self, demo: bool) -> SiteSettings {
+        SiteSettings { demo, allowed_origins: self.listen.allowed_origins.clone() }
     }
 }

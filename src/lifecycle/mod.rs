@@ -13,5 +13,14 @@ mod signals;
 pub use error::LifecycleError;
 pub use feed::{Fleet, TOPIC as DEMO_TOPIC};
 pub use node::{KafkaClients, KafkaSide, Node, prepare};
+mod demo;
+mod feed;
+mod serve;
+mod shards;
+mod signals;
+
+pub use demo::{DemoOptions, demo};
+pub use feed::{Fleet, TOPIC as DEMO_TOPIC};
+pub use serve::serve;
 pub use shards::{Desks, Shards};
 pub use signals::{Signal, Signals};

@@ -1,0 +1,96 @@
+//! The command line: what can be asked of the binary, and the texts of `--help`.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+
+use clap::builder::styling::Styles;
+use clap::{Args, Parser, Subcommand};
+
+/// Where a package puts the configuration.
+const CONFIG: &str = "/etc/corespan/corespan.toml";
+
+const EXAMPLES: &str = "\
+Examples:
+  corespan demo                          try it: an embedded Kafka, a live feed, one address to open
+  corespan check --config corespan.toml  is the configuration right? what will run where?
+  corespan serve --config corespan.toml  run a node
+
+Environment:
+  CORESPAN_KAFKA_EXTRA_OPTS  Kafka settings that replace those of the file, for serve and check:
+                             -Dbootstrap.servers=10.0.0.1:9092 -Dtopics=vehicles
+
+Exit codes:
+  0  asked to stop, and stopped in good order; or `check` found nothing wrong
+  1  could not start, or could not go on; one line on standard error says why and what to do
+  2  the command line is wrong";
+
+const SERVE_EXAMPLES: &str = "\
+Listens at once, also while Kafka cannot be reached; http://<listen.admin>/ready answers 200 when clients are served.
+SIGTERM or SIGINT stops in good order (drain.seconds); a second one stops at once.
+
+Examples:
+  corespan serve
+  corespan serve --config ./corespan.toml
+  CORESPAN_KAFKA_EXTRA_OPTS=\"-Dbootstrap.servers=10.0.0.1:9092\" corespan serve";
+
+const CHECK_EXAMPLES: &str = "\
+Never contacts Kafka and opens no port. Prints every key with its value and where it comes from, secrets masked, then what
+would run where on this machine. The output is itself a valid configuration but for the masked secrets.
+
+Examples:
+  corespan check --config ./corespan.toml && systemctl restart corespan";
+
+const DEMO_EXAMPLES: &str = "\
+Needs nothing else. Stop it with Ctrl-C.
+
+Examples:
+  corespan demo
+  corespan demo --port 9000 --admin-port 9001
+  corespan demo --host 0.0.0.0           let others in the network watch";
+
+/// A thread-per-core bridge between Apache Kafka and WebSocket clients.
+///
+/// Records of a topic reach every client that is subscribed to their subject (`/topic/key`), in order, without loss or duplicate; what clients
+/// publish is written to Kafka and acknowledged when Kafka has acknowledged it.
+#[derive(Debug, Parser)]
+#[command(name = "corespan", version, arg_required_else_help = true, styles = Styles::plain(), after_help = EXAMPLES, max_term_width = 120)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a node
+    #[command(after_help = SERVE_EXAMPLES)]
+    Serve(ConfigFile),
+    /// Say whether a configuration is right, and what it means
+    #[command(after_help = CHECK_EXAMPLES)]
+    Check(ConfigFile),
+    /// Run a node with an embedded Kafka and a live feed, to look at
+    #[command(after_help = DEMO_EXAMPLES)]
+    Demo(DemoArguments),
+}
+
+#[derive(Debug, Args)]
+pub struct ConfigFile {
+    /// The configuration; config/corespan.toml in the sources is its manual
+    #[arg(long, value_name = "FILE", default_value = CONFIG)]
+    pub config: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct DemoArguments {
+    /// IP address to listen on
+    #[arg(long, value_name = "ADDRESS", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
+    pub host: IpAddr,
+    /// Port of the pages and of the WebSocket; 0 takes a free one
+    #[arg(long, value_name = "PORT", default_value_t = 8800)]
+    pub port: u16,
+    /// Port of metrics and health; 0 takes a free one
+    #[arg(long, value_name = "PORT", default_value_t = 8801)]
+    pub admin_port: u16,
+    /// Number of shards [default: as many as suit this machine]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub shards: Option<u16>,
+}

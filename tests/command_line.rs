@@ -1,0 +1,226 @@
+//! The binary from outside: every start-up failure is one line for each mistake on standard error and a non-zero exit, never a backtrace.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use tempfile::TempDir;
+
+const LEAST: &str = "[kafka.consumer]\nbootstrap.servers = \"127.0.0.1:1\"\ntopics = [\"vehicles\"]\n\
+    [kafka.producer]\nbootstrap.servers = \"127.0.0.1:1\"\n";
+
+struct Setup {
+    folder: TempDir,
+}
+
+impl Setup {
+    fn new() -> Setup {
+        Setup { folder: TempDir::new().unwrap() }
+    }
+
+    fn write(&self, text: &str) -> PathBuf {
+        let file = self.folder.path().join("corespan.toml");
+        std::fs::write(&file, text).unwrap();
+        file
+    }
+}
+
+fn corespan() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_corespan"));
+    command.env_remove("CORESPAN_KAFKA_EXTRA_OPTS").env("RUST_BACKTRACE", "1").stdin(Stdio::null());
+    command
+}
+
+fn run(command: &mut Command) -> (Option<i32>, String, String) {
+    let Output { status, stdout, stderr } = command.output().unwrap();
+    (status.code(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
+}
+
+fn with_config(word: &str, file: &Path) -> Command {
+    let mut command = corespan();
+    command.arg(word).arg("--config").arg(file);
+    command
+}
+
+/// What `serve` and `check` both say of this text: one line, exit code 1.
+fn complaint(text: &str) -> String {
+    let setup = Setup::new();
+    let file = setup.write(text);
+    let lines: Vec<String> = ["serve", "check"]
+        .map(|word| {
+            let (code, out, err) = run(&mut with_config(word, &file));
+            assert_eq!((code, out.as_str(), err.lines().count()), (Some(1), "", 1), "{word} with {text}: {err}");
+            let place = format!("corespan: error: {}", file.display());
+            err.trim_end().replace(&place, "corespan: error: FILE")
+        })
+        .into();
+    assert_eq!(lines[0], lines[1]);
+    lines[0].clone()
+}
+
+#[test]
+fn help_says_what_can_be_done_with_examples_and_exit_codes() {
+    let (code, out, _) = run(corespan().arg("--help"));
+    assert_eq!(code, Some(0));
+    for part in ["serve", "check", "demo", "Examples:", "Exit codes:", "CORESPAN_KAFKA_EXTRA_OPTS", "Apache Kafka"] {
+        assert!(out.contains(part), "{part}: {out}");
+    }
+    for (word, parts) in [
+        ("serve", ["--config", "/etc/corespan/corespan.toml"]),
+        ("check", ["Never contacts Kafka", "Examples:"]),
+        ("demo", ["--port", "8800"]),
+    ] {
+        let (code, out, _) = run(corespan().args([word, "--help"]));
+        assert_eq!(code, Some(0));
+        assert!(parts.iter().all(|part| out.contains(part)), "{out}");
+    }
+}
+
+#[test]
+fn version_is_the_package_version() {
+    let (code, out, _) = run(corespan().arg("--version"));
+    assert_eq!((code, out.trim()), (Some(0), concat!("corespan ", env!("CARGO_PKG_VERSION"))));
+}
+
+#[test]
+fn a_wrong_command_line_exits_with_2() {
+    for arguments in [&["sreve"][..], &["serve", "--confg", "x"], &["demo", "--port", "99999"]] {
+        let (code, _, err) = run(corespan().args(arguments));
+        assert!(code == Some(2) && err.starts_with("error: "), "{arguments:?}: {err}");
+    }
+    assert!(run(corespan().arg("sreve")).2.contains("'serve'"), "did you mean");
+}
+
+#[test]
+fn check_prints_what_it_understood_and_hides_secrets() {
+    let setup = Setup::new();
+    let text = LEAST.replace("topics =", "sasl.password = \"hunter2\"\nssl.ca.location = \"/ca.pem\"\ntopics =");
+    let file = setup.write(&format!("[cores]\nshards = 1\n{text}"));
+    let (code, out, err) = run(with_config("check", &file).env("CORESPAN_KAFKA_EXTRA_OPTS", "-Dbootstrap.servers=10.9.8.7:9092"));
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    let find = |key: &str| out.lines().find(|line| line.starts_with(key)).unwrap_or_else(|| panic!("{key}: {out}"));
+    assert!(find("cores.shards = 1 ").ends_with("# line 2"));
+    assert!(find("cache.bytes.max = \"256MiB\"").ends_with("# default"));
+    assert!(find("kafka.consumer.\"bootstrap.servers\" = \"10.9.8.7:9092\"").ends_with("# CORESPAN_KAFKA_EXTRA_OPTS"));
+    assert!(find("kafka.producer.\"bootstrap.servers\" = \"10.9.8.7:9092\"").ends_with("# CORESPAN_KAFKA_EXTRA_OPTS"));
+    find("kafka.consumer.\"sasl.password\" = \"********\"");
+    find("# shard 0: CPU ");
+    assert!(!out.contains("hunter2"));
+
+    // What it prints is a configuration that means the same.
+    let again = setup.write(&out);
+    let (code, second, err) = run(&mut with_config("check", &again));
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    let keys = |text: &str| {
+        text.lines()
+            .filter(|line| !line.starts_with('#'))
+            .filter_map(|line| Some(line.split_once("  #")?.0.trim_end().to_owned()))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(keys(&out), keys(&second));
+}
+
+#[test]
+fn the_shipped_file_passes_check() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/corespan.toml");
+    let (code, out, err) = run(&mut with_config("check", &file));
+    assert_eq!((code, err.as_str()), (Some(0), ""), "{out}");
+}
+
+#[test]
+fn a_missing_file_names_the_file_and_the_option() {
+    let (code, _, err) = run(&mut with_config("serve", Path::new("/nowhere/corespan.toml")));
+    assert_eq!(code, Some(1));
+    assert_eq!(
+        err,
+        "corespan: error: cannot read the configuration /nowhere/corespan.toml: No such file or directory (os error 2); name another file with --config FILE\n"
+    );
+}
+
+#[test]
+fn mistakes_in_the_file_are_one_line_each() {
+    for (text, line) in [
+        (format!("[cache]\nbyte.max = 1\n{LEAST}"), "FILE:2: unknown key cache.byte.max; did you mean cache.bytes.max?"),
+        (
+            format!("[cache]\nrecords.max = \"x\"\n{LEAST}"),
+            "FILE:2: cache.records.max = \"x\" is not allowed; give a whole number from 1 to 1000000",
+        ),
+        (
+            LEAST.replace("topics = [\"vehicles\"]\n", ""),
+            "FILE: kafka.consumer.topics and kafka.consumer.topics.regex are both missing; give exactly one in [kafka.consumer]: topics = [\"vehicles\"], or \"topics.regex\" = \"vehicles.*\"",
+        ),
+        (
+            LEAST.replace("topics =", "\"topics.regex\" = \"v.*\"\ntopics ="),
+            "FILE:3: kafka.consumer.topics and kafka.consumer.topics.regex are both given; exactly one is allowed, remove the other",
+        ),
+    ] {
+        assert_eq!(complaint(&text), format!("corespan: error: {line}"));
+    }
+    let several = Setup::new();
+    let file = several.write(&format!("nonsense = 1\n[cores]\nshards = 0\n{LEAST}"));
+    let (code, _, err) = run(&mut with_config("check", &file));
+    assert_eq!((code, err.lines().count()), (Some(1), 2), "{err}");
+    assert!(err.lines().all(|line| line.starts_with("corespan: error: ")));
+}
+
+#[test]
+fn a_wrong_extra_option_names_the_variable() {
+    let setup = Setup::new();
+    let file = setup.write(LEAST);
+    let (code, _, err) = run(with_config("serve", &file).env("CORESPAN_KAFKA_EXTRA_OPTS", "-Dconsumers.size=none"));
+    assert_eq!((code, err.lines().count()), (Some(1), 1), "{err}");
+    assert!(err.starts_with("corespan: error: CORESPAN_KAFKA_EXTRA_OPTS: "), "{err}");
+}
+
+#[test]
+fn a_cpu_that_does_not_exist_names_those_that_do() {
+    let line = complaint(&format!("[cores]\nshards = [1023]\n{LEAST}"));
+    assert!(line.starts_with("corespan: error: cores.shards names CPU 1023, which does not exist; this machine has 0"), "{line}");
+    let line = complaint(&format!("[cores]\nhousekeeping = [1022]\n{LEAST}"));
+    assert!(line.starts_with("corespan: error: cores.housekeeping names CPU 1022"), "{line}");
+    let line = complaint(&format!("[cores]\nshards = 256\n{LEAST}"));
+    assert!(line.contains("cores.shards = 256 is more than the "), "{line}");
+}
+
+#[test]
+fn more_consumers_than_shards_are_one_line() {
+    let line = complaint(&format!("[cores]\nshards = 1\n{}", LEAST.replace("topics =", "consumers.size = 2\ntopics =")));
+    assert!(line.contains("kafka.consumer.consumers.size = 2 is not allowed; there are 1 shards"), "{line}");
+}
+
+#[test]
+fn too_little_locked_memory_says_how_to_grant_it() {
+    let setup = Setup::new();
+    let file = setup.write(LEAST);
+    // Without the right to raise it: the capability is dropped along with the limit.
+    let script = format!("ulimit -l 64; exec \"$0\" serve --config {}", file.display());
+    let mut command = if std::os::unix::fs::MetadataExt::uid(&std::fs::metadata("/proc/self").unwrap()) == 0 {
+        let mut command = Command::new("setpriv");
+        command.args(["--bounding-set", "-sys_resource", "--inh-caps", "-sys_resource", "bash"]);
+        command
+    } else {
+        Command::new("bash")
+    };
+    let (code, _, err) = run(command.arg("-c").arg(script).arg(env!("CARGO_BIN_EXE_corespan")).env_remove("CORESPAN_KAFKA_EXTRA_OPTS"));
+    assert_eq!((code, err.lines().count()), (Some(1), 1), "{err}");
+    assert!(err.contains("locked memory is limited to 64 KiB") && err.contains("LimitMEMLOCK"), "{err}");
+}
+
+#[test]
+fn addresses_in_use_are_one_line_that_names_the_key() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    for key in ["address", "admin"] {
+        let other = if key == "address" { "admin" } else { "address" };
+        let setup = Setup::new();
+        let file = setup.write(&format!("[listen]\n{key} = \"{address}\"\n{other} = \"127.0.0.1:0\"\n[cores]\nshards = 1\n{LEAST}"));
+        let (code, _, err) = run(&mut with_config("serve", &file));
+        assert_eq!(code, Some(1), "{err}");
+        let errors: Vec<_> = err.lines().filter(|line| line.starts_with("corespan: error: ")).collect();
+        assert_eq!(errors.len(), 1, "{err}");
+        assert!(
+            errors[0].contains(&format!("listen.{key}")) && errors[0].contains(&address.to_string()) && errors[0].contains("in use"),
+            "{err}"
+        );
+    }
+}
