@@ -191,7 +191,7 @@ fn more_consumers_than_shards_are_one_line() {
 #[test]
 fn too_little_locked_memory_says_how_to_grant_it() {
     let setup = Setup::new();
-    let file = setup.write(LEAST);
+    let file = setup.write(&format!("[listen]\nconnections.max = 100\n{LEAST}"));
     // Without the right to raise it: the capability is dropped along with the limit.
     let script = format!("ulimit -l 64; exec \"$0\" serve --config {}", file.display());
     let mut command = if std::os::unix::fs::MetadataExt::uid(&std::fs::metadata("/proc/self").unwrap()) == 0 {

@@ -1,10 +1,10 @@
 //! `CORESPAN_KAFKA_EXTRA_OPTS`: `-Dname=value` pairs, separated by spaces, that replace what the file says of Kafka, for consumer and producer alike.
 
 use super::document::{Entry, Origin, Value};
-use super::kafka_settings::{CONSUMER, CONSUMER_OWN, PRODUCER, PRODUCER_OWN, property_scope};
-use super::problem::did_you_mean;
+use super::kafka_settings::{CONSUMER, CONSUMER_OWN, PRODUCER, PRODUCER_OWN, near_miss};
 use super::properties::is_secret;
 use super::reader::Reader;
+use crate::kafka::settings::scope;
 
 /// Applies the options in their order.
 pub fn apply(options: &str, reader: &mut Reader) {
@@ -37,7 +37,7 @@ fn set(name: &str, value: &str, reader: &mut Reader) {
     if PRODUCER_OWN.contains(&name) {
         return set(reader, PRODUCER);
     }
-    match property_scope(name) {
+    match scope(name) {
         Ok(scope) => {
             if scope.consumer {
                 set(reader, CONSUMER);
@@ -47,7 +47,7 @@ fn set(name: &str, value: &str, reader: &mut Reader) {
             }
         }
         Err(reason) => {
-            let near = did_you_mean(name, CONSUMER_OWN.iter().chain(&PRODUCER_OWN).copied());
+            let near = near_miss(name, &[&CONSUMER_OWN[..], &PRODUCER_OWN[..]].concat());
             let reason = near.map_or(reason, |near| format!("unknown property; did you mean {near}?"));
             let shown = if is_secret(name) { "********" } else { value };
             reader.problem(Some(Origin::ExtraOptions), format!("-D{name}={shown}: {reason}"));

@@ -5,8 +5,10 @@ use std::time::Duration;
 use regex::Regex;
 
 use super::document::{Entry, Origin, Value};
+use super::problem::did_you_mean;
 use super::properties::{Properties, is_secret, masked};
 use super::reader::Reader;
+use crate::kafka::settings::{Role, check_property, scope};
 use crate::subject::name::is_topic;
 
 pub const CONSUMER: &str = "kafka.consumer";
@@ -15,6 +17,27 @@ pub const PRODUCER: &str = "kafka.producer";
 pub const CONSUMER_OWN: [&str; 4] = ["topics", "topics.regex", "consumers.size", "recovery.on.start"];
 /// The bridge's own keys of `[kafka.producer]`.
 pub const PRODUCER_OWN: [&str; 2] = ["producers.size", "null.key.partition"];
+/// librdkafka's properties that people set most, for the spelling of near misses.
+const COMMON: [&str; 18] = [
+    "bootstrap.servers",
+    "group.id",
+    "client.id",
+    "security.protocol",
+    "sasl.mechanism",
+    "sasl.mechanisms",
+    "sasl.username",
+    "sasl.password",
+    "ssl.ca.location",
+    "ssl.certificate.location",
+    "ssl.key.location",
+    "ssl.key.password",
+    "fetch.wait.max.ms",
+    "isolation.level",
+    "linger.ms",
+    "compression.type",
+    "message.max.bytes",
+    "message.timeout.ms",
+];
 /// Topics of a list. Beyond it a regular expression is meant.
 const TOPICS_MAX: usize = 10_000;
 
@@ -59,23 +82,6 @@ pub struct ProducerSettings {
     pub null_key_partition: Option<u32>,
 }
 
-/// Which clients know a property.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PropertyScope {
-    pub consumer: bool,
-    pub producer: bool,
-}
-
-/// Which clients know a property; the error says why none does.
-pub fn property_scope(_name: &str) -> Result<PropertyScope, String> {
-    Ok(PropertyScope { consumer: true, producer: true })
-}
-
-/// Whether a client takes a property with this value; the error names what is allowed and the remedy.
-fn check_property(_table: &str, _name: &str, _value: &str) -> Result<(), String> {
-    Ok(())
-}
-
 /// Reads both tables.
 pub fn read(reader: &mut Reader) -> KafkaSettings {
     let metadata_interval =
@@ -117,9 +123,7 @@ fn read_topics(reader: &mut Reader) -> TopicChoice {
         }
         (Some(_), None) => {
             reader.take(REGEX);
-            let origin = reader.origin(TOPICS);
             let topics = reader.special(TOPICS, Vec::new(), listed, |topics| format!("{topics:?}"));
-            let _ = origin;
             TopicChoice::Listed(topics)
         }
         (None, Some(_)) => {
@@ -181,6 +185,7 @@ fn anchored(value: &Value) -> Result<(String, Regex), String> {
 }
 
 fn read_properties(reader: &mut Reader, table: &str) -> Properties {
+    let role = if table == CONSUMER { Role::Consumer } else { Role::Producer };
     let mut properties = Properties::default();
     for Entry { key, value, origin } in reader.take_below(table) {
         let name = &key[table.len() + 1..];
@@ -192,13 +197,18 @@ fn read_properties(reader: &mut Reader, table: &str) -> Properties {
         // A key of the other table is a mistake of place, not an unknown property.
         let (other, own) = if table == CONSUMER { (PRODUCER, &PRODUCER_OWN[..]) } else { (CONSUMER, &CONSUMER_OWN[..]) };
         let checked =
-            if own.contains(&name) { Err(format!("it belongs to [{other}]; move it there")) } else { check_property(table, name, &value) };
+            if own.contains(&name) { Err(format!("it belongs to [{other}]; move it there")) } else { check_property(role, name, &value) };
         match checked {
             Ok(()) => {
                 reader.note(&key, format!("{:?}", masked(name, &value)), Some(origin));
                 properties.set(name, value);
             }
-            Err(reason) => reader.problem(Some(origin), reason_with_key(&key, name, &value, &reason, origin)),
+            Err(reason) => {
+                let own = if table == CONSUMER { &CONSUMER_OWN[..] } else { &PRODUCER_OWN[..] };
+                let near = if scope(name).is_err() { near_miss(name, own) } else { None };
+                let reason = near.map_or(reason, |near| format!("unknown property; did you mean {near}?"));
+                reader.problem(Some(origin), reason_with_key(&key, name, &value, &reason, origin));
+            }
         }
     }
     if properties
@@ -212,6 +222,11 @@ fn read_properties(reader: &mut Reader, table: &str) -> Properties {
         );
     }
     properties
+}
+
+/// The key that was probably meant by a name that no client knows.
+pub fn near_miss(name: &str, own: &[&'static str]) -> Option<&'static str> {
+    did_you_mean(name, own.iter().chain(&COMMON).copied()).filter(|near| *near != name)
 }
 
 fn reason_with_key(key: &str, name: &str, value: &str, reason: &str, origin: Origin) -> String {

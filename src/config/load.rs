@@ -18,6 +18,8 @@ use crate::subject::{Partitioner, ValueKind};
 
 /// A configuration is a few kilobytes; this much is another file.
 const FILE_BYTES_MAX: u64 = 4 << 20;
+/// What librdkafka adds to a record, with room to spare; the sum is at least the 1,000 bytes that it wants as a limit.
+const MESSAGE_OVERHEAD_BYTES: usize = 4_096;
 /// Shards and CPUs of a list. Lanes grow with the square of the shards.
 const SHARDS_MAX: u64 = 256;
 /// Highest CPU number that a mask of the kernel's default size holds.
@@ -104,7 +106,7 @@ fn read(reader: &mut Reader, file: &str) -> Config {
     let drain_time = reader.time("drain.seconds", seconds(10), seconds(0)..=seconds(3_600));
     let listen = read_listen(reader);
     let cores = read_cores(reader);
-    let kafka = kafka_settings::read(reader);
+    let mut kafka = kafka_settings::read(reader);
     let cache = CacheSettings {
         bytes_max: reader.size("cache.bytes.max", shard.cache_bytes_max as u64, 1 << 20..=1 << 40) as usize,
         records_max: reader.whole("cache.records.max", shard.cache_records_max as u64, 1..=1_000_000) as usize,
@@ -115,6 +117,11 @@ fn read(reader: &mut Reader, file: &str) -> Config {
         open_max: reader.whole("publish.open.max", shard.publishes_open_max as u64, 1..=65_536) as usize,
         open_shard_max: reader.whole("publish.open.shard.max", shard.publishes_open_shard_max as u64, 1..=1_000_000) as usize,
     };
+    // librdkafka counts the key and its own overhead too: what we let through must not fail there.
+    let producer = &mut kafka.producer.properties;
+    if producer.get("message.max.bytes").is_none() {
+        producer.set("message.max.bytes", (publish.bytes_max + subject_bytes_max + MESSAGE_OVERHEAD_BYTES).to_string());
+    }
     let client = read_client(reader, &shard);
     let outbox = OutboxSettings {
         bytes_max: reader.size("outbox.bytes.max", shard.outbox_bytes_max as u64, 128 << 10..=1 << 30) as usize,

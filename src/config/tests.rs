@@ -89,7 +89,7 @@ fn every_mistake_is_one_line_that_names_key_value_allowed_and_remedy() {
     for (text, expected) in [
         (
             "[cache]\nbytes.max = '64XB'",
-            "f.toml:2: cache.bytes.max = \"64XB\" is not allowed; give a whole number of bytes, or text with a unit (B, KB, MB, GB, KiB, MiB, GiB), from 1MiB to 1024GiB",
+            "f.toml:2: cache.bytes.max = \"64XB\" is not allowed; give a whole number of bytes, or text with a unit (B, KB, MB, GB, TB, KiB, MiB, GiB, TiB), from 1MiB to 1TiB",
         ),
         ("[cache]\nrecords.max = 0", "f.toml:2: cache.records.max = 0 is not allowed; give a whole number from 1 to 1000000"),
         (
@@ -241,6 +241,49 @@ fn malformed_extra_options_are_named() {
     ] {
         assert_eq!(parse_with(LEAST, options).unwrap_err(), [expected]);
     }
+}
+
+#[test]
+fn properties_of_librdkafka_are_checked_in_both_places() {
+    let consumer = |line: &str| {
+        let lines = parse(&LEAST.replace("topics =", &format!("{line}\ntopics ="))).expect_err(line);
+        assert_eq!(lines.len(), 1, "{lines:#?}");
+        lines[0].clone()
+    };
+    assert_eq!(
+        consumer("auto.offset.reset = 'latest'").split(": ").take(3).collect::<Vec<_>>(),
+        ["f.toml:3", "kafka.consumer.auto.offset.reset = \"latest\"", "the bridge decides it"]
+    );
+    assert!(consumer("acks = 'all'").contains("move it to [kafka.producer]"));
+    assert!(consumer("security.protocl = 'SSL'").ends_with("did you mean security.protocol?"));
+    assert!(consumer("topic = 'vehicles'").ends_with("did you mean topics?"));
+    assert!(consumer("sasl.pasword = 'hunter2'").ends_with("did you mean sasl.password?"));
+    assert!(!consumer("sasl.pasword = 'hunter2'").contains("hunter2"));
+    assert!(consumer("fetch.max.wait.ms = 5").contains("use fetch.wait.max.ms"));
+    assert!(consumer("fetch.wait.max.ms = true").starts_with("f.toml:3: kafka.consumer.fetch.wait.max.ms = \"true\": "));
+    let option = |options: &str| parse_with(LEAST, options).unwrap_err().join("\n");
+    assert!(option("-Dbootstrap.server=a:1").ends_with("did you mean bootstrap.servers?"));
+    assert!(option("-Dconsumer.size=1").ends_with("did you mean consumers.size?"));
+    assert!(
+        option("-Dssl.truststore.location=/x")
+            .starts_with("CORESPAN_KAFKA_EXTRA_OPTS: -Dssl.truststore.location=/x: it is a property of the Java client")
+    );
+    assert!(option("-Dauto.offset.reset=latest").contains("-Dauto.offset.reset=latest: the bridge decides it"));
+    let each_its_own = parse_with(LEAST, "-Dlinger.ms=2 -Dfetch.wait.max.ms=3 -Dclient.id=x").unwrap().kafka;
+    let (consumer, producer) = (each_its_own.consumer.properties, each_its_own.producer.properties);
+    assert_eq!((consumer.get("linger.ms"), producer.get("linger.ms")), (None, Some("2")));
+    assert_eq!((consumer.get("fetch.wait.max.ms"), producer.get("fetch.wait.max.ms")), (Some("3"), None));
+    assert_eq!((consumer.get("client.id"), producer.get("client.id")), (Some("x"), Some("x")));
+}
+
+#[test]
+fn the_producer_takes_the_largest_publish_that_is_allowed() {
+    let limit = |text: &str| {
+        parse(&format!("{text}\n{LEAST}")).unwrap().kafka.producer.properties.get("message.max.bytes").unwrap().parse::<usize>().unwrap()
+    };
+    assert!(limit("") > 1_000_000 + 1_024);
+    assert!(limit("[publish]\nbytes.max = '8MiB'") > 8 << 20);
+    assert_eq!(parse_with(LEAST, "-Dmessage.max.bytes=2000").unwrap().kafka.producer.properties.get("message.max.bytes"), Some("2000"));
 }
 
 #[test]

@@ -2,13 +2,22 @@
 
 use std::time::Duration;
 
-const SIZES: [(&str, u64); 7] =
-    [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("GB", 1_000_000_000), ("MB", 1_000_000), ("KB", 1_000), ("B", 1)];
+const SIZES: [(&str, u64); 9] = [
+    ("TiB", 1 << 40),
+    ("GiB", 1 << 30),
+    ("MiB", 1 << 20),
+    ("KiB", 1 << 10),
+    ("TB", 1_000_000_000_000),
+    ("GB", 1_000_000_000),
+    ("MB", 1_000_000),
+    ("KB", 1_000),
+    ("B", 1),
+];
 
 const TIMES: [(&str, u64); 5] = [("ms", 1), ("s", 1_000), ("min", 60_000), ("m", 60_000), ("h", 3_600_000)];
 
 /// What a size may look like, for messages.
-pub const SIZE_HELP: &str = "a whole number of bytes, or text with a unit (B, KB, MB, GB, KiB, MiB, GiB)";
+pub const SIZE_HELP: &str = "a whole number of bytes, or text with a unit (B, KB, MB, GB, TB, KiB, MiB, GiB, TiB)";
 /// What a time may look like, for messages.
 pub const TIME_HELP: &str = "seconds as a number, or text with a unit (ms, s, min, h)";
 
@@ -46,7 +55,7 @@ fn split(text: &str) -> (&str, &str) {
 
 /// A size in its largest whole binary unit.
 pub fn size_text(bytes: u64) -> String {
-    for (name, scale) in &SIZES[..3] {
+    for (name, scale) in &SIZES[..4] {
         if bytes >= *scale && bytes.is_multiple_of(*scale) {
             return format!("{}{name}", bytes / scale);
         }
@@ -71,7 +80,7 @@ mod tests {
         {
             assert_eq!(parse_size(text), Some(bytes), "{text}");
         }
-        for text in ["", "MiB", "-1", "1.5MiB", "1 parsec", "99999999999GiB", "12 34"] {
+        for text in ["", "MiB", "-1", "1.5MiB", "1 parsec", "99999999999TiB", "12 34"] {
             assert_eq!(parse_size(text), None, "{text}");
         }
         for (text, ms) in

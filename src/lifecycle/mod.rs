@@ -4,23 +4,18 @@
 //! mask, the port, Kafka's clients, the shards, the pacemaker, the admin port. Stop order: accepting ends, clients are sent away over
 //! `drain.seconds`, open publishes are answered, producers flush, shards end.
 
+mod demo;
 mod error;
 mod feed;
 mod node;
-mod shards;
-mod signals;
-
-pub use error::LifecycleError;
-pub use feed::{Fleet, TOPIC as DEMO_TOPIC};
-pub use node::{KafkaClients, KafkaSide, Node, prepare};
-mod demo;
-mod feed;
 mod serve;
 mod shards;
 mod signals;
 
 pub use demo::{DemoOptions, demo};
+pub use error::LifecycleError;
 pub use feed::{Fleet, TOPIC as DEMO_TOPIC};
+pub use node::{KafkaClients, KafkaSide, Node, prepare};
 pub use serve::serve;
 pub use shards::{Desks, Shards};
 pub use signals::{Signal, Signals};

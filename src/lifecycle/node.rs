@@ -11,9 +11,9 @@ use super::signals::Signals;
 use crate::config::Config;
 use crate::cores::{self, Machine, Plan};
 use crate::handoff::ShardId;
-use crate::http::{Site, SiteSettings};
+use crate::http::Site;
 use crate::limits::{DRAIN_PUBLISH_MS, LANE_BYTES_MAX};
-use crate::net::{self, Listening, NetSettings};
+use crate::net::{self, Listening};
 use crate::shard::{self, Broker, ShardPlan};
 use crate::telemetry::{AdminServer, Health, Registry};
 
@@ -81,13 +81,7 @@ impl Node {
         demo: bool,
         start_kafka: impl FnOnce(&Desks, &Arc<Health>, &Arc<Registry>) -> Result<KafkaSide<B>, LifecycleError>,
     ) -> Result<Node, LifecycleError> {
-        let settings = NetSettings {
-            connections_max: config.listen.connections_max,
-            head_timeout_ms: config.listen.request_timeout.as_millis() as u64,
-            idle_timeout_ms: config.listen.request_timeout.as_millis() as u64,
-            message_bytes_max: config.message_bytes_max(),
-            ..NetSettings::default()
-        };
+        let settings = config.net_settings();
         let address = config.listen.address;
         let mut listening = net::listen(address, plan.shards.len(), &settings).map_err(|error| match error.kind() {
             std::io::ErrorKind::AddrInUse => LifecycleError::AddressInUse { address },
@@ -100,7 +94,7 @@ impl Node {
         let desks = Desks::new(plan.shards.len() as u16, shard_settings.publishes_open_shard_max);
         let KafkaSide { brokers, fatal, clients } = start_kafka(&desks, &health, &registry)?;
 
-        let site = Site::new(&SiteSettings { demo, allowed_origins: config.listen.allowed_origins.clone() });
+        let site = Site::new(&config.site_settings(demo));
         let epoch = Instant::now();
         let lanes = shard::lanes(&desks.wakes(), LANE_BYTES_MAX);
         let mut parts = brokers.into_iter().zip(lanes).zip(listening.listeners.drain(..)).collect::<Vec<_>>().into_iter();
