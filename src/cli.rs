@@ -50,10 +50,10 @@ Examples:
 
 /// A thread-per-core bridge between Apache Kafka and WebSocket clients.
 ///
-/// Records of a topic reach every client that is subscribed to their subject (`/topic/key`), in order, without loss or duplicate; what clients
-/// publish is written to Kafka and acknowledged when Kafka has acknowledged it.
+/// Records of a topic reach every client that is subscribed to their subject (`/topic/key`), in order, without loss
+/// or duplicate; what clients publish is written to Kafka and acknowledged when Kafka has acknowledged it.
 #[derive(Debug, Parser)]
-#[command(name = "corespan", version, arg_required_else_help = true, styles = Styles::plain(), after_help = EXAMPLES, max_term_width = 120)]
+#[command(name = "corespan", version, verbatim_doc_comment, arg_required_else_help = true, styles = Styles::plain(), after_help = EXAMPLES, max_term_width = 120)]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
