@@ -24,11 +24,12 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Serve(file) => load(&file).and_then(|config| {
             telemetry::start_logs(&config.log);
-            lifecycle::serve(config)
+            Ok(lifecycle::serve(config)?)
         }),
         Command::Check(file) => load(&file).and_then(|config| check::check(&config)),
         Command::Demo(options) => {
-            lifecycle::demo(DemoOptions { host: options.host, port: options.port, admin_port: options.admin_port, shards: options.shards })
+            let options = DemoOptions { host: options.host, port: options.port, admin_port: options.admin_port, shards: options.shards };
+            lifecycle::demo(options).map_err(Into::into)
         }
     };
     match outcome {

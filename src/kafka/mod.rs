@@ -14,7 +14,7 @@ pub mod producer;
 mod raw;
 pub mod settings;
 
-pub use broker::{KafkaSide, ShardBroker};
+pub use broker::{KafkaFailed, KafkaSide, ShardBroker};
 pub use embedded::EmbeddedCluster;
 pub use metadata::{MetadataHandle, NodeState};
 pub use producer::Producers;

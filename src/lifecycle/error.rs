@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use crate::config::ConfigError;
 use crate::cores::CoresError;
+use crate::kafka::KafkaFailed;
 use crate::shard::ShardFailed;
 use crate::telemetry::TelemetryError;
 
@@ -26,9 +27,13 @@ pub enum LifecycleError {
     Listen { address: SocketAddr, error: io::Error },
     #[error("signals cannot be listened for: {0}")]
     Signals(io::Error),
-    /// Kafka's side, in its own words.
+    #[error(transparent)]
+    Kafka(#[from] KafkaFailed),
+    /// The metadata reader's own words: what was asked for is not there.
     #[error("{0}")]
-    Kafka(String),
+    Topics(String),
+    #[error("the embedded Kafka of the demo cannot be started: {0}")]
+    Embedded(String),
     #[error("shard {0} has ended by itself; its last words are above")]
     ShardEnded(usize),
 }

@@ -15,7 +15,7 @@ mod signals;
 pub use demo::{DemoOptions, demo};
 pub use error::LifecycleError;
 pub use feed::{Fleet, TOPIC as DEMO_TOPIC};
-pub use node::{KafkaClients, KafkaSide, Node, prepare};
+pub use node::{Node, prepare};
 pub use serve::serve;
 pub use shards::{Desks, Shards};
 pub use signals::{Signal, Signals};

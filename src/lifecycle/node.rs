@@ -1,9 +1,7 @@
-//! A node from start to end, whatever Kafka it has.
+//! A node from start to end: what `serve` and `demo` share.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-use crossbeam_channel::Receiver;
 
 use super::error::LifecycleError;
 use super::shards::{Desks, Shards};
@@ -12,9 +10,10 @@ use crate::config::Config;
 use crate::cores::{self, Machine, Plan};
 use crate::handoff::ShardId;
 use crate::http::Site;
+use crate::kafka::{KafkaOptions, KafkaSide, NodeState};
 use crate::limits::{DRAIN_PUBLISH_MS, LANE_BYTES_MAX};
 use crate::net::{self, Listening};
-use crate::shard::{self, Broker, ShardPlan};
+use crate::shard::{self, ShardPlan};
 use crate::telemetry::{AdminServer, Health, Registry};
 
 /// How often the node looks after itself.
@@ -23,22 +22,6 @@ const LOOK: Duration = Duration::from_millis(100);
 const FLUSH: Duration = Duration::from_secs(5);
 /// Beyond what the drain itself may take: closing handshakes and lingering sockets.
 const DRAIN_PATIENCE: Duration = Duration::from_millis(DRAIN_PUBLISH_MS + 2_500);
-
-/// What a node needs of its Kafka side.
-pub struct KafkaSide<B> {
-    /// One for each shard, in their order.
-    pub brokers: Vec<B>,
-    /// Something after which there is no going on, in one line.
-    pub fatal: Receiver<String>,
-    /// Whoever keeps the threads alive. Asked to flush within that time, at the end.
-    pub clients: Box<dyn KafkaClients>,
-}
-
-/// The Kafka clients that are not a shard's.
-pub trait KafkaClients {
-    /// Sends what is queued and ends.
-    fn close(self: Box<Self>, within: Duration);
-}
 
 /// What the machine gives this node; the calling thread, and all that it starts, does the housekeeping from now on.
 pub fn prepare(config: &Config) -> Result<Plan, LifecycleError> {
@@ -65,22 +48,17 @@ pub fn prepare(config: &Config) -> Result<Plan, LifecycleError> {
 pub struct Node {
     shards: Shards,
     health: Arc<Health>,
-    fatal: Receiver<String>,
-    clients: Box<dyn KafkaClients>,
+    kafka: KafkaSide,
     drain_time: Duration,
     listening: Listening,
     _admin: AdminServer,
 }
 
 impl Node {
-    /// Starts everything, in the order that lets each part find what it needs. `start_kafka` gets the desks to write to, the node's health and the
-    /// registry, and runs under the housekeeping CPUs; it must not wait for Kafka.
-    pub fn start<B: Broker>(
-        config: &Config,
-        plan: &Plan,
-        demo: bool,
-        start_kafka: impl FnOnce(&Desks, &Arc<Health>, &Arc<Registry>) -> Result<KafkaSide<B>, LifecycleError>,
-    ) -> Result<Node, LifecycleError> {
+    /// Starts everything, in the order that lets each part find what it needs. Waits for nobody: not for Kafka either. Call it on a thread that
+    /// `prepare` has put on the housekeeping CPUs.
+    pub fn start(config: &Config, plan: &Plan, options: KafkaOptions) -> Result<Node, LifecycleError> {
+        let demo = options.embedded;
         let settings = config.net_settings();
         let address = config.listen.address;
         let mut listening = net::listen(address, plan.shards.len(), &settings).map_err(|error| match error.kind() {
@@ -92,7 +70,7 @@ impl Node {
         let admin = AdminServer::start(config.listen.admin, registry.clone(), health.clone())?;
         let shard_settings = config.shard_settings();
         let desks = Desks::new(plan.shards.len() as u16, shard_settings.publishes_open_shard_max);
-        let KafkaSide { brokers, fatal, clients } = start_kafka(&desks, &health, &registry)?;
+        let (kafka, brokers) = KafkaSide::start(options, &desks.letters(), &desks.wakes())?;
 
         let site = Site::new(&config.site_settings(demo));
         let epoch = Instant::now();
@@ -121,7 +99,7 @@ impl Node {
                 epoch,
             })
         })?;
-        Ok(Node { shards, health, fatal, clients, drain_time: config.drain_time, listening, _admin: admin })
+        Ok(Node { shards, health, kafka, drain_time: config.drain_time, listening, _admin: admin })
     }
 
     /// Where clients connect; the real port if port 0 was asked for.
@@ -129,9 +107,10 @@ impl Node {
         self.listening.address
     }
 
-    /// The node's health.
-    pub fn health(&self) -> &Arc<Health> {
-        &self.health
+    /// Whether clients are served. An error is what keeps the node from going on.
+    pub fn is_ready(&self) -> Result<bool, LifecycleError> {
+        self.look_at_kafka()?;
+        Ok(self.health.readiness().is_ok())
     }
 
     /// Runs until a signal, then drains and ends. An error is what kept it from going on.
@@ -142,8 +121,8 @@ impl Node {
                 tracing::info!("{} received: draining over {:?}; a second signal ends at once", signal.name(), self.drain_time);
                 break Ok(());
             }
-            if let Ok(reason) = self.fatal.try_recv() {
-                break Err(LifecycleError::Kafka(reason));
+            if let Err(error) = self.look_at_kafka() {
+                break Err(error);
             }
             if let Some(shard) = self.shards.ended() {
                 break Err(LifecycleError::ShardEnded(shard));
@@ -163,6 +142,25 @@ impl Node {
         self.end(outcome)
     }
 
+    /// Brings what the metadata reader knows into the node's health.
+    fn look_at_kafka(&self) -> Result<(), LifecycleError> {
+        match self.kafka.metadata.state() {
+            NodeState::Connecting { reason } => {
+                self.health.kafka_lost(if reason.is_empty() { "no answer yet" } else { &reason });
+            }
+            NodeState::Loading { ready, partitions } => {
+                self.health.kafka_reached();
+                self.health.partitions_ready(ready, partitions);
+            }
+            NodeState::Ready => {
+                self.health.kafka_reached();
+                self.health.partitions_ready(1, 1);
+            }
+            NodeState::Failed { reason } => return Err(LifecycleError::Topics(reason)),
+        }
+        Ok(())
+    }
+
     fn end(self, outcome: Result<(), LifecycleError>) -> Result<(), LifecycleError> {
         self.health.draining();
         if matches!(outcome, Err(LifecycleError::ShardEnded(_))) {
@@ -174,7 +172,8 @@ impl Node {
         if !self.shards.drain(over, DRAIN_PATIENCE) {
             tracing::warn!("the drain was cut short: some connections or publishes were left");
         }
-        self.clients.close(FLUSH);
+        self.kafka.metadata.stop();
+        self.kafka.flush(FLUSH);
         self.shards.stop();
         if outcome.is_ok() {
             tracing::info!("ended");

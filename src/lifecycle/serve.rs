@@ -1,14 +1,42 @@
-//! `corespan serve`: from a configuration to a running node, until it is asked to stop.
+//! `corespan serve`: a node on the Kafka of its configuration.
 
 use super::error::LifecycleError;
 use super::node::{Node, prepare};
+use super::signals::Signals;
 use crate::config::Config;
-use crate::kafka::ShardBroker;
+use crate::kafka::KafkaOptions;
 
-/// Runs a node until a signal asks it to stop. Errors are start-up failures, each one readable line.
-pub fn serve(config: Config) -> anyhow::Result<()> {
+/// Runs a node until a signal asks it to stop. Errors are what keeps it from starting or from going on, each one readable line.
+pub fn serve(config: Config) -> Result<(), LifecycleError> {
+    let signals = Signals::listen().map_err(LifecycleError::Signals)?;
     let plan = prepare(&config)?;
-    let not_yet = "`corespan serve` is not built yet in this version; `corespan check` works";
-    Node::start::<ShardBroker>(&config, &plan, false, |_, _, _| Err(LifecycleError::Kafka(not_yet.to_owned())))?;
-    Ok(())
+    let options = kafka_options(&config, plan.shards.len() as u16);
+    let node = Node::start(&config, &plan, options)?;
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        shards = plan.shards.len(),
+        "listening on {}, metrics and health on {}",
+        node.address(),
+        config.listen.admin
+    );
+    node.run(&signals)
+}
+
+/// What the Kafka side needs to know.
+pub(super) fn kafka_options(config: &Config, shards: u16) -> KafkaOptions {
+    let topics = config.clone();
+    let (consumer, producer) = (&config.kafka.consumer, &config.kafka.producer);
+    KafkaOptions {
+        shards,
+        consumers_size: consumer.consumers_size.unwrap_or(shards),
+        consumer: consumer.properties.clone(),
+        producer: producer.properties.clone(),
+        topics: consumer.topics.clone(),
+        metadata_interval: config.kafka.metadata_interval,
+        recovery: consumer.recovery_on_start.then_some(config.cache.expire_time),
+        producers_size: producer.producers_size,
+        null_key_partition: producer.null_key_partition,
+        topic: Box::new(move |name| topics.topic(name)),
+        embedded: false,
+    }
 }
