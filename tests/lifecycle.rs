@@ -1,0 +1,127 @@
+//! A node as a process, from start to end: what it prints, when it is ready, how it stops. The Kafka is the demo's own, or none.
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::json;
+
+mod support;
+use support::client::{Client, Push};
+use support::node::Node;
+use support::{PATIENCE, eventually, free_port};
+
+/// `corespan demo` on free ports; killed when dropped.
+struct Demo {
+    process: Child,
+    port: u16,
+    output: BufReader<std::process::ChildStdout>,
+}
+
+impl Demo {
+    fn start() -> Demo {
+        let (port, admin_port) = (free_port(), free_port());
+        let mut process = Command::new(env!("CARGO_BIN_EXE_corespan"))
+            .args(["demo", "--port", &port.to_string(), "--admin-port", &admin_port.to_string()])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("corespan starts");
+        let output = BufReader::new(process.stdout.take().expect("its output is piped"));
+        Demo { process, port, output }
+    }
+
+    fn first_line(&mut self) -> String {
+        let mut line = String::new();
+        self.output.read_line(&mut line).expect("it writes text");
+        line
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.process.id() as i32), signal).expect("the process is there");
+    }
+
+    /// Waits for its end; what it still wrote to standard output and all that it wrote to standard error.
+    fn end(&mut self) -> (ExitStatus, String) {
+        let status = eventually("the demo ends", || self.process.try_wait().expect("the process can be asked"));
+        let mut rest = String::new();
+        self.output.read_to_string(&mut rest).expect("it writes text");
+        self.process.stderr.take().expect("its errors are piped").read_to_string(&mut rest).expect("it writes text");
+        (status, rest)
+    }
+}
+
+impl Drop for Demo {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[test]
+fn demo_prints_one_address_feeds_clients_and_ends_well() {
+    let mut demo = Demo::start();
+    assert_eq!(demo.first_line(), format!("http://127.0.0.1:{}/demo\n", demo.port));
+    let mut client = Client::connect(demo.port);
+    assert!(client.subscribe("/vehicles/1").expect("the feed's topic is served").recoverable);
+    assert!(client.next_publication().data["lat"].is_number());
+    client.publish("/vehicles/nobody", &json!({"n": 1}).to_string()).expect("the embedded Kafka takes it");
+
+    demo.signal(Signal::SIGTERM);
+    loop {
+        match client.next_push(PATIENCE) {
+            Some(Push::Publication { .. }) => {}
+            Some(Push::Disconnect { code: 3001 }) => break,
+            None => panic!("nothing was said"),
+            Some(other) => panic!("{other:?}"),
+        }
+    }
+    let (status, rest) = demo.end();
+    assert_eq!((status.code(), rest.as_str()), (Some(0), ""), "nothing is said besides the address");
+}
+
+#[test]
+fn demo_on_a_taken_port_says_so_in_one_line() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a loopback port can be had");
+    let port = listener.local_addr().expect("it is bound").port();
+    let output = Command::new(env!("CARGO_BIN_EXE_corespan"))
+        .args(["demo", "--port", &port.to_string(), "--admin-port", "0"])
+        .output()
+        .expect("corespan starts");
+    let said = String::from_utf8(output.stderr).expect("it writes text");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said.lines().count() == 1 && said.contains(&format!("127.0.0.1:{port}")) && said.contains("in use"), "{said}");
+}
+
+const NOBODY: &str = "[kafka.consumer]\n\"bootstrap.servers\" = \"127.0.0.1:1\"\ntopics = \"vehicles\"\n[kafka.producer]\n\"bootstrap.servers\" = \"127.0.0.1:1\"\n";
+
+#[test]
+fn without_kafka_a_node_listens_is_not_ready_says_why_and_ends_when_asked() {
+    let mut node = Node::start(NOBODY);
+    let why = eventually("the node says that Kafka cannot be reached", || {
+        node.readiness().filter(|(_, why)| why.contains("127.0.0.1:1")).map(|(status, why)| (status, why))
+    });
+    assert_eq!(why.0, 503, "{why:?}");
+    let mut client = Client::connect(node.port);
+    let refusal = client.subscribe("/vehicles/1").expect_err("nobody knows the topic yet");
+    assert!(matches!(refusal.code, 100 | 102), "{refusal:?}");
+    kill(Pid::from_raw(node.pid() as i32), Signal::SIGTERM).expect("the process is there");
+    assert_eq!(node.await_exit().code(), Some(0), "{}", node.log());
+    assert!(node.log().contains("trying again"), "{}", node.log());
+}
+
+#[test]
+fn a_second_signal_ends_a_drain_at_once() {
+    let mut node = Node::start(NOBODY);
+    eventually("the node listens", || node.readiness());
+    // Sent away one after the other, so the drain takes its second.
+    let _clients: Vec<Client> = (0..50).map(|_| Client::connect(node.port)).collect();
+    let pid = Pid::from_raw(node.pid() as i32);
+    kill(pid, Signal::SIGINT).expect("the process is there");
+    eventually("the drain begins", || node.log().contains("SIGINT received").then_some(()));
+    kill(pid, Signal::SIGTERM).expect("the process is there");
+    assert_eq!(node.await_exit().code(), Some(1), "{}", node.log());
+    assert!(node.log().contains("SIGTERM again"), "{}", node.log());
+}
