@@ -100,9 +100,7 @@ const NOBODY: &str = "[kafka.consumer]\n\"bootstrap.servers\" = \"127.0.0.1:1\"\
 #[test]
 fn without_kafka_a_node_listens_is_not_ready_says_why_and_ends_when_asked() {
     let mut node = Node::start(NOBODY);
-    let why = eventually("the node says that Kafka cannot be reached", || {
-        node.readiness().filter(|(_, why)| why.contains("127.0.0.1:1")).map(|(status, why)| (status, why))
-    });
+    let why = eventually("the node says that Kafka cannot be reached", || node.readiness().filter(|(_, why)| why.contains("127.0.0.1:1")));
     assert_eq!(why.0, 503, "{why:?}");
     let mut client = Client::connect(node.port);
     let refusal = client.subscribe("/vehicles/1").expect_err("nobody knows the topic yet");

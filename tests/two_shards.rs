@@ -154,7 +154,7 @@ impl Node {
         .expect("shards can be started here");
         let partition = |number: u32| Partition {
             owner: ShardId((number % u32::from(SHARDS)) as u16),
-            generation: Generation(0),
+            generation: Generation(1),
             start: Offset(0),
             ready_at: Offset(0),
             leader_epoch: 0,
