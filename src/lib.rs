@@ -11,5 +11,6 @@ pub mod limits;
 pub mod net;
 pub mod session;
 pub mod shard;
+pub mod sim;
 pub mod subject;
 pub mod telemetry;

@@ -1,0 +1,193 @@
+//! A simulated shard's effects: fake sockets, fake lanes, a fake producer. Nothing happens by itself; the world moves it.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::io::IoSlice;
+
+use crate::handoff::{
+    ConnectionKey, FromHome, FromHomeBatch, Generation, LaneFull, PartitionRef, PublishKey, ShardId, TopicIndex, TowardHomeBatch,
+};
+use crate::shard::{Assignment, Effects, ProduceRecord, ProduceStatus, ShardCounters, WriteStatus};
+
+/// A way to break the router on purpose: the oracle must notice each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sabotage {
+    /// A delivery gets lost between two shards.
+    Drop,
+    /// A delivery arrives twice.
+    Double,
+    /// Two deliveries of a subject change places.
+    Reorder,
+}
+
+/// A bounded lane.
+#[derive(Debug)]
+pub struct FakeLane<T> {
+    pub queue: VecDeque<T>,
+    bytes: usize,
+    messages_max: usize,
+    bytes_max: usize,
+}
+
+/// A client's socket: what the kernel holds for it.
+#[derive(Debug)]
+pub struct FakeSocket {
+    pub buffer: Vec<u8>,
+    pub capacity: usize,
+    /// The shard waits for `Event::Writable`.
+    pub wants_room: bool,
+    pub closing: bool,
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct SimHands {
+    pub sockets: HashMap<ConnectionKey, FakeSocket>,
+    pub toward_home: Vec<FakeLane<TowardHomeBatch>>,
+    pub from_home: Vec<FakeLane<FromHomeBatch>>,
+    /// Partitions that are read, and from where.
+    pub reading: BTreeMap<PartitionRef, (Assignment, i64)>,
+    pub log_ends: Vec<(PartitionRef, Generation)>,
+    pub lookups: Vec<String>,
+    pub produced: VecDeque<(PublishKey, ProduceRecord)>,
+    pub producer_room: usize,
+    pub acknowledged: u64,
+    pub misfits: Vec<TopicIndex>,
+    pub sabotage: Option<Sabotage>,
+    /// Deliveries until the sabotage strikes.
+    pub fuse: u32,
+    pub producer_was_full: bool,
+    pub resumed: u64,
+}
+
+impl<T: crate::handoff::Weigh> FakeLane<T> {
+    pub fn new(messages_max: usize, bytes_max: usize) -> FakeLane<T> {
+        FakeLane { queue: VecDeque::new(), bytes: 0, messages_max, bytes_max }
+    }
+
+    fn send(&mut self, message: T) -> Result<(), LaneFull<T>> {
+        let weight = message.weight();
+        if !self.queue.is_empty() && (self.queue.len() >= self.messages_max || self.bytes + weight > self.bytes_max) {
+            return Err(LaneFull(message));
+        }
+        self.bytes += weight;
+        self.queue.push_back(message);
+        Ok(())
+    }
+
+    pub fn receive(&mut self) -> Option<T> {
+        let message = self.queue.pop_front()?;
+        self.bytes -= message.weight();
+        Some(message)
+    }
+}
+
+impl SimHands {
+    fn sabotage(&mut self, batch: &mut FromHomeBatch) {
+        let Some(sabotage) = self.sabotage else { return };
+        let Some(place) = batch.0.iter().position(|message| matches!(message, FromHome::Delivery { offset: Some(_), .. })) else { return };
+        if self.fuse > 0 {
+            self.fuse -= 1;
+            return;
+        }
+        match sabotage {
+            Sabotage::Drop => {
+                batch.0.remove(place);
+            }
+            Sabotage::Double => {
+                if let FromHome::Delivery { local, form, offset, frame } = &batch.0[place] {
+                    let again = FromHome::Delivery { local: *local, form: *form, offset: *offset, frame: frame.clone() };
+                    batch.0.insert(place, again);
+                }
+            }
+            Sabotage::Reorder => {
+                let FromHome::Delivery { local, form, .. } = &batch.0[place] else { return };
+                let (local, form) = (*local, *form);
+                let same = |message: &FromHome| matches!(message, FromHome::Delivery { local: other, form: shape, offset: Some(_), .. } if *other == local && *shape == form);
+                match batch.0[place + 1..].iter().position(same) {
+                    Some(next) => batch.0.swap(place, place + 1 + next),
+                    // No pair in this one: the next.
+                    None => return,
+                }
+            }
+        }
+        self.sabotage = None;
+    }
+}
+
+impl Effects for SimHands {
+    fn write(&mut self, connection: ConnectionKey, slices: &[IoSlice<'_>]) -> WriteStatus {
+        let Some(socket) = self.sockets.get_mut(&connection) else {
+            return WriteStatus::Broken;
+        };
+        assert!(!socket.wants_room, "nothing is written before the socket takes bytes again");
+        let mut written = 0;
+        for slice in slices {
+            let takes = slice.len().min(socket.capacity - socket.buffer.len());
+            socket.buffer.extend_from_slice(&slice[..takes]);
+            written += takes;
+            if takes < slice.len() {
+                socket.wants_room = true;
+                return WriteStatus::Short(written);
+            }
+        }
+        WriteStatus::Done
+    }
+
+    fn close(&mut self, connection: ConnectionKey) {
+        if let Some(socket) = self.sockets.get_mut(&connection) {
+            socket.closing = true;
+        }
+    }
+
+    fn resume_reading(&mut self, _connection: ConnectionKey) {
+        self.resumed += 1;
+    }
+
+    fn send_toward_home(&mut self, to: ShardId, batch: TowardHomeBatch) -> Result<(), LaneFull<TowardHomeBatch>> {
+        self.toward_home[to.index()].send(batch)
+    }
+
+    fn send_from_home(&mut self, to: ShardId, mut batch: FromHomeBatch) -> Result<(), LaneFull<FromHomeBatch>> {
+        self.sabotage(&mut batch);
+        self.from_home[to.index()].send(batch)
+    }
+
+    fn produce(&mut self, publish: PublishKey, record: &ProduceRecord) -> ProduceStatus {
+        if self.produced.len() >= self.producer_room {
+            self.producer_was_full = true;
+            return ProduceStatus::Full;
+        }
+        self.produced.push_back((publish, record.clone()));
+        ProduceStatus::Queued
+    }
+
+    fn assign(&mut self, assignment: Assignment) {
+        let start = assignment.start.0;
+        self.reading.insert(assignment.partition, (assignment, start));
+    }
+
+    fn unassign(&mut self, partition: PartitionRef) {
+        self.reading.remove(&partition);
+    }
+
+    fn query_log_end(&mut self, partition: PartitionRef, generation: Generation) {
+        self.log_ends.push((partition, generation));
+    }
+
+    fn lookup_topic(&mut self, topic: &str) {
+        self.lookups.push(topic.to_owned());
+    }
+
+    fn acknowledge_map(&mut self, version: u64) {
+        assert!(version > self.acknowledged, "versions grow");
+        self.acknowledged = version;
+    }
+
+    fn report_misfit(&mut self, topic: TopicIndex) {
+        self.misfits.push(topic);
+    }
+
+    fn partition_ready(&mut self, _partition: PartitionRef, _generation: Generation) {}
+
+    fn publish_counters(&mut self, _counters: &ShardCounters) {}
+}

@@ -1,0 +1,852 @@
+//! A world: one Kafka, one or two nodes, some clients, virtual time, and one seed that decides everything.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use fastrand::Rng;
+
+use super::client::{Client, Kept, Open};
+use super::coverage::Coverage;
+use super::hands::{FakeSocket, Sabotage};
+use super::kafka::{FakeKafka, value_text};
+use super::node::Node;
+use crate::handoff::{FromHomeBatch, Offset, Protocol, RecordBatch, ShardId, TowardHomeBatch};
+use crate::limits::{TICK_MS, TURN_BYTES_MAX};
+use crate::session::wire;
+use crate::shard::{Event, PublishFailure, PublishResult, ShardSettings};
+use crate::subject::Partitioner;
+
+/// A promise that did not hold.
+#[derive(Clone, Debug)]
+pub struct Broken {
+    pub seed: u64,
+    pub promise: String,
+    /// The last things that happened.
+    pub trace: Vec<String>,
+}
+
+/// Steps remembered for a trace.
+const TRACE_MAX: usize = 60;
+/// Virtual time within which a healed world must come to rest.
+const REST_MS: u64 = 30_000;
+
+/// See the module's documentation.
+pub struct World {
+    random: Rng,
+    now_ms: u64,
+    kafka: FakeKafka,
+    nodes: Vec<Node>,
+    clients: Vec<Client>,
+    /// Positions that clients took home, by subject: any client may come back with one, on any node.
+    kept: Vec<(String, Kept)>,
+    settings: ShardSettings,
+    coverage: Coverage,
+    trace: std::collections::VecDeque<String>,
+    tracing: bool,
+    /// Numbers of publishes, and how often they were handed to a producer.
+    published: HashMap<u64, u32>,
+    acknowledged: HashSet<u64>,
+    healed: bool,
+}
+
+/// Plays one seed to its end. The coverage counts each state once.
+///
+/// # Errors
+/// The first broken promise.
+pub fn run(seed: u64, sabotage: Option<Sabotage>, tracing: bool) -> Result<Coverage, Broken> {
+    let mut world = World::new(seed, sabotage, tracing);
+    let outcome = world.play();
+    let trace: Vec<String> = world.trace.iter().cloned().collect();
+    outcome.map_err(|promise| Broken { seed, promise, trace })?;
+    let mut once = Coverage::default();
+    for (state, _) in world.coverage.iter() {
+        once.note(state);
+    }
+    Ok(once)
+}
+
+impl World {
+    fn new(seed: u64, sabotage: Option<Sabotage>, tracing: bool) -> World {
+        let mut random = Rng::with_seed(seed);
+        let settings = ShardSettings {
+            subject_bytes_max: 64,
+            cache_bytes_max: random.usize(20_000..300_000),
+            cache_records_max: random.usize(2..40),
+            cache_expire_ms: random.u64(500..20_000),
+            outbox_bytes_max: random.usize(4_096..40_000),
+            outboxes_bytes_max: if random.bool() { 1 << 30 } else { random.usize(30_000..120_000) },
+            slow_client_timeout_ms: random.u64(1_000..8_000),
+            subscriptions_max: random.usize(3..12),
+            publish_bytes_max: 2_000,
+            publishes_open_max: random.usize(1..6),
+            publishes_open_shard_max: 64,
+            ping_interval_ms: 0,
+            pong_timeout_ms: 1_000,
+            connect_timeout_ms: 2_000,
+            null_key_partition: if random.u8(0..3) == 0 { Some(random.u32(0..2)) } else { None },
+            held_max: random.usize(2..50),
+            ..ShardSettings::default()
+        };
+        let mut kafka = FakeKafka::default();
+        for name in ["alpha", "beta", "gamma"].iter().take(random.usize(1..4)) {
+            let rule = [Partitioner::Murmur2, Partitioner::Murmur2, Partitioner::Crc32, Partitioner::Any][random.usize(0..4)];
+            kafka.create(name, random.u32(1..5), rule);
+        }
+        let nodes = (0..random.usize(1..3)).map(|_| Node::new(&mut random, &settings, sabotage)).collect();
+        let mut world = World {
+            random,
+            now_ms: 1,
+            kafka,
+            nodes,
+            clients: Vec::new(),
+            kept: Vec::new(),
+            settings,
+            coverage: Coverage::default(),
+            trace: std::collections::VecDeque::new(),
+            tracing,
+            published: HashMap::new(),
+            acknowledged: HashSet::new(),
+            healed: false,
+        };
+        for _ in 0..world.random.usize(0..60) {
+            world.write_record();
+        }
+        world
+    }
+
+    fn say(&mut self, what: impl FnOnce() -> String) {
+        if self.tracing {
+            if self.trace.len() >= TRACE_MAX {
+                self.trace.pop_front();
+            }
+            self.trace.push_back(format!("{:>7} ms  {}", self.now_ms, what()));
+        }
+    }
+
+    fn play(&mut self) -> Result<(), String> {
+        for node in 0..self.nodes.len() {
+            self.nodes[node].read_metadata(&mut self.random, &self.kafka);
+        }
+        let steps = self.random.usize(300..1_500);
+        for _ in 0..steps {
+            self.step()?;
+        }
+        if self.random.u8(0..5) == 0 {
+            return self.drain();
+        }
+        self.heal()
+    }
+
+    /// One random thing.
+    fn step(&mut self) -> Result<(), String> {
+        let node = self.random.usize(0..self.nodes.len());
+        let shard = self.random.usize(0..self.nodes[node].cores.len());
+        match self.random.u32(0..100) {
+            0..=17 => self.write_record(),
+            18..=37 => self.consume(node, shard),
+            38..=52 => self.move_lane(node, shard),
+            53..=62 => self.flush(node, shard)?,
+            63..=70 => self.client_reads()?,
+            71..=84 => self.client_acts(),
+            85..=89 => {
+                let ticks = if self.random.u8(0..5) == 0 { self.random.u64(1..100) } else { self.random.u64(1..6) };
+                self.pass(TICK_MS * ticks)?;
+            }
+            90..=92 => self.producer_answers(node, shard),
+            93..=94 => self.answer_questions(node, shard),
+            95..=97 => {
+                let now_ms = self.now_ms;
+                self.nodes[node].spread_map(&mut self.random, now_ms);
+            }
+            98 => {
+                self.nodes[node].read_metadata(&mut self.random, &self.kafka);
+            }
+            _ => self.upheaval(),
+        }
+        Ok(())
+    }
+
+    fn key(&mut self) -> Option<Vec<u8>> {
+        match self.random.u8(0..30) {
+            0..=1 => None,
+            2 => Some(vec![0xff, 0xfe]),
+            3 => Some(b"a//b".to_vec()),
+            _ => Some(format!("k{}", self.random.u8(0..8)).into_bytes()),
+        }
+    }
+
+    fn write_record(&mut self) {
+        let topic = self.random.usize(0..self.kafka.topics.len());
+        let key = self.key();
+        let bytes = match self.random.u8(0..20) {
+            0 => self.random.usize(3_000..50_000),
+            1..=6 => self.random.usize(200..1_500),
+            _ => self.random.usize(0..60),
+        };
+        let any = self.kafka.topics[topic].life().rule == Partitioner::Any;
+        let astray = if any { self.random.bool() } else { self.random.u16(0..600) == 0 };
+        let burst = if self.random.u8(0..10) == 0 { self.random.usize(2..20) } else { 1 };
+        for _ in 0..burst {
+            self.kafka.write(&mut self.random, topic, key.clone(), bytes.min(4_000 / burst.max(1) + bytes % 200), astray);
+        }
+        self.say(|| format!("{burst} records for topic {topic}, key {key:?}, astray {astray}"));
+    }
+
+    fn consume(&mut self, node: usize, shard: usize) {
+        if !self.nodes[node].cores[shard].polls_kafka() || self.nodes[node].hands[shard].reading.is_empty() {
+            return;
+        }
+        let count = self.nodes[node].hands[shard].reading.len();
+        let place = self.random.usize(0..count);
+        let Some((partition, (assignment, from))) =
+            self.nodes[node].hands[shard].reading.iter().nth(place).map(|(at, reading)| (*at, reading.clone()))
+        else {
+            return;
+        };
+        let Some(topic) = self.kafka.topic(&assignment.topic) else { return };
+        // A fetch in an earlier life of the topic fails.
+        if self.nodes[node].life_read(partition.topic, assignment.generation) != Some(&*topic.life().id) {
+            return;
+        }
+        let Some(log) = topic.life().logs.get(partition.partition as usize) else { return };
+        let mut from = from;
+        if self.random.u16(0..40) == 0 {
+            // Librdkafka may give a record again; the shard must not.
+            from = (from - self.random.i64(0..4)).max(assignment.start.0);
+        }
+        let take = self.random.usize(1..12);
+        let records: Vec<_> = log.from(from).iter().take(take).map(|record| record.to_record()).collect();
+        let next = records.last().map_or(from, |record| record.offset.0 + 1);
+        // Everything read: the end of the partition tells of what is no record.
+        let next = if log.from(next).is_empty() { log.end.max(next) } else { next };
+        let mut generation = assignment.generation;
+        let stale = self.random.u16(0..80) == 0 && generation.0 > 1;
+        if stale {
+            generation.0 -= 1;
+            self.coverage.note("stale batch");
+        } else if let Some(reading) = self.nodes[node].hands[shard].reading.get_mut(&partition) {
+            reading.1 = reading.1.max(next);
+        }
+        let (count, now_ms) = (records.len(), self.now_ms);
+        self.say(|| {
+            format!("node {node} shard {shard} reads {count} of {} {} up to {next}, stale {stale}", assignment.topic, partition.partition)
+        });
+        let batch = RecordBatch { partition, generation, records, next: Offset(next) };
+        self.nodes[node].handle(now_ms, shard, Event::Records(batch));
+    }
+
+    /// Moves one message of one lane.
+    fn move_lane(&mut self, node: usize, from: usize) {
+        let to = self.random.usize(0..self.nodes[node].cores.len());
+        if self.random.bool() {
+            self.move_from_home(node, from, to);
+        } else {
+            self.move_toward_home(node, from, to);
+        }
+    }
+
+    fn move_from_home(&mut self, node: usize, from: usize, to: usize) -> bool {
+        let Some(batch) = self.nodes[node].hands[from].from_home[to].receive() else { return false };
+        let FromHomeBatch(messages) = &batch;
+        let count = messages.len();
+        let now_ms = self.now_ms;
+        self.say(|| format!("node {node}: {count} messages from home {from} to {to}"));
+        self.nodes[node].handle(now_ms, to, Event::FromHome { from: ShardId(from as u16), batch });
+        true
+    }
+
+    fn move_toward_home(&mut self, node: usize, from: usize, to: usize) -> bool {
+        if !self.nodes[node].cores[to].drains_toward_home() {
+            return false;
+        }
+        let Some(batch) = self.nodes[node].hands[from].toward_home[to].receive() else { return false };
+        let TowardHomeBatch(messages) = &batch;
+        let count = messages.len();
+        let now_ms = self.now_ms;
+        self.say(|| format!("node {node}: {count} messages toward home {to} of {from}"));
+        self.nodes[node].handle(now_ms, to, Event::TowardHome { from: ShardId(from as u16), batch });
+        true
+    }
+
+    fn flush(&mut self, node: usize, shard: usize) -> Result<(), String> {
+        let now_ms = self.now_ms;
+        self.nodes[node].flush(now_ms, shard);
+        self.check_bounds(node, shard)?;
+        self.see_closed_sockets(node, shard);
+        Ok(())
+    }
+
+    /// Queues stay in their bounds.
+    fn check_bounds(&mut self, node: usize, shard: usize) -> Result<(), String> {
+        let settings = &self.settings;
+        let connections = self.nodes[node].sockets.len() as u64;
+        let core = &mut self.nodes[node].cores[shard];
+        let counters = core.counters();
+        // One push beyond the bound for each: what an empty outbox takes, or the last record of a piece.
+        let outboxes = connections * 3 * settings.outbox_bytes_max as u64;
+        if counters.outbox_bytes > outboxes {
+            return Err(format!("outboxes hold {} bytes, {outboxes} are allowed", counters.outbox_bytes));
+        }
+        if counters.spill_bytes > (TURN_BYTES_MAX * 12) as u64 {
+            return Err(format!("{} bytes wait for lanes", counters.spill_bytes));
+        }
+        if counters.requests_held_now > settings.held_max as u64 {
+            return Err(format!("{} requests are held", counters.requests_held_now));
+        }
+        Ok(())
+    }
+
+    fn see_closed_sockets(&mut self, node: usize, shard: usize) {
+        let closing: Vec<_> =
+            self.nodes[node].hands[shard].sockets.iter().filter(|(_, socket)| socket.closing).map(|(key, _)| *key).collect();
+        for key in closing {
+            self.take_bytes(node, shard, key, usize::MAX).ok();
+            self.close_socket(node, shard, key);
+        }
+    }
+
+    fn close_socket(&mut self, node: usize, shard: usize, key: crate::handoff::ConnectionKey) {
+        let now_ms = self.now_ms;
+        self.nodes[node].hands[shard].sockets.remove(&key);
+        self.nodes[node].sockets.remove(key);
+        self.nodes[node].handle(now_ms, shard, Event::Closed { connection: key });
+        if let Some(place) = self.clients.iter().position(|client| client.node == node && client.key == key) {
+            let client = self.clients.swap_remove(place);
+            self.remember_positions(client);
+        }
+    }
+
+    /// What a client knew when it lost its connection is what it comes back with.
+    fn remember_positions(&mut self, client: Client) {
+        for (channel, held) in client.held {
+            if held.recoverable {
+                self.kept.push((channel, held.kept));
+            }
+        }
+        self.kept.extend(client.positions);
+        while self.kept.len() > 60 {
+            self.kept.swap_remove(0);
+        }
+    }
+
+    /// A client takes bytes from its socket.
+    fn take_bytes(&mut self, node: usize, shard: usize, key: crate::handoff::ConnectionKey, bytes_max: usize) -> Result<(), String> {
+        let Some(socket) = self.nodes[node].hands[shard].sockets.get_mut(&key) else { return Ok(()) };
+        let take = socket.buffer.len().min(bytes_max);
+        let bytes: Vec<u8> = socket.buffer.drain(..take).collect();
+        let writable = socket.wants_room && socket.buffer.len() < socket.capacity;
+        if writable {
+            socket.wants_room = false;
+        }
+        if let Some(client) = self.clients.iter_mut().find(|client| client.node == node && client.key == key) {
+            client.receive(&bytes, &self.kafka, &mut self.coverage)?;
+        }
+        if writable {
+            let now_ms = self.now_ms;
+            self.nodes[node].handle(now_ms, shard, Event::Writable { connection: key });
+        }
+        Ok(())
+    }
+
+    fn client_reads(&mut self) -> Result<(), String> {
+        if self.clients.is_empty() {
+            return Ok(());
+        }
+        let place = self.random.usize(0..self.clients.len());
+        let client = &mut self.clients[place];
+        if client.asleep {
+            client.asleep = self.random.u8(0..20) > 0;
+            return Ok(());
+        }
+        client.asleep = self.random.u8(0..25) == 0;
+        let (node, shard, key) = (client.node, client.shard, client.key);
+        let bytes = if self.random.u8(0..4) == 0 { self.random.usize(1..500) } else { self.random.usize(500..100_000) };
+        self.take_bytes(node, shard, key, bytes)
+    }
+
+    fn connect(&mut self) {
+        let node = self.random.usize(0..self.nodes.len());
+        let shard = self.random.usize(0..self.nodes[node].cores.len());
+        let key = self.nodes[node].sockets.insert(shard);
+        let protocol = if self.random.bool() { Protocol::Json } else { Protocol::Protobuf };
+        let capacity = self.random.usize(200..20_000);
+        self.nodes[node].hands[shard].sockets.insert(key, FakeSocket { buffer: Vec::new(), capacity, wants_room: false, closing: false });
+        let now_ms = self.now_ms;
+        self.nodes[node].handle(now_ms, shard, Event::Opened { connection: key, protocol });
+        let mut client = Client::new(node, shard, key, protocol);
+        let message = client.command(Open::Connect, |command| command.connect = Some(wire::ConnectRequest::default()));
+        self.clients.push(client);
+        self.say(|| format!("a client connects to node {node} shard {shard}, {protocol:?}"));
+        let place = self.clients.len() - 1;
+        self.send(place, &message);
+    }
+
+    /// Hands a message to the shard, if it reads this socket now.
+    fn send(&mut self, place: usize, message: &[u8]) {
+        let (node, shard, connection) = (self.clients[place].node, self.clients[place].shard, self.clients[place].key);
+        let now_ms = self.now_ms;
+        self.nodes[node].handle(now_ms, shard, Event::Received { connection, payload: message });
+    }
+
+    fn can_send(&mut self, place: usize) -> bool {
+        let client = &self.clients[place];
+        let (node, shard, key) = (client.node, client.shard, client.key);
+        client.connected && client.closed.is_none() && self.nodes[node].cores[shard].reads(key)
+    }
+
+    fn channel(&mut self) -> String {
+        let topic = self.kafka.topics[self.random.usize(0..self.kafka.topics.len())].name.clone();
+        match self.random.u8(0..40) {
+            0 => "/nowhere/k".to_owned(),
+            1 => "no slash".to_owned(),
+            2..=3 => format!("/{topic}"),
+            _ => format!("/{topic}/k{}", self.random.u8(0..9)),
+        }
+    }
+
+    fn client_acts(&mut self) {
+        if self.clients.len() < 3 || (self.clients.len() < 9 && self.random.u8(0..12) == 0) {
+            self.connect();
+            return;
+        }
+        let place = self.random.usize(0..self.clients.len());
+        if !self.can_send(place) {
+            return;
+        }
+        let count = if self.random.u8(0..4) == 0 { self.random.usize(2..5) } else { 1 };
+        let mut message = Vec::new();
+        let mut words = Vec::new();
+        for _ in 0..count {
+            let (word, bytes) = self.command_of(place);
+            if self.clients[place].protocol == Protocol::Json && !message.is_empty() {
+                message.push(b'\n');
+            }
+            message.extend(bytes);
+            words.push(word);
+        }
+        let (node, shard) = (self.clients[place].node, self.clients[place].shard);
+        self.say(|| format!("a client of node {node} shard {shard} says {}", words.join(", ")));
+        match self.random.u16(0..200) {
+            0 => message = b"\x7fnonsense".to_vec(),
+            1..=3 => {
+                // The connection breaks, whatever was on its way.
+                let key = self.clients[place].key;
+                self.say(|| "and is gone".to_owned());
+                self.close_socket(node, shard, key);
+                return;
+            }
+            _ => {}
+        }
+        self.send(place, &message);
+    }
+
+    fn command_of(&mut self, place: usize) -> (String, Vec<u8>) {
+        match self.random.u8(0..20) {
+            0..=9 => self.subscribe_command(place),
+            10..=11 => {
+                let channels: BTreeMap<&String, ()> = self.clients[place].held.keys().map(|channel| (channel, ())).collect();
+                let channel = channels.keys().next().map_or_else(|| "/alpha/k1".to_owned(), |channel| (*channel).clone());
+                let request = wire::ChannelRequest { channel: channel.clone() };
+                let bytes = self.clients[place]
+                    .command(Open::Unsubscribe { channel: channel.clone() }, |command| command.unsubscribe = Some(request));
+                (format!("unsubscribe {channel}"), bytes)
+            }
+            12..=16 => self.publish_command(place),
+            17..=18 => {
+                let channel = self.channel();
+                let since = self
+                    .kept
+                    .iter()
+                    .find(|(other, _)| *other == channel)
+                    .map(|(_, kept)| wire::StreamPosition { offset: kept.offset, epoch: kept.epoch.clone() });
+                let since = since.filter(|_| self.random.bool());
+                let request =
+                    wire::HistoryRequest { channel: channel.clone(), limit: self.random.i32(-1..10), since, reverse: self.random.bool() };
+                let bytes =
+                    self.clients[place].command(Open::History { channel: channel.clone() }, |command| command.history = Some(request));
+                (format!("history {channel}"), bytes)
+            }
+            _ => {
+                let bytes =
+                    self.clients[place].command(Open::Other, |command| command.rpc = Some(wire::RpcRequest { method: "m".to_owned() }));
+                ("rpc".to_owned(), bytes)
+            }
+        }
+    }
+
+    fn subscribe_command(&mut self, place: usize) -> (String, Vec<u8>) {
+        let mut channel = self.channel();
+        let mut asked = None;
+        match self.random.u8(0..12) {
+            0..=5 if !self.kept.is_empty() => {
+                let (other, kept) = self.kept[self.random.usize(0..self.kept.len())].clone();
+                (channel, asked) = (other, Some(kept));
+            }
+            6 => asked = Some(Kept { epoch: "_".to_owned(), offset: 0 }),
+            7 => asked = Some(Kept { epoch: String::new(), offset: self.random.u64(0..60) }),
+            8 => {
+                let epoch = ["1.id1.0.0", "1.id2.1.5", "nonsense", "1.id1.9.0"][self.random.usize(0..4)].to_owned();
+                let offset = if self.random.bool() { self.random.u64(0..80) } else { u64::MAX - 3 };
+                asked = Some(Kept { epoch, offset });
+            }
+            _ => {}
+        }
+        let client = &self.clients[place];
+        let under_way = client
+            .open
+            .values()
+            .any(|open| matches!(open, Open::Subscribe { channel: other, .. } | Open::Unsubscribe { channel: other } if *other == channel));
+        if client.held.contains_key(&channel) || under_way {
+            // An SDK has one subscription of a channel at a time; the shard's answer to a second one is another test's.
+            let bytes = self.clients[place]
+                .command(Open::Other, |command| command.presence = Some(wire::ChannelRequest { channel: channel.clone() }));
+            let bytes = if self.clients[place].protocol == Protocol::Json { rename_presence(&bytes, &channel) } else { bytes };
+            return ("presence".to_owned(), bytes);
+        }
+        if asked.is_none() {
+            asked = client.positions.get(&channel).cloned();
+        }
+        let numeric = self.random.bool();
+        let strict = asked.is_some() && self.random.u8(0..6) == 0;
+        let (mut history, mut data) = (0, Bytes::new());
+        if asked.is_none() && self.random.bool() {
+            history = self.random.u32(1..8);
+            data =
+                if history == 1 { Bytes::from_static(br#"{"snapshot":true}"#) } else { Bytes::from(format!("{{\"history\":{history}}}")) };
+        }
+        let request = wire::SubscribeRequest {
+            channel: channel.clone(),
+            recover: asked.is_some(),
+            epoch: asked.as_ref().map(|kept| kept.epoch.clone()).unwrap_or_default(),
+            offset: asked.as_ref().map_or(0, |kept| kept.offset),
+            flag: i64::from(numeric) | if strict { 2 } else { 0 },
+            data,
+            ..wire::SubscribeRequest::default()
+        };
+        let word = format!("subscribe {channel} {asked:?} history {history}");
+        let open = Open::Subscribe { channel, asked, history: history.max(1), numeric };
+        (word, self.clients[place].command(open, |command| command.subscribe = Some(request)))
+    }
+
+    fn publish_command(&mut self, place: usize) -> (String, Vec<u8>) {
+        let channel = self.channel();
+        let number = self.kafka.number();
+        let bytes = if self.random.u8(0..15) == 0 { 3_000 } else { self.random.usize(0..300) };
+        let request = wire::PublishRequest { channel: channel.clone(), data: Bytes::from(value_text(number, bytes)), removed: false };
+        self.published.insert(number, 0);
+        let word = format!("publish {number} to {channel}");
+        (word, self.clients[place].command(Open::Publish { number }, |command| command.publish = Some(request)))
+    }
+
+    fn producer_answers(&mut self, node: usize, shard: usize) {
+        self.nodes[node].hands[shard].producer_room = if self.healed { 64 } else { self.random.usize(0..10) };
+        let Some((publish, record)) = self.nodes[node].hands[shard].produced.pop_front() else { return };
+        let fate = if self.healed { 0 } else { self.random.u8(0..10) };
+        let value = record.value.as_ref().map(|value| Arc::from(String::from_utf8_lossy(value).as_ref()));
+        let number = record
+            .value
+            .as_ref()
+            .and_then(|value| serde_json::from_slice::<serde_json::Value>(value).ok())
+            .and_then(|value| value["n"].as_u64())
+            .unwrap_or(0);
+        *self.published.entry(number).or_default() += 1;
+        let partition = record.partition.unwrap_or(0);
+        let stores = fate < 7 || fate == 9 && self.random.bool();
+        let offset = if stores {
+            self.kafka.write_published(&record.topic, partition, record.key.as_ref().map(|key| key.to_vec()), value, number)
+        } else {
+            None
+        };
+        let result = match (fate, offset) {
+            (9, _) => PublishResult::Unknown,
+            (_, Some(offset)) => {
+                self.acknowledged.insert(number);
+                PublishResult::Stored { partition, offset: Offset(offset) }
+            }
+            (7, _) => PublishResult::Failed(PublishFailure::Denied),
+            (8, _) => PublishResult::Failed(PublishFailure::Unavailable),
+            _ => PublishResult::Failed(PublishFailure::NoSuchTopic),
+        };
+        let now_ms = self.now_ms;
+        self.say(|| format!("node {node} shard {shard}: publish {number} is {result:?}"));
+        self.nodes[node].handle(now_ms, shard, Event::Published { publish, result });
+    }
+
+    fn answer_questions(&mut self, node: usize, shard: usize) {
+        let now_ms = self.now_ms;
+        if let Some((partition, generation)) = self.nodes[node].hands[shard].log_ends.pop() {
+            let name = self.nodes[node].hands[shard].reading.get(&partition).map(|(assignment, _)| assignment.topic.clone());
+            let log = name.and_then(|name| self.kafka.topic(&name)).and_then(|topic| topic.life().logs.get(partition.partition as usize));
+            let end = log.map(|log| Offset(log.end)).filter(|_| self.healed || self.random.u8(0..5) > 0);
+            self.nodes[node].handle(now_ms, shard, Event::LogEnd { partition, generation, end });
+        }
+        if let Some(topic) = self.nodes[node].hands[shard].lookups.pop() {
+            let count = self.kafka.topic(&topic).map(|topic| topic.life().logs.len() as u32);
+            let partitions = if self.healed || self.random.u8(0..4) > 0 { Ok(count) } else { Err(()) };
+            self.nodes[node].handle(now_ms, shard, Event::TopicFound { topic: &topic, partitions });
+        }
+    }
+
+    /// Something that happens to a cluster once a month.
+    fn upheaval(&mut self) {
+        if self.random.u8(0..4) > 0 {
+            return;
+        }
+        let topic = self.random.usize(0..self.kafka.topics.len());
+        match self.random.u8(0..6) {
+            0 if self.kafka.topics.len() < 5 => {
+                let name = format!("late{}", self.kafka.topics.len());
+                self.kafka.create(&name, self.random.u32(1..4), Partitioner::Murmur2);
+                self.coverage.note("a topic appeared");
+                self.say(|| format!("topic {name} appears"));
+            }
+            1 | 2 if self.kafka.topics[topic].exists && self.kafka.topics[topic].life().logs.len() < 8 => {
+                self.kafka.grow(topic, 1);
+                self.coverage.note("partitions were added");
+                self.say(|| format!("topic {topic} grows"));
+            }
+            3 | 4 => {
+                let name = self.kafka.topics[topic].name.to_string();
+                self.kafka.create(&name, self.random.u32(1..4), Partitioner::Murmur2);
+                self.coverage.note("a topic was made again");
+                self.say(|| format!("topic {name} is made again"));
+            }
+            5 if self.kafka.topics.iter().filter(|topic| topic.exists).count() > 1 => {
+                self.kafka.topics[topic].exists = false;
+                self.coverage.note("a topic was deleted");
+                self.say(|| format!("topic {topic} is deleted"));
+            }
+            _ => {}
+        }
+    }
+
+    fn pass(&mut self, time_ms: u64) -> Result<(), String> {
+        for _ in 0..time_ms / TICK_MS {
+            self.now_ms += TICK_MS;
+            for node in 0..self.nodes.len() {
+                for shard in 0..self.nodes[node].cores.len() {
+                    let now_ms = self.now_ms;
+                    self.nodes[node].handle(now_ms, shard, Event::Tick);
+                    self.flush(node, shard)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Everything moves until nothing is left to move; whether anything did.
+    fn settle(&mut self, reading: bool) -> Result<bool, String> {
+        let mut any = false;
+        loop {
+            let mut moved = false;
+            for node in 0..self.nodes.len() {
+                let now_ms = self.now_ms;
+                if self.nodes[node].map_is_under_way() {
+                    self.nodes[node].spread_map(&mut self.random, now_ms);
+                    moved = true;
+                }
+                self.nodes[node].read_metadata(&mut self.random, &self.kafka);
+                let shards = self.nodes[node].cores.len();
+                for shard in 0..shards {
+                    for to in 0..shards {
+                        while self.move_from_home(node, shard, to) {
+                            moved = true;
+                        }
+                        while self.move_toward_home(node, shard, to) {
+                            moved = true;
+                        }
+                    }
+                    if !self.nodes[node].hands[shard].produced.is_empty() {
+                        moved = true;
+                    }
+                    self.producer_answers(node, shard);
+                    self.answer_questions(node, shard);
+                    moved |= self.consume_all(node, shard);
+                    self.flush(node, shard)?;
+                }
+            }
+            if reading {
+                for place in (0..self.clients.len()).rev() {
+                    let Some(client) = self.clients.get(place) else { continue };
+                    let (node, shard, key) = (client.node, client.shard, client.key);
+                    let waiting = self.nodes[node].hands[shard]
+                        .sockets
+                        .get(&key)
+                        .is_some_and(|socket| !socket.buffer.is_empty() || socket.wants_room);
+                    if waiting {
+                        self.take_bytes(node, shard, key, usize::MAX)?;
+                        self.flush(node, shard)?;
+                        moved = true;
+                    }
+                }
+            }
+            if !moved {
+                return Ok(any);
+            }
+            any = true;
+        }
+    }
+
+    fn consume_all(&mut self, node: usize, shard: usize) -> bool {
+        let waiting: Vec<_> = self.nodes[node].hands[shard]
+            .reading
+            .iter()
+            .filter(|(partition, (assignment, from))| {
+                let life = self.nodes[node].life_read(partition.topic, assignment.generation);
+                let topic = self.kafka.topic(&assignment.topic).filter(|topic| life == Some(&*topic.life().id));
+                topic.and_then(|topic| topic.life().logs.get(partition.partition as usize)).is_some_and(|log| log.end > *from)
+            })
+            .map(|(partition, _)| *partition)
+            .collect();
+        let mut moved = false;
+        for partition in waiting {
+            if !self.nodes[node].cores[shard].polls_kafka() {
+                return moved;
+            }
+            let Some((assignment, from)) = self.nodes[node].hands[shard].reading.get(&partition).cloned() else { continue };
+            let Some(log) = self.kafka.topic(&assignment.topic).and_then(|topic| topic.life().logs.get(partition.partition as usize))
+            else {
+                continue;
+            };
+            let records: Vec<_> = log.from(from).iter().take(5).map(|record| record.to_record()).collect();
+            let next = records.last().map_or(log.end, |record| record.offset.0 + 1);
+            let next = if log.from(next).is_empty() { log.end } else { next };
+            if let Some(reading) = self.nodes[node].hands[shard].reading.get_mut(&partition) {
+                reading.1 = next;
+            }
+            let now_ms = self.now_ms;
+            let batch = RecordBatch { partition, generation: assignment.generation, records, next: Offset(next) };
+            self.nodes[node].handle(now_ms, shard, Event::Records(batch));
+            moved = true;
+        }
+        moved
+    }
+
+    /// Chaos ends; the world comes to rest, and then every promise must have been kept.
+    fn heal(&mut self) -> Result<(), String> {
+        self.say(|| "the world heals".to_owned());
+        self.healed = true;
+        for client in &mut self.clients {
+            client.asleep = false;
+        }
+        let until = self.now_ms + REST_MS;
+        let mut quiet = 0;
+        while quiet < 600 {
+            if self.now_ms > until {
+                return Err("the world does not come to rest: something stalls or spins".to_owned());
+            }
+            let moved = self.settle(true)?;
+            quiet = if moved { 0 } else { quiet + 1 };
+            self.pass(TICK_MS)?;
+            // Held requests live 4 s, positions ahead of a log are asked about: time must pass, not only turns.
+            if quiet > 20 && self.clients.iter().all(|client| client.open.is_empty()) {
+                break;
+            }
+        }
+        for client in self.clients.iter().filter(|client| client.closed.is_none()) {
+            client
+                .has_everything(&self.kafka)
+                .map_err(|broken| format!("{broken} [client of node {} shard {} {:?}]", client.node, client.shard, client.protocol))?;
+        }
+        self.check_publishes()?;
+        self.everybody_leaves()
+    }
+
+    fn check_publishes(&self) -> Result<(), String> {
+        for (number, times) in &self.published {
+            if *times > 1 {
+                return Err(format!("publish {number} was handed to a producer {times} times"));
+            }
+        }
+        for number in &self.acknowledged {
+            let found = self.kafka.topics.iter().flat_map(|topic| &topic.lives).flat_map(|life| &life.logs).flat_map(|log| &log.records);
+            let count = found.filter(|record| record.number == *number).count();
+            if count != 1 {
+                return Err(format!("acknowledged publish {number} stands {count} times in the log"));
+            }
+        }
+        Ok(())
+    }
+
+    fn everybody_leaves(&mut self) -> Result<(), String> {
+        while let Some(client) = self.clients.first() {
+            let (node, shard, key) = (client.node, client.shard, client.key);
+            self.close_socket(node, shard, key);
+        }
+        self.settle(true)?;
+        self.pass(TICK_MS * 20)?;
+        self.settle(true)?;
+        for node in 0..self.nodes.len() {
+            for shard in 0..self.nodes[node].cores.len() {
+                let core = &mut self.nodes[node].cores[shard];
+                core.check();
+                if core.interests() != (0, 0) {
+                    return Err(format!(
+                        "rule 7: node {node} shard {shard} still has interests {:?} with every client gone",
+                        core.interests()
+                    ));
+                }
+                let counters = core.counters().clone();
+                if counters.outbox_bytes
+                    + counters.subscriptions
+                    + counters.connections
+                    + counters.publishes_open
+                    + counters.spill_bytes
+                    + counters.requests_held_now
+                    > 0
+                {
+                    return Err(format!("something is left with every client gone: {counters:?}"));
+                }
+                if counters.cache_bytes > self.settings.cache_bytes_max as u64 {
+                    return Err(format!("rule 17: the cache has {} bytes of {}", counters.cache_bytes, self.settings.cache_bytes_max));
+                }
+                let coverage = &mut self.coverage;
+                coverage.note_if(counters.subscriptions_parked > 0, "parked");
+                coverage.note_if(counters.lanes_full > 0, "lane full");
+                coverage.note_if(counters.records_elsewhere > 0, "record found elsewhere");
+                coverage.note_if(counters.misfits > 0, "topic turned to any");
+                coverage.note_if(counters.requests_held > 0, "request held");
+                coverage.note_if(counters.requests_held_expired > 0, "held too long");
+                coverage.note_if(counters.records_without_subject > 0, "record without a subject");
+                coverage.note_if(counters.records_oversize > 0, "oversize");
+                coverage.note_if(counters.records_stale > 0, "stale record");
+                coverage.note_if(counters.cache_evicted > 0, "evicted");
+                coverage.note_if(counters.producer_full > 0, "producer full");
+                coverage.note_if(counters.publishes_unknown > 0, "fate unknown");
+            }
+        }
+        Ok(())
+    }
+
+    /// A graceful stop: every open publish is answered, every client is told, nothing is left.
+    fn drain(&mut self) -> Result<(), String> {
+        self.say(|| "the nodes drain".to_owned());
+        self.healed = true;
+        for client in &mut self.clients {
+            client.asleep = false;
+        }
+        let now_ms = self.now_ms;
+        for node in 0..self.nodes.len() {
+            for shard in 0..self.nodes[node].cores.len() {
+                self.nodes[node].handle(now_ms, shard, Event::Drain { over_ms: 500 });
+            }
+        }
+        for _ in 0..1_500 {
+            self.settle(true)?;
+            self.pass(TICK_MS)?;
+            if self.nodes.iter().all(|node| node.cores.iter().all(|core| core.drained())) {
+                self.coverage.note("drained");
+                return self.check_publishes();
+            }
+        }
+        Err("a drain does not end".to_owned())
+    }
+}
+
+/// The client's JSON encoder knows no presence.
+fn rename_presence(command: &[u8], channel: &str) -> Vec<u8> {
+    let mut json: serde_json::Value = serde_json::from_slice(command).unwrap_or_default();
+    json["presence"] = serde_json::json!({"channel": channel});
+    json.to_string().into_bytes()
+}
