@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
+use corespan::kafka::EmbeddedCluster;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
@@ -122,4 +123,15 @@ fn a_second_signal_ends_a_drain_at_once() {
     kill(pid, Signal::SIGTERM).expect("the process is there");
     assert_eq!(node.await_exit().code(), Some(1), "{}", node.log());
     assert!(node.log().contains("SIGTERM again"), "{}", node.log());
+}
+
+#[test]
+fn a_listed_topic_that_does_not_exist_is_one_line_and_the_end() {
+    let cluster = EmbeddedCluster::start(1).expect("the embedded cluster starts");
+    let servers = format!("\"bootstrap.servers\" = \"{}\"", cluster.bootstrap());
+    let mut node = Node::start(&format!("[kafka.consumer]\n{servers}\ntopics = \"no-such-topic\"\n[kafka.producer]\n{servers}\n"));
+    assert_eq!(node.await_exit().code(), Some(1), "{}", node.log());
+    let log = node.log();
+    let last = log.lines().last().unwrap_or_default();
+    assert!(last.starts_with("corespan: error: ") && last.contains("no-such-topic") && last.contains("topics"), "{log}");
 }
