@@ -58,6 +58,8 @@ pub struct SubscribeRequest {
     pub subscription: SubscriptionKey,
     pub form: Form,
     pub start: Start,
+    /// How long the home may hold the request: what is left of its time after it was routed again.
+    pub hold_ms: u64,
     /// Bytes of publications wanted in the answer at most; the newest record is sent even if it is larger.
     pub bytes_max: usize,
 }

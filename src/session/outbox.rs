@@ -198,13 +198,13 @@ impl Outbox {
         self.tail = before;
     }
 
-    /// Lets go of everything: the connection is gone.
+    /// Lets go of everything queued: the socket is gone. What is promised stays promised until its answers have come.
     pub fn clear(&mut self, pool: &mut OutboxPool) {
         pool.bytes -= self.bytes;
         while self.head != NONE {
             self.head = pool.give_back(self.head).1;
         }
-        *self = Outbox::default();
+        *self = Outbox { reserved: self.reserved, ..Outbox::default() };
     }
 }
 

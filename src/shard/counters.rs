@@ -40,7 +40,7 @@ counters! {
     records_consumed: Counter,
     /// Bytes of keys and values read from Kafka.
     records_consumed_bytes: Counter,
-    /// Records dropped because their offset was below the next expected, or their generation was old.
+    /// Records dropped because their offset was below the next expected, or their generation was old, or their home moved on the way.
     records_stale: Counter,
     /// Records without a subject (key not UTF-8, empty segment, control character, too long).
     records_without_subject: Counter,

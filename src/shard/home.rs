@@ -25,6 +25,8 @@ pub(super) struct Held {
     pub deadline_ms: u64,
     /// `None`: waits until the partition is ready. `Some(offset)`: until it has been read up to there.
     pub until: Option<Offset>,
+    /// The log end that is being asked for was asked for after this came: only such an end says anything about it.
+    pub end_asked: bool,
 }
 
 #[derive(Debug)]
@@ -133,25 +135,24 @@ impl ShardCore {
 
     /// A record of a subject that lives here: remember it, encode it once per form in use, and one message per interested shard.
     fn publish_here(&mut self, now_ms: u64, topic: &Topic, record: Record, offset: Option<Offset>) {
-        let at = match self.home.find(topic.index, record.key.as_deref()) {
+        let home = topic.home(record.key.as_deref());
+        let known = self.home.find(topic.index, record.key.as_deref());
+        if offset.is_none() && home.recoverable {
+            // A record without a position in a subject that has positions is not remembered: what is remembered is complete and in order.
+            if let Some(at) = known {
+                self.pass_on(at, &record);
+            }
+            return;
+        }
+        let at = match known {
             Some(subject) => subject,
             None => {
                 let Ok(name) = SubjectName::of_record(&topic.name, record.key.as_deref(), self.settings.subject_bytes_max) else {
                     return;
                 };
-                let home = topic.home(record.key.as_deref());
                 self.home.insert(name, home.partition, home.recoverable, topic.value)
             }
         };
-        let subject = self.home.get(at);
-        // A record without a position in a subject that has positions is not remembered: what is remembered is complete and in order.
-        let remember = offset.is_some() || !subject.recoverable;
-        if subject.interest.is_empty() {
-            if remember {
-                self.home.push(now_ms, at, record, offset);
-            }
-            return;
-        }
         self.home.push(now_ms, at, record, offset);
         let newest = self.home.get(at).records().len() - 1;
         for place in 0..self.home.get(at).interest.len() {
@@ -163,14 +164,25 @@ impl ShardCore {
                 }
             }
         }
-        if !remember {
-            self.home.pop_newest(at);
+    }
+
+    /// A record without a position to the live subscribers of a subject that has positions.
+    fn pass_on(&mut self, at: HomeKey, record: &Record) {
+        for form in Form::ALL {
+            let mut frame: Option<Bytes> = None;
+            for place in 0..self.home.get(at).interest.len() {
+                let interest = self.home.get(at).interest[place];
+                if interest.forms & (1 << form.index()) != 0 {
+                    let frame = frame.get_or_insert_with(|| self.home.passing_frame(at, record, form)).clone();
+                    self.say_from_home(interest.shard, FromHome::Delivery { local: interest.local, form, offset: None, frame });
+                }
+            }
         }
     }
 
     pub(super) fn take_toward_home(&mut self, now_ms: u64, from: ShardId, message: TowardHome, effects: &mut impl Effects) {
         match message {
-            TowardHome::Subscribe(request) => self.home_subscribe(now_ms + HOLD_MS, from, request, effects),
+            TowardHome::Subscribe(request) => self.home_subscribe(now_ms + request.hold_ms, from, request, effects),
             TowardHome::CatchUp(request) => self.home_catch_up(from, *request),
             TowardHome::History(request) => self.home_history(now_ms + HOLD_MS, from, request, effects),
             TowardHome::Withdraw { topic, subject, local, form } => self.home_withdraw(from, topic, &subject, local, form),
@@ -178,7 +190,12 @@ impl ShardCore {
                 let map = self.map.clone();
                 if let Some(topic) = map.at(topic) {
                     for record in records {
-                        self.publish_here(now_ms, topic, record, None);
+                        // The maps of the two shards may differ for a moment; whoever subscribed by the other map is told 2500.
+                        if topic.home(record.key.as_deref()).shard == self.shard {
+                            self.publish_here(now_ms, topic, record, None);
+                        } else {
+                            self.counters.records_stale += 1;
+                        }
                     }
                     self.home.trim(now_ms);
                 }
@@ -461,7 +478,7 @@ impl ShardCore {
             return false;
         }
         self.held_count += 1;
-        self.held.entry(at).or_default().requests.push_back(Held { from, request, deadline_ms, until });
+        self.held.entry(at).or_default().requests.push_back(Held { from, request, deadline_ms, until, end_asked: false });
         true
     }
 
@@ -479,9 +496,19 @@ impl ShardCore {
             return;
         }
         self.counters.requests_held += 1;
+        self.ask_log_end(at, effects);
+    }
+
+    /// Asks where a log ends, one question at a time, for all requests that wait for it and have not asked yet.
+    fn ask_log_end(&mut self, at: PartitionRef, effects: &mut impl Effects) {
         let generation = self.home.partitions.get(&at).map_or(Generation::default(), |partition| partition.generation);
         let queue = self.held.entry(at).or_default();
-        if !queue.end_asked {
+        let mut asked = false;
+        for held in queue.requests.iter_mut().filter(|held| !queue.end_asked && !held.end_asked && held.until.is_some()) {
+            held.end_asked = true;
+            asked = true;
+        }
+        if asked {
             queue.end_asked = true;
             effects.query_log_end(at, generation);
         }
@@ -534,9 +561,10 @@ impl ShardCore {
         };
         queue.end_asked = false;
         let (Some(end), true) = (end, current) else {
+            self.ask_log_end(at, effects);
             return;
         };
-        let beyond = |held: &Held| held.until.is_some_and(|until| until > end);
+        let beyond = |held: &Held| held.end_asked && held.until.is_some_and(|until| until > end);
         let (lost, waiting): (VecDeque<Held>, VecDeque<Held>) = std::mem::take(&mut queue.requests).into_iter().partition(beyond);
         queue.requests = waiting;
         for mut held in lost {
@@ -555,6 +583,7 @@ impl ShardCore {
             }
             self.retry_held(held, effects);
         }
+        self.ask_log_end(at, effects);
     }
 
     /// Answers what was held too long.
@@ -609,12 +638,11 @@ impl ShardCore {
             }
         }
         // Held requests were routed by the old map.
-        for (_, queue) in std::mem::take(&mut self.held) {
-            for held in queue.requests {
-                self.held_count -= 1;
-                let refusal = if matches!(held.request, HeldRequest::Subscribe(_)) { Refusal::Moved } else { Refusal::NotReady };
-                self.refuse_held(held.from, &held.request, refusal);
-            }
+        let held: Vec<Held> = self.held.values_mut().flat_map(|queue| std::mem::take(&mut queue.requests)).collect();
+        for held in held {
+            self.held_count -= 1;
+            let refusal = if matches!(held.request, HeldRequest::Subscribe(_)) { Refusal::Moved } else { Refusal::NotReady };
+            self.refuse_held(held.from, &held.request, refusal);
         }
         self.reroute_locals(now_ms);
         effects.acknowledge_map(map.version);

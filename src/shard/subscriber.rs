@@ -128,6 +128,7 @@ impl ShardCore {
             }
             let Some(key) = session.parked.as_mut().and_then(|parked| parked.pop_front()) else {
                 session.parked = None;
+                session.parked_since_ms = 0;
                 return;
             };
             let Some(subscription) = self.local.get(key) else {
@@ -338,6 +339,7 @@ impl ShardCore {
             subscription: key,
             form,
             start,
+            hold_ms: deadline_ms - now_ms,
             bytes_max: reserved as usize,
         };
         let home = subject.home;

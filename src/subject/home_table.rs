@@ -315,14 +315,6 @@ impl HomeTable {
         }
     }
 
-    /// Takes the newest record out again: it was remembered for its encoding only.
-    pub fn pop_newest(&mut self, key: HomeKey) {
-        if let Some(cached) = self.subjects[key].records.pop_back() {
-            self.bytes -= cached.weight;
-            self.records -= 1;
-        }
-    }
-
     fn evict_first(&mut self, key: HomeKey) {
         let subject = &mut self.subjects[key];
         if let Some(cached) = subject.records.pop_front() {
@@ -377,6 +369,17 @@ impl HomeTable {
         cached.encoded().pushes[form.index()] = Some(frame.clone());
         cached.weight += frame.len();
         self.bytes += frame.len();
+        self.encoded += 1;
+        self.oversize += u64::from(oversize);
+        frame
+    }
+
+    /// The push of a record that has no position and is not remembered.
+    pub fn passing_frame(&mut self, key: HomeKey, record: &Record, form: Form) -> Bytes {
+        let subject = &self.subjects[key];
+        let (frame, oversize) = encode_within(self.limits.push_bytes_max, subject.kind, record, None, |publication| {
+            encode_push(form, subject.name.as_str(), subject.id, publication)
+        });
         self.encoded += 1;
         self.oversize += u64::from(oversize);
         frame

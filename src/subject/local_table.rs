@@ -81,6 +81,8 @@ pub struct LocalTable {
     subjects: SlotMap<LocalSubjectKey, LocalSubject>,
     subscriptions: SlotMap<SubscriptionKey, Subscription>,
     by_name: HashMap<SubjectName, LocalSubjectKey>,
+    /// Subjects that the map has moved, while subscribes that are not answered yet still belong to them.
+    stale: Vec<LocalSubjectKey>,
     by_connection: HashMap<(ConnectionKey, LocalSubjectKey), SubscriptionKey>,
 }
 
@@ -147,10 +149,10 @@ impl LocalTable {
         self.by_name.get(name).copied()
     }
 
-    /// The subscription that a connection has of a subject.
+    /// The subscription that a connection has of a subject, also one that waits to be routed again.
     pub fn subscription_of(&self, connection: ConnectionKey, name: &SubjectName) -> Option<SubscriptionKey> {
-        let local = self.find(name)?;
-        self.by_connection.get(&(connection, local)).copied()
+        let moved = self.stale.iter().copied().filter(|local| self.subjects[*local].name == *name);
+        self.find(name).into_iter().chain(moved).find_map(|local| self.by_connection.get(&(connection, local)).copied())
     }
 
     /// Makes a subject wanted.
@@ -177,14 +179,18 @@ impl LocalTable {
         if let Some(subject) = self.subjects.get_mut(local).filter(|subject| !subject.stale) {
             subject.stale = true;
             self.by_name.remove(&subject.name);
+            self.stale.push(local);
         }
     }
 
     /// Removes a subject that is idle.
     pub fn remove(&mut self, local: LocalSubjectKey) {
-        if let Some(subject) = self.subjects.remove(local)
-            && !subject.stale
-        {
+        let Some(subject) = self.subjects.remove(local) else {
+            return;
+        };
+        if subject.stale {
+            self.stale.retain(|other| *other != local);
+        } else {
             self.by_name.remove(&subject.name);
         }
     }

@@ -123,6 +123,26 @@ fn rule_2_a_record_found_elsewhere_is_delivered_live_without_an_offset_and_turns
 }
 
 #[test]
+fn rule_2_a_record_found_elsewhere_takes_no_memory_and_pushes_nothing_out_of_it() {
+    let topic = topic(0, "v", 2, 2);
+    let settings = ShardSettings { cache_records_max: 1, ..ShardSettings::default() };
+    let mut node = Node::serving(2, settings, vec![topic.clone()]);
+    let home = topic.home(Some(b"k"));
+    let wrong = 1 - home.partition.partition;
+    let client = node.connect(0);
+    node.consume_keyed(&topic, 0, "k", "1");
+    let nobody = (0..100).map(|n| n.to_string()).find(|key| topic.home(Some(key.as_bytes())) == home).unwrap();
+    node.consume(&topic, wrong, vec![record(0, Some(&nobody), Some("7")), record(1, Some("k"), Some("7"))]);
+    assert_eq!(node.cores[home.shard.index()].counters().subjects, 1, "a subject that nobody wants is not made for it");
+    let reply = node.ask(client, json!({"subscribe": {"channel": "/v/k", "data": {"snapshot": true}}}));
+    assert_eq!(publications(&reply["subscribe"]), [(1, json!(1))]);
+    node.consume(&topic, wrong, vec![record(2, Some("k"), Some("8"))]);
+    assert_eq!(node.pushes(client), [(0, json!(8))]);
+    let page = node.ask(client, json!({"history": {"channel": "/v/k", "limit": -1}}));
+    assert_eq!(publications(&page["history"]), [(1, json!(1))], "the newest record with a position stays");
+}
+
+#[test]
 fn rule_3_null_keys_are_recoverable_only_in_one_partition() {
     let one = topic(0, "one", 1, 2);
     let many = topic(1, "many", 3, 2);
@@ -242,6 +262,40 @@ fn rule_7_an_answer_to_a_subscription_that_is_gone_changes_nothing_and_leaves_no
 }
 
 #[test]
+fn rule_7_a_subscribe_that_waits_to_be_routed_again_is_found_by_its_channel() {
+    for unsubscribe in [false, true] {
+        let (mut node, _) = serving(2, 1);
+        let client = node.connect(1);
+        let mut grown = topic(0, "v", 2, 2);
+        grown.earlier_counts = vec![1];
+        let key = (0..100).map(|n| n.to_string()).find(|key| grown.home(Some(key.as_bytes())).shard == ShardId(1)).unwrap();
+        let channel = format!("/v/{key}");
+        let grown = map(2, vec![grown]);
+        let first = node.send(client, json!({"subscribe": {"channel": channel}}));
+        // The map moves the subject before the home has answered.
+        node.handle(1, Event::Map(grown.clone()));
+        let again = node.send(client, json!({"subscribe": {"channel": channel}}));
+        let leave = unsubscribe.then(|| node.send(client, json!({"unsubscribe": {"channel": channel}})));
+        node.handle(0, Event::Map(grown));
+        for shard in 0..2 {
+            node.handle(shard, Event::MapActive { version: 2 });
+        }
+        node.pass(100);
+        assert_eq!(node.reply(client, again).unwrap()["error"]["code"], 105);
+        let first = node.reply(client, first).unwrap();
+        match leave {
+            Some(leave) => {
+                assert_eq!(first["error"]["code"], 107);
+                assert!(node.reply(client, leave).unwrap()["unsubscribe"].is_object());
+                assert_eq!((node.cores[0].interests(), node.cores[1].interests()), ((0, 0), (0, 0)));
+            }
+            None => assert!(first["subscribe"].is_object()),
+        }
+        node.cores[1].check();
+    }
+}
+
+#[test]
 fn rule_8_recovered_true_only_at_or_above_the_floor() {
     let topic = topic(0, "v", 1, 1);
     let settings = ShardSettings { cache_records_max: 3, ..ShardSettings::default() };
@@ -310,6 +364,47 @@ fn rule_9_a_position_beyond_the_end_of_the_log_is_not_recovered_and_one_held_too
     node.pass(200);
     let reply = node.reply(client, held).unwrap();
     assert_eq!((&reply["error"]["code"], &reply["error"]["temporary"]), (&json!(100), &json!(true)));
+}
+
+#[test]
+fn rule_9_the_end_of_the_log_says_nothing_of_a_position_that_came_after_it_was_asked_for() {
+    let (mut node, topic) = serving(1, 1);
+    let client = node.connect(0);
+    let epoch = epoch(&node.subscribe(client, "/v/other"));
+    let ask = |channel: &str, offset: u64| json!({"subscribe": {"channel": channel, "recover": true, "epoch": epoch, "offset": offset}});
+    let end = |node: &mut Node, end: i64| {
+        let partition = PartitionRef { topic: topic.index, partition: 0 };
+        node.handle(0, Event::LogEnd { partition, generation: Generation(1), end: Some(Offset(end)) });
+        node.settle();
+    };
+    let first = node.send(client, ask("/v/a", 3));
+    // Records are written and read by a faster node, after this one asked for the end.
+    let second = node.send(client, ask("/v/b", 6));
+    end(&mut node, 3);
+    assert!(node.reply(client, first).is_none() && node.reply(client, second).is_none());
+    assert_eq!(node.hands[0].ends_asked.len(), 2, "it is asked for again");
+    end(&mut node, 6);
+    for offset in 0..6 {
+        node.consume_keyed(&topic, offset, "a", "1");
+    }
+    for id in [first, second] {
+        assert_eq!(node.reply(client, id).unwrap()["subscribe"]["recovered"], true);
+    }
+}
+
+#[test]
+fn rule_10_what_is_left_of_the_hold_is_kept_when_a_subscribe_is_routed_again() {
+    let mut topic = topic(0, "v", 1, 2);
+    topic.partitions[0].ready_at = Offset(5);
+    let mut node = Node::serving(2, ShardSettings::default(), vec![topic.clone()]);
+    let client = node.connect(1);
+    let id = node.send(client, json!({"subscribe": {"channel": "/v/k"}}));
+    node.pass(3_000);
+    node.take_map(map(2, vec![topic.clone()]));
+    node.pass(900);
+    assert!(node.reply(client, id).is_none());
+    node.pass(200);
+    assert_eq!(node.reply(client, id).unwrap()["error"]["code"], 100, "4 s in all, not 4 s for each try");
 }
 
 #[test]
@@ -430,6 +525,27 @@ fn rule_15_a_drain_answers_open_publishes_before_it_disconnects() {
 }
 
 #[test]
+fn a_socket_that_breaks_with_requests_open_harms_nothing() {
+    let (mut node, _) = serving(2, 2);
+    let client = node.connect(0);
+    node.send(client, json!({"publish": {"channel": "/v/k", "data": 1}}));
+    node.settle();
+    for key in 0..10 {
+        node.send(client, json!({"subscribe": {"channel": format!("/v/{key}"), "data": {"history": 3}}}));
+        node.send(client, json!({"history": {"channel": format!("/v/{key}"), "limit": 3}}));
+    }
+    // Writes come back broken from now on.
+    node.hands[0].sockets.remove(&client.key);
+    node.settle();
+    let publish = node.hands[0].produced[0].0;
+    node.handle(0, Event::Published { publish, result: PublishResult::Stored { partition: 0, offset: Offset(0) } });
+    node.settle();
+    node.cores[0].check();
+    node.leave(client);
+    assert_eq!((node.cores[0].interests(), node.cores[1].interests()), ((0, 0), (0, 0)));
+}
+
+#[test]
 fn rule_16_a_record_without_a_subject_is_counted_and_skipped() {
     let (mut node, topic) = serving(1, 1);
     let client = node.connect(0);
@@ -532,6 +648,23 @@ fn a_slow_client_is_disconnected_with_3008_after_its_time() {
     node.drain_socket(client, usize::MAX);
     assert_eq!(node.frames(client).last().unwrap()["close"], 3008);
     assert!(node.hands[0].sockets[&client.key].closed);
+}
+
+#[test]
+fn a_client_that_has_caught_up_is_not_taken_for_slow_later() {
+    // The last piece may leave the outbox more than half full: whatever the numbers, with it the client is live and no longer slow.
+    for (records, room) in (16..24).flat_map(|records| (2..13).map(move |room| (records, room * 1_000))) {
+        let (mut node, topic, client) = slow_client(small(), 1);
+        for offset in 0..records {
+            node.consume_keyed(&topic, offset, "k", &long(offset));
+        }
+        node.drain_socket(client, room);
+        node.pass(1_000);
+        node.drain_socket(client, usize::MAX);
+        assert_eq!(offsets(&node.pushes(client)), (1..=records as u64).collect::<Vec<u64>>());
+        node.pass(10_000);
+        assert_eq!(node.cores[0].counters().disconnects_slow, 0, "{records} records, {room} bytes");
+    }
 }
 
 #[test]
