@@ -74,8 +74,9 @@ fn main() -> ExitCode {
         println!("{count:>8}  {state}");
     }
     for failure in &broken {
+        let shown = if arguments.seed.is_some() { failure.trace.len() } else { failure.trace.len().min(60) };
         println!("\nseed {} breaks a promise: {}", failure.seed, failure.promise);
-        for line in &failure.trace {
+        for line in &failure.trace[failure.trace.len() - shown..] {
             println!("  {line}");
         }
         println!("again: corespan-sim --seed {}", failure.seed);

@@ -7,7 +7,7 @@
 //! Backpressure: a shard without room from home stops draining toward home and polling Kafka; without room toward home it stops reading sockets
 //! and polling. From home is always drained, into outboxes only, so nothing can deadlock.
 
-use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use slotmap::{SecondaryMap, SlotMap};
@@ -65,7 +65,7 @@ pub struct ShardCore {
     pub(super) map: Arc<TopicMap>,
     // The home's side.
     pub(super) home: HomeTable,
-    pub(super) held: HashMap<PartitionRef, HeldQueue>,
+    pub(super) held: BTreeMap<PartitionRef, HeldQueue>,
     pub(super) held_count: usize,
     pub(super) reported_misfits: HashSet<(TopicIndex, u64)>,
     // The subscriber's side.
@@ -117,7 +117,7 @@ impl ShardCore {
             counters: ShardCounters::default(),
             map: Arc::new(TopicMap::default()),
             home: HomeTable::new(shard, shards, limits),
-            held: HashMap::new(),
+            held: BTreeMap::new(),
             held_count: 0,
             reported_misfits: HashSet::new(),
             local: LocalTable::default(),
@@ -262,6 +262,11 @@ impl ShardCore {
     /// Subjects that some shard has subscribers of, and subjects that connections here want: both are 0 when every client is gone.
     pub fn interests(&self) -> (usize, usize) {
         (self.home.wanted(), self.local.subjects())
+    }
+
+    /// The subjects that connections here want, for the simulator's reports.
+    pub fn wanted_subjects(&self) -> String {
+        format!("{:?}", self.local)
     }
 
     /// Checks the invariants that a walk can check. For tests and the simulator.

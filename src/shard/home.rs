@@ -616,6 +616,9 @@ impl ShardCore {
                 continue;
             }
             let renewed: Vec<u32> = self.renew_partitions(topic);
+            if before.is_some_and(|before| before.partitions.len() != topic.partitions.len() || before.partitioner != topic.partitioner) {
+                self.raise_floors(topic);
+            }
             for key in self.home.of_topic(topic.index) {
                 let subject = self.home.get(key);
                 let home = topic.home(subject.name.key().map(str::as_bytes));
@@ -672,6 +675,16 @@ impl ShardCore {
             );
         }
         renewed
+    }
+
+    /// Keys find other homes now: what this partition held of them before was not remembered as theirs, so subjects that come are complete from here
+    /// on only. Subjects that stay keep their own floors.
+    fn raise_floors(&mut self, topic: &Topic) {
+        for number in 0..topic.partitions.len() as u32 {
+            if let Some(partition) = self.home.partitions.get_mut(&PartitionRef { topic: topic.index, partition: number }) {
+                partition.floor = partition.floor.max(partition.next);
+            }
+        }
     }
 
     /// A subject of a log that was replaced must not raise the floor of the new one.

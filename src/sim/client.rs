@@ -3,7 +3,7 @@
 //! The oracle is here, for a promise is a promise to somebody: from the subscribe reply on, the publications of a subscription are exactly the
 //! log's records of that subject, in order, none missing, none twice.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use prost::Message as _;
 use serde_json::Value;
@@ -48,7 +48,7 @@ pub struct Held {
     pub kept: Kept,
     /// Without positions: the last record seen, by life and partition.
     seen: BTreeMap<(String, usize), i64>,
-    unpositioned: HashSet<u64>,
+    unpositioned: BTreeSet<u64>,
 }
 
 /// One publication in either encoding.
@@ -70,9 +70,9 @@ pub struct Client {
     pub connected: bool,
     /// The close code, once the server has said it.
     pub closed: Option<u16>,
-    pub open: HashMap<u32, Open>,
-    pub held: HashMap<String, Held>,
-    pub positions: HashMap<String, Kept>,
+    pub open: BTreeMap<u32, Open>,
+    pub held: BTreeMap<String, Held>,
+    pub positions: BTreeMap<String, Kept>,
     ids: HashMap<i64, String>,
     next_id: u32,
     bytes: Vec<u8>,
@@ -96,9 +96,9 @@ impl Client {
             protocol,
             connected: false,
             closed: None,
-            open: HashMap::new(),
-            held: HashMap::new(),
-            positions: HashMap::new(),
+            open: BTreeMap::new(),
+            held: BTreeMap::new(),
+            positions: BTreeMap::new(),
             ids: HashMap::new(),
             next_id: 0,
             bytes: Vec::new(),
@@ -279,7 +279,7 @@ impl Client {
             from: result.offset as i64,
             kept: Kept { epoch: result.epoch.clone(), offset: result.offset },
             seen: BTreeMap::new(),
-            unpositioned: HashSet::new(),
+            unpositioned: BTreeSet::new(),
         };
         if result.recovered {
             coverage.note("recovered: true");

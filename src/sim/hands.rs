@@ -1,6 +1,6 @@
 //! A simulated shard's effects: fake sockets, fake lanes, a fake producer. Nothing happens by itself; the world moves it.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::io::IoSlice;
 
 use crate::handoff::{
@@ -41,7 +41,7 @@ pub struct FakeSocket {
 /// See the module's documentation.
 #[derive(Debug)]
 pub struct SimHands {
-    pub sockets: HashMap<ConnectionKey, FakeSocket>,
+    pub sockets: BTreeMap<ConnectionKey, FakeSocket>,
     pub toward_home: Vec<FakeLane<TowardHomeBatch>>,
     pub from_home: Vec<FakeLane<FromHomeBatch>>,
     /// Partitions that are read, and from where.

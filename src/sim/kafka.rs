@@ -184,8 +184,11 @@ impl FakeKafka {
         number: u64,
     ) -> Option<i64> {
         let topic = self.topics.iter_mut().find(|other| &*other.name == topic && other.exists)?;
-        let log = topic.life_mut().logs.get_mut(partition as usize)?;
-        Some(log.append(LogRecord { offset: 0, key, value, number, misplaced: false }, 0))
+        let life = topic.life_mut();
+        // The bridge may have known another partition count when it chose.
+        let misplaced = key.as_ref().is_some_and(|key| life.rule.partition(key, life.logs.len() as u32) != partition);
+        let log = life.logs.get_mut(partition as usize)?;
+        Some(log.append(LogRecord { offset: 0, key, value, number, misplaced }, 0))
     }
 
     /// Adds partitions.

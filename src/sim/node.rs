@@ -50,7 +50,7 @@ impl Node {
         let shards = random.u16(1..5);
         let (messages_max, bytes_max) = (random.usize(1..8), random.usize(2_000..60_000));
         let hands = |_| SimHands {
-            sockets: HashMap::new(),
+            sockets: BTreeMap::new(),
             toward_home: (0..shards).map(|_| FakeLane::new(messages_max, bytes_max)).collect(),
             from_home: (0..shards).map(|_| FakeLane::new(messages_max, bytes_max)).collect(),
             reading: BTreeMap::new(),

@@ -12,7 +12,7 @@ use super::hands::{FakeSocket, Sabotage};
 use super::kafka::{FakeKafka, value_text};
 use super::node::Node;
 use crate::handoff::{FromHomeBatch, Offset, Protocol, RecordBatch, ShardId, TowardHomeBatch};
-use crate::limits::{TICK_MS, TURN_BYTES_MAX};
+use crate::limits::{HOLD_MS, TICK_MS, TURN_BYTES_MAX};
 use crate::session::wire;
 use crate::shard::{Event, PublishFailure, PublishResult, ShardSettings};
 use crate::subject::Partitioner;
@@ -27,7 +27,7 @@ pub struct Broken {
 }
 
 /// Steps remembered for a trace.
-const TRACE_MAX: usize = 60;
+const TRACE_MAX: usize = 4_000;
 /// Virtual time within which a healed world must come to rest.
 const REST_MS: u64 = 30_000;
 
@@ -775,7 +775,8 @@ impl World {
             self.close_socket(node, shard, key);
         }
         self.settle(true)?;
-        self.pass(TICK_MS * 20)?;
+        // A request of a client that left may still be held.
+        self.pass(HOLD_MS + 20 * TICK_MS)?;
         self.settle(true)?;
         for node in 0..self.nodes.len() {
             for shard in 0..self.nodes[node].cores.len() {
@@ -783,8 +784,9 @@ impl World {
                 core.check();
                 if core.interests() != (0, 0) {
                     return Err(format!(
-                        "rule 7: node {node} shard {shard} still has interests {:?} with every client gone",
-                        core.interests()
+                        "rule 7: node {node} shard {shard} still has interests {:?} with every client gone: {}",
+                        core.interests(),
+                        core.wanted_subjects()
                     ));
                 }
                 let counters = core.counters().clone();
