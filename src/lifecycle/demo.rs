@@ -40,11 +40,11 @@ pub struct DemoOptions {
 
 /// Runs the demo until a signal asks it to stop. Errors are start-up failures, each one readable line.
 pub fn demo(options: DemoOptions) -> Result<(), LifecycleError> {
-    let signals = Signals::listen().map_err(LifecycleError::Signals)?;
     // The clients must come under the housekeeping mask, so the plan comes first, and it wants a configuration whose Kafka is not there yet.
     let mut config = configuration(&options, "127.0.0.1:1")?;
     start_logs(&config.log);
     let plan = prepare(&config)?;
+    let signals = Signals::listen().map_err(LifecycleError::Signals)?;
     let cluster = EmbeddedCluster::start(1).map_err(LifecycleError::Embedded)?;
     cluster.create_topic(TOPIC, PARTITIONS as i32).map_err(LifecycleError::Embedded)?;
     config = configuration(&options, cluster.bootstrap())?;
@@ -92,7 +92,6 @@ metadata.interval = "2s"
 "bootstrap.servers" = "{bootstrap}"
 "topics.regex" = ".*"
 "recovery.on.start" = true
-"fetch.wait.max.ms" = 10
 [kafka.producer]
 "bootstrap.servers" = "{bootstrap}"
 "linger.ms" = 1

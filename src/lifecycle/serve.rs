@@ -8,8 +8,8 @@ use crate::kafka::KafkaOptions;
 
 /// Runs a node until a signal asks it to stop. Errors are what keeps it from starting or from going on, each one readable line.
 pub fn serve(config: Config) -> Result<(), LifecycleError> {
-    let signals = Signals::listen().map_err(LifecycleError::Signals)?;
     let plan = prepare(&config)?;
+    let signals = Signals::listen().map_err(LifecycleError::Signals)?;
     let options = kafka_options(&config, plan.shards.len() as u16);
     let node = Node::start(&config, &plan, options)?;
     tracing::info!(
