@@ -7,7 +7,7 @@ use super::connection::{HeldMessage, Phase, Timer, disconnect};
 use super::core::ShardCore;
 use super::{Effects, errors};
 use crate::handoff::message::ClientPosition;
-use crate::handoff::{ConnectionKey, Form, HistoryRequest, Start, TowardHome};
+use crate::handoff::{ConnectionKey, Form, HistoryRequest, Protocol, Start, TowardHome};
 use crate::limits::{ANSWER_BYTES_MAX, HISTORY_BYTES_MAX, HOLD_MS, REPLY_BYTES};
 use crate::session::{self, Command, ConnectResult, ErrorReply, Reply, Request, encode_reply, next_command};
 use crate::subject::SubjectName;
@@ -29,7 +29,7 @@ impl ShardCore {
         if let Some(held) = &session.held {
             // The driver read on although it was told not to; the order is kept all the same.
             let mut message = held.message.slice(held.at..).to_vec();
-            if session.protocol == crate::handoff::Protocol::Json {
+            if session.protocol == Protocol::Json {
                 message.push(b'\n');
             }
             message.extend_from_slice(payload);
@@ -194,7 +194,9 @@ impl ShardCore {
         if !self.has_room(connection, reserved) {
             return Taken::NotNow;
         }
-        let form = Form { protocol: session.protocol, numeric: request.flag & 1 != 0 };
+        // Over Protobuf the JavaScript SDK (5.8) offers ids too, but reads them as objects that it then compares by identity: it would drop every push.
+        let numeric = request.flag & 1 != 0 && session.protocol == Protocol::Json;
+        let form = Form { protocol: session.protocol, numeric };
         let pending = PendingSubscribe { command: id, start, deadline_ms: now_ms + HOLD_MS, reserved: reserved as u32 };
         self.begin_subscribe(now_ms, connection, name, form, pending);
         Taken::Yes

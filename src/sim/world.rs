@@ -525,6 +525,8 @@ impl World {
             ..wire::SubscribeRequest::default()
         };
         let word = format!("subscribe {channel} {asked:?} history {history}");
+        // Ids are granted in JSON only.
+        let numeric = numeric && self.clients[place].protocol == Protocol::Json;
         let open = Open::Subscribe { channel, asked, history: history.max(1), numeric };
         (word, self.clients[place].command(open, |command| command.subscribe = Some(request)))
     }
