@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use clap::Parser;
-use corespan::sim::{Broken, Coverage, Sabotage, run};
+use corespan::sim::{Broken, Coverage, Place, Sabotage, Way, run};
 
 /// Plays simulated worlds of shards, Kafka and clients, and checks every promise in each.
 ///
@@ -23,18 +23,20 @@ struct Arguments {
     /// Play this one alone and print the last steps if it fails.
     #[arg(long)]
     seed: Option<u64>,
-    /// Break the router on purpose: drop, double or reorder. A run that finds nothing then fails.
+    /// Break the router on purpose: drop, double or reorder, `@answer` or `@piece` for another place than live deliveries. A run that finds
+    /// nothing then fails.
     #[arg(long = "break", value_parser = parse_sabotage)]
     sabotage: Option<Sabotage>,
 }
 
 fn parse_sabotage(text: &str) -> Result<Sabotage, String> {
-    match text {
-        "drop" => Ok(Sabotage::Drop),
-        "double" => Ok(Sabotage::Double),
-        "reorder" => Ok(Sabotage::Reorder),
-        _ => Err("give drop, double or reorder".to_owned()),
-    }
+    let (way, place) = text.split_once('@').unwrap_or((text, "delivery"));
+    let way = Way::ALL.into_iter().find(|known| format!("{known:?}").to_lowercase() == way);
+    let place = Place::ALL.into_iter().find(|known| format!("{known:?}").to_lowercase() == place);
+    let (Some(way), Some(place)) = (way, place) else {
+        return Err("give drop, double or reorder, and @delivery, @answer or @piece after it".to_owned());
+    };
+    Ok(Sabotage { place, way })
 }
 
 fn main() -> ExitCode {

@@ -3,21 +3,9 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io::IoSlice;
 
-use crate::handoff::{
-    ConnectionKey, FromHome, FromHomeBatch, Generation, LaneFull, PartitionRef, PublishKey, ShardId, TopicIndex, TowardHomeBatch,
-};
+use super::sabotage::Sabotage;
+use crate::handoff::{ConnectionKey, FromHomeBatch, Generation, LaneFull, PartitionRef, PublishKey, ShardId, TopicIndex, TowardHomeBatch};
 use crate::shard::{Assignment, Effects, ProduceRecord, ProduceStatus, ShardCounters, WriteStatus};
-
-/// A way to break the router on purpose: the oracle must notice each.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sabotage {
-    /// A delivery gets lost between two shards.
-    Drop,
-    /// A delivery arrives twice.
-    Double,
-    /// Two deliveries of a subject change places.
-    Reorder,
-}
 
 /// A bounded lane.
 #[derive(Debug)]
@@ -53,7 +41,7 @@ pub struct SimHands {
     pub acknowledged: u64,
     pub misfits: Vec<TopicIndex>,
     pub sabotage: Option<Sabotage>,
-    /// Deliveries until the sabotage strikes.
+    /// Batches until the sabotage strikes.
     pub fuse: u32,
     pub producer_was_full: bool,
     pub resumed: u64,
@@ -82,35 +70,13 @@ impl<T: crate::handoff::Weigh> FakeLane<T> {
 }
 
 impl SimHands {
-    fn sabotage(&mut self, batch: &mut FromHomeBatch) {
+    fn spoil(&mut self, batch: &mut FromHomeBatch) {
         let Some(sabotage) = self.sabotage else { return };
-        let Some(place) = batch.0.iter().position(|message| matches!(message, FromHome::Delivery { offset: Some(_), .. })) else { return };
         if self.fuse > 0 {
             self.fuse -= 1;
-            return;
+        } else if sabotage.strike(batch) {
+            self.sabotage = None;
         }
-        match sabotage {
-            Sabotage::Drop => {
-                batch.0.remove(place);
-            }
-            Sabotage::Double => {
-                if let FromHome::Delivery { local, form, offset, frame } = &batch.0[place] {
-                    let again = FromHome::Delivery { local: *local, form: *form, offset: *offset, frame: frame.clone() };
-                    batch.0.insert(place, again);
-                }
-            }
-            Sabotage::Reorder => {
-                let FromHome::Delivery { local, form, .. } = &batch.0[place] else { return };
-                let (local, form) = (*local, *form);
-                let same = |message: &FromHome| matches!(message, FromHome::Delivery { local: other, form: shape, offset: Some(_), .. } if *other == local && *shape == form);
-                match batch.0[place + 1..].iter().position(same) {
-                    Some(next) => batch.0.swap(place, place + 1 + next),
-                    // No pair in this one: the next.
-                    None => return,
-                }
-            }
-        }
-        self.sabotage = None;
     }
 }
 
@@ -148,7 +114,7 @@ impl Effects for SimHands {
     }
 
     fn send_from_home(&mut self, to: ShardId, mut batch: FromHomeBatch) -> Result<(), LaneFull<FromHomeBatch>> {
-        self.sabotage(&mut batch);
+        self.spoil(&mut batch);
         self.from_home[to.index()].send(batch)
     }
 

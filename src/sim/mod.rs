@@ -9,8 +9,9 @@ pub mod coverage;
 pub mod hands;
 pub mod kafka;
 pub mod node;
+pub mod sabotage;
 pub mod world;
 
 pub use coverage::Coverage;
-pub use hands::Sabotage;
+pub use sabotage::{Place, Sabotage, Way};
 pub use world::{Broken, run};

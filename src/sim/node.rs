@@ -6,8 +6,9 @@ use std::sync::Arc;
 use fastrand::Rng;
 use slotmap::SlotMap;
 
-use super::hands::{FakeLane, Sabotage, SimHands};
+use super::hands::{FakeLane, SimHands};
 use super::kafka::FakeKafka;
+use super::sabotage::Sabotage;
 use crate::handoff::{ConnectionKey, Generation, Offset, ShardId, TopicIndex};
 use crate::shard::{Event, ShardCore, ShardSettings};
 use crate::subject::{Partition, Partitioner, Topic, TopicMap, ValueKind};

@@ -8,9 +8,10 @@ use fastrand::Rng;
 
 use super::client::{Client, Kept, Open};
 use super::coverage::Coverage;
-use super::hands::{FakeSocket, Sabotage};
+use super::hands::FakeSocket;
 use super::kafka::{FakeKafka, value_text};
 use super::node::Node;
+use super::sabotage::Sabotage;
 use crate::handoff::{FromHomeBatch, Offset, Protocol, RecordBatch, ShardId, TowardHomeBatch};
 use crate::limits::{HOLD_MS, TICK_MS, TURN_BYTES_MAX};
 use crate::session::wire;

@@ -1,0 +1,94 @@
+//! Ways to break the router on purpose. An oracle that does not notice each of them proves nothing.
+
+use crate::handoff::{FromHome, FromHomeBatch};
+
+/// Where a record goes wrong on its way from a home to a subscriber.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A live record, between two shards.
+    Delivery,
+    /// The publications in the answer to a subscribe.
+    Answer,
+    /// A piece of a catch-up.
+    Piece,
+}
+
+/// What happens to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    Drop,
+    Double,
+    /// It changes places with the next one of its subject.
+    Reorder,
+}
+
+/// One way in one place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sabotage {
+    pub place: Place,
+    pub way: Way,
+}
+
+impl Place {
+    pub const ALL: [Place; 3] = [Place::Delivery, Place::Answer, Place::Piece];
+}
+
+impl Way {
+    pub const ALL: [Way; 3] = [Way::Drop, Way::Double, Way::Reorder];
+
+    /// Does it to the entries of a list at `place` and `next`; `false`: there is no second one to change places with.
+    fn strike<T>(self, list: &mut Vec<T>, place: usize, next: Option<usize>, copy: impl Fn(&T) -> T) -> bool {
+        match (self, next) {
+            (Way::Drop, _) => {
+                list.remove(place);
+            }
+            (Way::Double, _) => {
+                let again = copy(&list[place]);
+                list.insert(place, again);
+            }
+            (Way::Reorder, Some(next)) => list.swap(place, next),
+            (Way::Reorder, None) => return false,
+        }
+        true
+    }
+}
+
+impl Sabotage {
+    /// Spoils the first record in a batch that it can; `false`: there was none.
+    pub fn strike(self, batch: &mut FromHomeBatch) -> bool {
+        match self.place {
+            Place::Delivery => self.strike_delivery(&mut batch.0),
+            Place::Answer => batch.0.iter_mut().any(|message| match message {
+                FromHome::Subscribed { answer: Ok(answer), .. } => {
+                    let second = (answer.publications.len() > 1).then_some(1);
+                    !answer.publications.is_empty() && self.way.strike(&mut answer.publications, 0, second, Clone::clone)
+                }
+                _ => false,
+            }),
+            Place::Piece => batch.0.iter_mut().any(|message| match message {
+                FromHome::Piece(piece) => {
+                    let second = (piece.frames.len() > 1).then_some(1);
+                    !piece.frames.is_empty() && self.way.strike(&mut piece.frames, 0, second, Clone::clone)
+                }
+                _ => false,
+            }),
+        }
+    }
+
+    fn strike_delivery(self, messages: &mut Vec<FromHome>) -> bool {
+        let subject = |message: &FromHome| match message {
+            FromHome::Delivery { local, form, offset: Some(_), .. } => Some((*local, *form)),
+            _ => None,
+        };
+        let Some(place) = messages.iter().position(|message| subject(message).is_some()) else {
+            return false;
+        };
+        let next = messages[place + 1..].iter().position(|message| subject(message) == subject(&messages[place]));
+        self.way.strike(messages, place, next.map(|next| place + 1 + next), |message| match message {
+            FromHome::Delivery { local, form, offset, frame } => {
+                FromHome::Delivery { local: *local, form: *form, offset: *offset, frame: frame.clone() }
+            }
+            _ => unreachable!("the place is a delivery's"),
+        })
+    }
+}
