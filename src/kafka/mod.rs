@@ -8,6 +8,7 @@ pub mod broker;
 pub mod consumer;
 pub mod detect;
 pub mod embedded;
+pub mod load;
 pub mod metadata;
 pub mod producer;
 #[allow(unsafe_code)]

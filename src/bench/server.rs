@@ -1,0 +1,89 @@
+//! A node under test: `corespan serve` as a child, with a configuration of one shard.
+
+use std::io::{self, Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long it has to become ready.
+const READY_TIME: Duration = Duration::from_secs(30);
+
+/// A running node; killed when dropped.
+pub struct Server {
+    child: Child,
+    pub address: SocketAddr,
+    config: PathBuf,
+}
+
+/// What it serves.
+pub struct ServerPlan<'a> {
+    /// The `corespan` binary.
+    pub binary: &'a Path,
+    pub bootstrap: &'a str,
+    pub topic: &'a str,
+    /// CPU of its one shard.
+    pub cpu: usize,
+    /// "park" or "busy".
+    pub poll: &'a str,
+    /// Lines for `[kafka.consumer]`.
+    pub consumer: &'a str,
+}
+
+impl Server {
+    /// Starts it and waits until it is ready.
+    ///
+    /// # Errors
+    /// It did not start, or not in time.
+    pub fn start(plan: &ServerPlan<'_>) -> io::Result<Server> {
+        let free = || TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+        let (address, admin) = (free()?, free()?);
+        let text = format!(
+            "drain.seconds = 0\n[listen]\naddress = \"{address}\"\nadmin = \"{admin}\"\nconnections.max = 15000\n[cores]\nshards = [{}]\npoll = \"{}\"\n[log]\nlevel = \"warn\"\n\
+             [kafka.consumer]\n\"bootstrap.servers\" = \"{}\"\ntopics = [\"{}\"]\n{}\n[kafka.producer]\n\"bootstrap.servers\" = \"{}\"\n\
+             [topic.\"{}\"]\npartitioner = \"murmur2\"\n",
+            plan.cpu, plan.poll, plan.bootstrap, plan.topic, plan.consumer, plan.bootstrap, plan.topic
+        );
+        let config = std::env::temp_dir().join(format!("corespan-bench-{}-{}.toml", std::process::id(), address.port()));
+        std::fs::write(&config, text)?;
+        let child = Command::new(plan.binary).arg("serve").arg("--config").arg(&config).stdout(Stdio::null()).spawn()?;
+        let mut server = Server { child, address, config };
+        let deadline = Instant::now() + READY_TIME;
+        while !ready(admin) {
+            if let Some(status) = server.child.try_wait()? {
+                return Err(io::Error::other(format!("corespan serve ended with {status}")));
+            }
+            if Instant::now() > deadline {
+                return Err(io::Error::other("corespan serve is not ready in time"));
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Ok(server)
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Its end is of no interest any more.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = std::fs::remove_file(&self.config);
+    }
+}
+
+fn ready(admin: SocketAddr) -> bool {
+    let ask = || -> io::Result<String> {
+        let mut socket = TcpStream::connect(admin)?;
+        socket.set_read_timeout(Some(Duration::from_secs(1)))?;
+        socket.write_all(b"GET /ready HTTP/1.0\r\n\r\n")?;
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer)?;
+        Ok(answer)
+    };
+    ask().is_ok_and(|answer| answer.split(' ').nth(1) == Some("200"))
+}
