@@ -5,9 +5,11 @@
 
 use std::thread;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use crossbeam_channel::{Sender, bounded};
 use rdkafka::mocking::MockCluster;
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 
 /// A running cluster; ends when dropped.
 pub struct EmbeddedCluster {
@@ -73,6 +75,26 @@ impl EmbeddedCluster {
     pub fn set_broker(&self, broker: i32, up: bool) -> Result<(), String> {
         self.with(move |cluster| {
             if up { cluster.broker_up(broker) } else { cluster.broker_down(broker) }.map_err(|error| error.to_string())
+        })
+    }
+
+    /// Answers of a broker come that much later.
+    ///
+    /// # Errors
+    /// librdkafka's word when it cannot.
+    pub fn set_round_trip(&self, broker: i32, delay: Duration) -> Result<(), String> {
+        self.with(move |cluster| cluster.broker_round_trip_time(broker, delay).map_err(|error| error.to_string()))
+    }
+
+    /// The next requests of this kind are answered by these errors, one each.
+    ///
+    /// # Errors
+    /// The cluster has ended.
+    pub fn fail_requests(&self, api: RDKafkaApiKey, errors: &[RDKafkaRespErr]) -> Result<(), String> {
+        let errors = errors.to_vec();
+        self.with(move |cluster| {
+            cluster.request_errors(api, &errors);
+            Ok(())
         })
     }
 

@@ -3,6 +3,7 @@
 
 pub mod client;
 pub mod kafka;
+pub mod kafka_side;
 pub mod node;
 
 use std::time::{Duration, Instant};

@@ -1,0 +1,314 @@
+//! The Kafka side on a real Apache Kafka: what only the real one shows.
+//!
+//! The tests are ignored by plain `cargo test`; `./dev test kafka` starts the clusters and runs them.
+
+mod support;
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use corespan::config::{PartitionerChoice, TopicSettings};
+use corespan::handoff::{Offset, PartitionRef};
+use corespan::kafka::{KafkaOptions, NodeState};
+use corespan::shard::{Broker as _, ProduceRecord, ProduceStatus, PublishFailure, PublishResult};
+use corespan::subject::{Partitioner, ValueKind};
+use futures_lite::future::block_on;
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::producer::{BaseRecord, Producer as _};
+use rdkafka::{ClientConfig, Offset as KafkaOffset, TopicPartitionList};
+use support::kafka::{self, bootstrap, fresh};
+use support::kafka_side::{Side, listed, matching, options, record};
+use support::{PATIENCE, eventually};
+
+fn murmur2(options: KafkaOptions) -> KafkaOptions {
+    let settings =
+        |_: &str| TopicSettings { partitioner: PartitionerChoice::Fixed(Partitioner::Murmur2), value: ValueKind::Auto, snapshot: false };
+    KafkaOptions { topic: Box::new(settings), ..options }
+}
+
+/// A topic and a side that reads it, ready.
+fn side_on(name: &str, partitions: i32) -> (String, Side) {
+    let topic = fresh(name);
+    kafka::create_topic(&bootstrap(), &topic, partitions, 1, &[]);
+    let side = Side::start_ready(options(&bootstrap(), 1, listed(&[&topic])));
+    (topic, side)
+}
+
+fn transactional(id: &str) -> rdkafka::producer::ThreadedProducer<rdkafka::producer::DefaultProducerContext> {
+    let producer = kafka::producer(&bootstrap(), &[("transactional.id", id)]);
+    producer.init_transactions(PATIENCE).expect("transactions are there");
+    producer
+}
+
+fn send(producer: &rdkafka::producer::ThreadedProducer<rdkafka::producer::DefaultProducerContext>, topic: &str, value: &str) {
+    producer.send(BaseRecord::to(topic).key("k").payload(value).partition(0)).map_err(|(error, _)| error).expect("queued");
+}
+
+#[test]
+#[ignore = "needs Apache Kafka: run ./dev test kafka"]
+fn topics_have_kafkas_own_ids() {
+    let (topic, side) = side_on("ids", 1);
+    let described = kafka::dev_kafka(&["TopicCommand", "--bootstrap-server", &bootstrap(), "--describe", "--topic", &topic], "", &[]);
+    let id = described.split("TopicId:").nth(1).and_then(|rest| rest.split_whitespace().next()).expect("an id").to_owned();
+    assert_eq!(&*side.topic(&topic).id, id);
+}
+
+#[test]
+#[ignore = "needs Apache Kafka: run ./dev test kafka"]
+fn an_open_transaction_delays_nobody_and_control_records_are_passed() {
+    let (topic, mut side) = side_on("transactions", 1);
+    let at = side.at(&topic, 0);
+    let producer = transactional(&topic);
+    producer.begin_transaction().expect("begins");
+    send(&producer, &topic, "committed");
+    producer.commit_transaction(PATIENCE).expect("commits");
+    // One record and one control record: the end is past both.
+    side.until("the end past the marker", |side| (side.next(at) == Some(Offset(2))).then_some(()));
+    producer.begin_transaction().expect("begins");
+    send(&producer, &topic, "aborted");
+    producer.flush(PATIENCE).expect("Kafka has it");
+    producer.abort_transaction(PATIENCE).expect("aborts");
+    side.until("the end past the aborted one", |side| (side.next(at) == Some(Offset(4))).then_some(()));
+    producer.begin_transaction().expect("begins");
+    send(&producer, &topic, "open");
+    producer.flush(PATIENCE).expect("Kafka has it");
+    // The last stable offset is the end as long as the transaction is open.
+    let generation = side.topic(&topic).partitions[0].generation;
+    side.brokers[0].query_log_end(at, generation);
+    assert_eq!(side.until("the log end", |side| side.log_ends.pop()), (at, Some(Offset(4))));
+    let second = Side::start_ready(options(&bootstrap(), 1, listed(&[&topic])));
+    assert_eq!(second.topic(&topic).partitions[0].ready_at, Offset(4));
+    producer.commit_transaction(PATIENCE).expect("commits");
+    side.until("the end", |side| (side.next(at) == Some(Offset(6))).then_some(()));
+    let values: Vec<_> = side.records(at).into_iter().map(|record| (record.offset.0, record.value.expect("a value"))).collect();
+    assert_eq!(values, [(0, "committed".into()), (4, "open".into())]);
+    assert!(side.records(at).iter().all(|record| record.leader_epoch >= 0), "Kafka tells leader epochs");
+}
+
+#[test]
+#[ignore = "needs Apache Kafka: run ./dev test kafka"]
+fn a_log_with_gaps_from_compaction_is_read_to_its_end() {
+    let topic = fresh("compacted");
+    let settings =
+        [("cleanup.policy", "compact"), ("segment.ms", "100"), ("min.cleanable.dirty.ratio", "0.01"), ("max.compaction.lag.ms", "200")];
+    kafka::create_topic(&bootstrap(), &topic, 1, 1, &settings);
+    for number in 0..40 {
+        kafka::produce(&bootstrap(), &topic, &[(["a", "b"][number % 2], &number.to_string())]);
+        if number % 10 == 9 {
+            // A segment is closed by a record that comes after its time.
+            std::thread::sleep(Duration::from_millis(150));
+        }
+    }
+    // The log cleaner runs when it likes: every new look may find fewer records.
+    let records = eventually("the log has gaps", || {
+        let recovering = KafkaOptions { recovery: Some(Duration::from_secs(600)), ..options(&bootstrap(), 1, listed(&[&topic])) };
+        let side = Side::start_ready(recovering);
+        let at = side.at(&topic, 0);
+        assert!(side.topic(&topic).compacted);
+        assert_eq!(side.next(at), Some(Offset(40)), "read to the end");
+        let records = side.records(at);
+        (records.len() < 40).then_some(records)
+    });
+    assert_eq!(records.last().expect("a record").offset, Offset(39));
+}
+
+#[test]
+#[ignore = "needs Apache Kafka: run ./dev test kafka"]
+fn a_position_below_the_log_start_opens_a_new_generation_there() {
+    let topic = fresh("truncated");
+    kafka::create_topic(&bootstrap(), &topic, 1, 1, &[]);
+    let records: Vec<String> = (0..50).map(|number| number.to_string()).collect();
+    let records: Vec<(&str, &str)> = records.iter().map(|value| ("k", value.as_str())).collect();
+    kafka::produce(&bootstrap(), &topic, &records);
+    let mut side = Side::start(KafkaOptions { recovery: Some(Duration::from_secs(600)), ..options(&bootstrap(), 1, listed(&[&topic])) });
+    // The shard has the map but reads nothing yet: the log start passes its position.
+    side.acknowledging[0] = false;
+    side.until("the map", |side| (side.map.version > 0).then_some(()));
+    let at = side.at(&topic, 0);
+    assert_eq!(side.topic(&topic).partitions[0].start, Offset(0));
+    let admin: AdminClient<DefaultClientContext> = ClientConfig::new().set("bootstrap.servers", bootstrap()).create().expect("a client");
+    let mut below = TopicPartitionList::new();
+    below.add_partition_offset(&topic, 0, KafkaOffset::Offset(30)).expect("an offset");
+    block_on(admin.delete_records(&below, &AdminOptions::new())).expect("records are deleted");
+    let version = side.map.version;
+    side.acknowledging[0] = true;
+    side.brokers[0].acknowledge_map(version);
+    side.until("a new generation", |side| (side.topic(&topic).partitions[0].generation.0 == 2).then_some(()));
+    assert_eq!(side.topic(&topic).partitions[0].start, Offset(30));
+    side.until("its end", |side| (side.next(at) == Some(Offset(50))).then_some(()));
+    assert_eq!(side.records(at).len(), 20);
+    side.until("ready", |side| (side.side.metadata.state() == NodeState::Ready).then_some(()));
+}
+
+#[test]
+#[ignore = "needs Apache Kafka: run ./dev test kafka"]
+fn a_topic_made_again_is_read_from_its_beginning_in_a_new_generation() {
+    let (topic, mut side) = side_on("again", 2);
+    for number in 0..5 {
+        side.publish_answered(&record(&topic, Some(0), "k", &number.to_string()));
+    }
+    let (before, index) = (side.topic(&topic), side.at(&topic, 0));
+    side.until("the old records", |side| (side.records(index).len() == 5).then_some(()));
+    kafka::delete_topic(&bootstrap(), &topic);
+    kafka::create_topic(&bootstrap(), &topic, 2, 1, &[]);
+    kafka::produce(&bootstrap(), &topic, &[("k", "new")]);
+    side.until("another id", |side| side.map.topic(&topic).is_some_and(|topic| topic.id != before.id).then_some(()));
+    let after = side.topic(&topic);
+    assert_eq!(after.index, before.index, "the name keeps its index");
+    assert!(
+        after.partitions.iter().all(|partition| partition.generation > before.partitions[0].generation && partition.start == Offset(0))
+    );
+    let generation = after.partitions[0].generation;
+    side.until("the new record", |side| {
+        side.batches
+            .iter()
+            .any(|(_, batch)| batch.generation == generation && batch.records.iter().any(|record| record.value.as_deref() == Some(b"new")))
+            .then_some(())
+    });
+    side.until("a publish reaches it", |side| {
+        let (key, status) = side.publish(0, &record(&topic, Some(1), "k", "v"));
+        (status == ProduceStatus::Queued && matches!(side.answer(key), PublishResult::Stored { offset: Offset(_), .. })).then_some(())
+    });
+}
+
+#[test]
+#[ignore = "needs Apache Kafka: run ./dev test kafka"]
+fn a_topic_that_is_deleted_leaves_the_map_and_publishes_to_it_are_refused() {
+    let (topic, mut side) = side_on("deleted", 1);
+    let keep = fresh("kept");
+    kafka::create_topic(&bootstrap(), &keep, 1, 1, &[]);
+    side.publish_answered(&record(&topic, Some(0), "k", "v"));
+    kafka::delete_topic(&bootstrap(), &topic);
+    let began = Instant::now();
+    let (key, status) = side.publish(0, &record(&topic, Some(0), "k", "v"));
+    if status == ProduceStatus::Queued {
+        let answer = side.answer(key);
+        eprintln!("a publish to a deleted topic: {answer:?} after {:?}", began.elapsed());
+        assert!(matches!(answer, PublishResult::Failed(_)), "nothing can be stored: {answer:?}");
+    }
+    side.until("the hole", |side| side.map.topic(&topic).is_none().then_some(()));
+    side.brokers[0].lookup_topic(&topic);
+    assert_eq!(side.until("the look-up", |side| side.topics_found.pop()), (topic, Ok(None)));
+}
+
+#[test]
+#[ignore = "needs Apache Kafka: run ./dev test kafka"]
+fn new_partitions_are_read_from_their_beginning_and_can_be_published_to_at_once() {
+    let (topic, mut side) = side_on("grown", 1);
+    side.publish_answered(&record(&topic, Some(0), "k", "v"));
+    kafka::grow_topic(&bootstrap(), &topic, 3);
+    side.until("three partitions", |side| (side.topic(&topic).partitions.len() == 3).then_some(()));
+    let began = Instant::now();
+    assert_eq!(side.topic(&topic).earlier_counts, [1]);
+    assert!(side.topic(&topic).partitions.iter().skip(1).all(|partition| partition.start == Offset(0)));
+    let key =
+        side.until("the producer takes the new partition", |side| match side.publish(0, &record(&topic, Some(2), "k", "to the new one")) {
+            (key, ProduceStatus::Queued) => Some(key),
+            (_, ProduceStatus::Full) => None,
+            (_, ProduceStatus::Refused(failure)) => panic!("refused: {failure:?}"),
+        });
+    assert!(matches!(side.answer(key), PublishResult::Stored { partition: 2, .. }));
+    let at = side.at(&topic, 2);
+    side.until("it is read", |side| (side.records(at).len() == 1).then_some(()));
+    eprintln!("a new partition is written and read {:?} after the map", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    side.until("ready", |side| (side.side.metadata.state() == NodeState::Ready).then_some(()));
+}
+
+#[test]
+#[ignore = "needs Apache Kafka: run ./dev test kafka"]
+fn recovery_starts_where_the_last_seconds_begin() {
+    let topic = fresh("recovery");
+    kafka::create_topic(&bootstrap(), &topic, 2, 1, &[]);
+    let writer = kafka::producer(&bootstrap(), &[]);
+    let now_ms = std::time::UNIX_EPOCH.elapsed().expect("a clock").as_millis() as i64;
+    for (age_s, partition) in [(900, 0), (600, 0), (60, 0), (1, 0), (900, 1)] {
+        let record = BaseRecord::<str, str>::to(&topic).key("k").payload("v").partition(partition).timestamp(now_ms - age_s * 1000);
+        writer.send(record).map_err(|(error, _)| error).expect("queued");
+    }
+    writer.flush(PATIENCE).expect("all are written");
+    let side = Side::start_ready(KafkaOptions { recovery: Some(Duration::from_secs(180)), ..options(&bootstrap(), 1, listed(&[&topic])) });
+    let starts: Vec<i64> = side.topic(&topic).partitions.iter().map(|partition| partition.start.0).collect();
+    assert_eq!(starts, [2, 1], "where 180 s ago is, and the end where nothing is as young");
+    assert_eq!(side.records(PartitionRef { topic: side.topic(&topic).index, partition: 0 }).len(), 2);
+}
+
+#[test]
+#[ignore = "needs Apache Kafka: run ./dev test kafka"]
+fn a_record_that_the_topic_refuses_is_too_large_and_the_next_one_is_stored() {
+    let topic = fresh("small");
+    kafka::create_topic(&bootstrap(), &topic, 1, 1, &[("max.message.bytes", "2000")]);
+    let mut side = Side::start_ready(options(&bootstrap(), 1, listed(&[&topic])));
+    assert_eq!(side.publish_answered(&record(&topic, Some(0), "k", &"x".repeat(5000))), PublishResult::Failed(PublishFailure::TooLarge));
+    assert!(matches!(side.publish_answered(&record(&topic, Some(0), "k", "v")), PublishResult::Stored { offset: Offset(0), .. }));
+    // The largest that the bridge allows, with its key, into a topic as Kafka makes it.
+    let topic = fresh("large");
+    kafka::create_topic(&bootstrap(), &topic, 1, 1, &[]);
+    let mut side = Side::start_ready(options(&bootstrap(), 1, listed(&[&topic])));
+    let largest: String = (0..1_000_000).map(|_| fastrand::alphanumeric()).collect();
+    assert!(matches!(side.publish_answered(&record(&topic, Some(0), &"k".repeat(1000), &largest)), PublishResult::Stored { .. }));
+}
+
+#[test]
+#[ignore = "needs Apache Kafka: run ./dev test kafka"]
+fn records_without_a_key_are_spread_and_each_is_answered_once() {
+    let (topic, mut side) = side_on("keyless", 3);
+    for number in 0..300 {
+        let keyless = ProduceRecord { key: None, partition: None, ..record(&topic, None, "", &number.to_string()) };
+        assert_eq!(side.publish(0, &keyless).1, ProduceStatus::Queued);
+        if number % 30 == 0 {
+            side.until("a batch is out", |side| (side.answers.len() > number).then_some(()));
+        }
+    }
+    side.until("all are answered", |side| (side.answers.len() == 300).then_some(()));
+    assert!(side.answers.iter().all(|(_, _, result)| matches!(result, PublishResult::Stored { .. })));
+    let partitions: HashSet<u32> = side
+        .answers
+        .iter()
+        .filter_map(|(_, _, result)| if let PublishResult::Stored { partition, .. } = result { Some(*partition) } else { None })
+        .collect();
+    assert!(partitions.len() > 1, "{partitions:?}");
+    side.until("all are read", |side| (side.batches.iter().map(|(_, batch)| batch.records.len()).sum::<usize>() == 300).then_some(()));
+}
+
+#[test]
+#[ignore = "needs Apache Kafka: run ./dev test kafka"]
+fn wrong_credentials_are_said_in_kafkas_words() {
+    let (sasl, _, ca) = kafka::sasl();
+    let mut kafka = options(&sasl, 1, matching(".*"));
+    for properties in [&mut kafka.consumer, &mut kafka.producer] {
+        for (name, value) in [
+            ("security.protocol", "SASL_SSL"),
+            ("ssl.ca.location", ca.as_str()),
+            ("sasl.mechanism", "SCRAM-SHA-512"),
+            ("sasl.username", "alice"),
+            ("sasl.password", "wrong"),
+        ] {
+            properties.set(name, value);
+        }
+    }
+    let mut side = Side::start(kafka);
+    let reason = side.until("the reason", |side| match side.side.metadata.state() {
+        NodeState::Connecting { reason } if reason.contains("SASL") => Some(reason),
+        _ => None,
+    });
+    assert!(reason.to_lowercase().contains("authentication"), "{reason}");
+    eprintln!("{reason}");
+}
+
+#[test]
+#[ignore = "needs Apache Kafka: run ./dev test kafka"]
+fn many_topics_and_partitions_are_ready_soon() {
+    let prefix = fresh("many");
+    for number in 0..20 {
+        kafka::create_topic(&bootstrap(), &format!("{prefix}-{number}"), 25, 1, &[]);
+    }
+    let began = Instant::now();
+    let side = Side::start_ready(murmur2(options(&bootstrap(), 2, matching(&format!("{prefix}-.*")))));
+    eprintln!("20 topics of 25 partitions are ready in {:?}", began.elapsed());
+    assert_eq!(side.map.topics().count(), 20);
+    for number in 0..20 {
+        kafka::delete_topic(&bootstrap(), &format!("{prefix}-{number}"));
+    }
+}
