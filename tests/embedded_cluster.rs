@@ -199,7 +199,15 @@ fn refusals_of_the_broker_are_told_apart() {
     ] {
         cluster.fail_requests(RDKafkaApiKey::Produce, &[code]).expect("the next request fails");
         assert_eq!(side.publish_answered(&record("vehicles", Some(0), "k", "v")), PublishResult::Failed(expected), "{code:?}");
-        assert!(matches!(side.publish_answered(&record("vehicles", Some(0), "k", "v")), PublishResult::Stored { .. }));
+        // A denial holds until metadata is read again, which the next publish causes.
+        let key = side.until("publishes are taken again", |side| match side.publish(0, &record("vehicles", Some(0), "k", "v")) {
+            (key, ProduceStatus::Queued) => Some(key),
+            (_, status) => {
+                assert_eq!((status, expected), (ProduceStatus::Refused(PublishFailure::Denied), PublishFailure::Denied));
+                None
+            }
+        });
+        assert!(matches!(side.answer(key), PublishResult::Stored { .. }));
     }
 }
 

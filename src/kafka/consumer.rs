@@ -4,12 +4,13 @@
 //! assignment is made, records of the partition belong to an older one and are dropped. librdkafka's callback wakes the shard when the queue fills;
 //! it is edge-triggered, so the shard also polls at every tick.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Duration;
 
-use crossbeam_channel::{Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::{ClientConfig, ClientContext, Offset as KafkaOffset, TopicPartitionList};
 
@@ -19,6 +20,13 @@ use crate::shard::Assignment;
 
 /// Orders that wait for the helper thread; a map of that many partitions at once would make the shard wait a moment.
 const ORDERS_MAX: usize = 65_536;
+/// Orders that are carried out together.
+const ORDERS_AT_ONCE_MAX: usize = 4_096;
+/// Topics of one round of orders whose metadata is looked at: at a start with more, the consumer has just read it anyway.
+const REFRESHES_AT_ONCE_MAX: usize = 16;
+const REFRESH_TIME: Duration = Duration::from_secs(2);
+/// How often a queue that is not empty may come up with nothing before it is left to the next tick.
+const EMPTY_POLLS_MAX: u32 = 8;
 /// Records of a batch: a turn's worth.
 const BATCH_RECORDS_MAX: usize = 4_096;
 
@@ -86,9 +94,7 @@ impl ShardConsumer {
         thread::Builder::new()
             .name("assign".to_owned())
             .spawn(move || {
-                for order in inbox {
-                    carry_out(&assigner, order);
-                }
+                carry_out(&assigner, &inbox);
             })
             .map_err(|error| rdkafka::error::KafkaError::ClientCreation(error.to_string()))?;
         Ok(ShardConsumer { queue, orders, places: HashMap::new(), readings: Vec::new(), ahead: None, consumer: Some(consumer) })
@@ -134,6 +140,7 @@ impl ShardConsumer {
     pub fn poll(&mut self, bytes_max: usize) -> Option<Polled> {
         let mut batch = self.ahead.take();
         let mut bytes = batch.as_ref().map_or(0, |(_, batch)| batch.records.iter().map(|record| record.weight()).sum());
+        let mut empty_polls = 0;
         loop {
             if let Some((_, full)) = &batch
                 && (bytes >= bytes_max || full.records.len() >= BATCH_RECORDS_MAX)
@@ -150,11 +157,11 @@ impl ShardConsumer {
             });
             match event {
                 None => {
-                    // An empty poll does not prove an empty queue: the tick polls again.
-                    if self.queue.len() == 0 || batch.is_some() {
+                    // An empty poll does not prove an empty queue. If it goes on, the tick polls again.
+                    empty_polls += 1;
+                    if self.queue.len() == 0 || empty_polls >= EMPTY_POLLS_MAX {
                         break;
                     }
-                    return None;
                 }
                 Some(RawEvent::Record { record }) => {
                     let Some(reading) = found.and_then(|place| self.readings[place].as_mut()) else { continue };
@@ -220,26 +227,57 @@ impl Drop for ShardConsumer {
     }
 }
 
-fn carry_out(consumer: &BaseConsumer<QuietContext>, order: Order) {
-    let list = |topic: &str, partition: i32, offset: KafkaOffset| {
-        let mut list = TopicPartitionList::with_capacity(1);
-        list.add_partition_offset(topic, partition, offset).map(|()| list)
-    };
-    let (topic, number) = match &order {
-        Order::Assign { topic, partition, .. } | Order::Unassign { topic, partition } => (topic.clone(), *partition),
-    };
-    let assigned = consumer.assignment().is_ok_and(|list| list.find_partition(&topic, number).is_some());
-    if assigned {
-        let removed = list(&topic, number, KafkaOffset::Invalid).and_then(|list| consumer.incremental_unassign(&list));
-        if let Err(error) = removed {
-            tracing::error!(%topic, partition = number, %error, "a partition cannot be let go");
+/// The helper thread: carries out orders, all that wait at once, for each call waits for librdkafka's main thread.
+fn carry_out(consumer: &BaseConsumer<QuietContext>, inbox: &Receiver<Order>) {
+    let mut assigned: HashSet<(Arc<str>, i32)> = HashSet::new();
+    while let Ok(first) = inbox.recv() {
+        // The last order for a partition is the one that counts.
+        let mut orders: HashMap<(Arc<str>, i32), Option<(Offset, Arc<AtomicBool>)>> = HashMap::new();
+        for order in std::iter::once(first).chain(inbox.try_iter().take(ORDERS_AT_ONCE_MAX)) {
+            match order {
+                Order::Assign { topic, partition, start, current } => orders.insert((topic, partition), Some((start, current))),
+                Order::Unassign { topic, partition } => orders.insert((topic, partition), None),
+            };
+        }
+        let mut removed = TopicPartitionList::new();
+        let mut added = TopicPartitionList::new();
+        let mut topics: HashSet<Arc<str>> = HashSet::new();
+        for (place, order) in &orders {
+            if assigned.remove(place) {
+                removed.add_partition(&place.0, place.1);
+            }
+            if let Some((start, _)) = order {
+                // A list takes any number as its offset.
+                let _ = added.add_partition_offset(&place.0, place.1, KafkaOffset::Offset(start.0));
+                topics.insert(place.0.clone());
+                assigned.insert(place.clone());
+            }
+        }
+        if removed.count() > 0
+            && let Err(error) = consumer.incremental_unassign(&removed)
+        {
+            tracing::error!(?removed, %error, "partitions cannot be let go");
+        }
+        // From here on an older assignment gives no more records.
+        for (_, current) in orders.into_values().flatten() {
+            current.store(true, Ordering::Release);
+        }
+        if added.count() > 0 {
+            if let Err(error) = consumer.incremental_assign(&added) {
+                tracing::error!(?added, %error, "partitions cannot be read");
+            }
+            refresh(consumer, &topics);
         }
     }
-    if let Order::Assign { start, current, .. } = order {
-        current.store(true, Ordering::Release);
-        let added = list(&topic, number, KafkaOffset::Offset(start.0)).and_then(|list| consumer.incremental_assign(&list));
-        if let Err(error) = added {
-            tracing::error!(%topic, partition = number, %error, "a partition cannot be read");
+}
+
+/// Has the consumer look at the topics' metadata if what it knows is older than the map: it would find a new partition, or a new leader, only at its
+/// own next look (`topic.metadata.refresh.interval.ms`).
+fn refresh(consumer: &BaseConsumer<QuietContext>, topics: &HashSet<Arc<str>>) {
+    for topic in topics.iter().take(REFRESHES_AT_ONCE_MAX) {
+        if let Err(error) = consumer.fetch_metadata(Some(topic), REFRESH_TIME) {
+            tracing::debug!(%topic, %error, "metadata for an assignment");
+            return;
         }
     }
 }

@@ -1,8 +1,16 @@
 //! The producers: idempotent, acks=all, shared by all shards. A subject always uses the same one, so its records keep their order.
+//!
+//! Shards call `produce`, which never blocks. Kafka's answers come on each producer's own poll thread. One more housekeeping thread mends what a
+//! shard must not wait for: metadata that is older than the topic map (a topic that has grown), and a producer that librdkafka has given up for good.
 
+use std::collections::HashMap;
 use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::thread;
+use std::time::{Duration, Instant};
 
+use crossbeam_channel::{Receiver, Sender, bounded};
+use rdkafka::ClientConfig;
 use rdkafka::ClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, Message as _, OwnedHeaders};
@@ -41,11 +49,9 @@ impl ProducerContext for Deliveries {
     fn delivery(&self, result: &DeliveryResult<'_>, ticket: Box<Ticket>) {
         let result = match result {
             Ok(message) => PublishResult::Stored { partition: message.partition() as u32, offset: Offset(message.offset()) },
-            Err((error, message)) => match failure(error) {
-                // A timeout or a lost connection says nothing about the log; librdkafka knows whether the record was ever sent.
-                PublishFailure::Unavailable if raw::is_possibly_persisted(message) => PublishResult::Unknown,
-                failure => PublishResult::Failed(failure),
-            },
+            // Whatever ended it: an earlier try may have been stored. librdkafka knows whether one was ever sent, and never forgets it.
+            Err((_, message)) if raw::is_possibly_persisted(message) => PublishResult::Unknown,
+            Err((error, _)) => PublishResult::Failed(failure(error)),
         };
         // A shard that has ended has told its clients.
         let _ = self.shards[ticket.shard.index()].post(Letter::Published { publish: ticket.publish, result });
@@ -68,10 +74,47 @@ fn failure(error: &KafkaError) -> PublishFailure {
     }
 }
 
+/// How long a purge may take to answer what it gave up.
+const PURGE_TIME: Duration = Duration::from_millis(500);
+/// How long one look at a topic's metadata may take.
+const REFRESH_TIME: Duration = Duration::from_secs(2);
+/// How long a partition that the map has is waited for: longer than a look takes, shorter than clients wait.
+const REFRESH_WAIT: Duration = Duration::from_millis(2_500);
+/// How long a look at a topic counts. Bounds the looks that publishes to a wrong place can cause.
+const REFRESH_AGE: Duration = Duration::from_secs(5);
+/// Repairs that wait. One that finds no room is asked for again by the next publish.
+const REPAIRS_MAX: usize = 64;
+/// Topics whose last look is remembered.
+const REFRESHES_MAX: usize = 1_024;
+
+/// What the repair thread does.
+enum Repair {
+    /// Read the metadata of a topic again.
+    Refresh(Arc<str>),
+    /// Put a new producer in this place.
+    Renew(usize),
+}
+
+/// What shards and the repair thread share.
+struct Shared {
+    config: ClientConfig,
+    shards: Vec<MailboxSender<Letter>>,
+    producers: Vec<RwLock<Arc<ThreadedProducer<Deliveries>>>>,
+}
+
+impl Shared {
+    fn producer(&self, place: usize) -> Arc<ThreadedProducer<Deliveries>> {
+        self.producers[place].read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
 /// All producers of the node.
 pub struct Producers {
-    producers: Vec<ThreadedProducer<Deliveries>>,
+    shared: Arc<Shared>,
     hasher: BuildHasherDefault<DefaultHasher>,
+    repairs: Sender<Repair>,
+    /// When metadata of a topic was last asked for because a publish did not fit it.
+    refreshes: Mutex<HashMap<Arc<str>, Instant>>,
 }
 
 impl Producers {
@@ -81,13 +124,21 @@ impl Producers {
     /// librdkafka's word when it does not take the configuration.
     pub fn new(options: &KafkaOptions, shards: &[MailboxSender<Letter>]) -> Result<Producers, KafkaError> {
         let config = producer_config(options);
-        let producers = (0..options.producers_size.max(1)).map(|_| config.create_with_context(Deliveries { shards: shards.to_vec() }));
-        Ok(Producers { producers: producers.collect::<Result<_, _>>()?, hasher: BuildHasherDefault::default() })
+        let make = |_| Ok(RwLock::new(Arc::new(config.create_with_context(Deliveries { shards: shards.to_vec() })?)));
+        let producers = (0..options.producers_size.max(1)).map(make).collect::<Result<_, KafkaError>>()?;
+        let shared = Arc::new(Shared { config, shards: shards.to_vec(), producers });
+        let (repairs, asked) = bounded(REPAIRS_MAX);
+        let repaired = shared.clone();
+        thread::Builder::new()
+            .name("producers".to_owned())
+            .spawn(move || repair(&repaired, &asked))
+            .map_err(|error| KafkaError::ClientCreation(error.to_string()))?;
+        Ok(Producers { shared, hasher: BuildHasherDefault::default(), repairs, refreshes: Mutex::default() })
     }
 
     /// Queues a record. After `Queued` the shard gets one `Letter::Published`.
     pub fn produce(&self, shard: ShardId, publish: PublishKey, record: &ProduceRecord) -> ProduceStatus {
-        let place = self.hasher.hash_one((&record.topic, &record.key)) as usize % self.producers.len();
+        let place = self.hasher.hash_one((&record.topic, &record.key)) as usize % self.shared.producers.len();
         let mut message = BaseRecord::<'_, [u8], [u8], Box<Ticket>>::with_opaque_to(&record.topic, Box::new(Ticket { shard, publish }));
         if let Some(partition) = record.partition {
             message = message.partition(partition as i32);
@@ -105,20 +156,130 @@ impl Producers {
             }
             message = message.headers(headers);
         }
-        match self.producers[place].send(message) {
-            Ok(()) => ProduceStatus::Queued,
-            Err((error, _)) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull) => ProduceStatus::Full,
-            Err((error, _)) => ProduceStatus::Refused(failure(&error)),
+        let sent = self.shared.producers[place].read().unwrap_or_else(PoisonError::into_inner).send(message);
+        let Err((error, _)) = sent else {
+            return ProduceStatus::Queued;
+        };
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::QueueFull) => ProduceStatus::Full,
+            Some(RDKafkaErrorCode::Fatal) => {
+                // Tried again at the next tick, when there is a new producer.
+                let _ = self.repairs.try_send(Repair::Renew(place));
+                ProduceStatus::Full
+            }
+            // The shard knows from its map, or from a look-up, that there is such a partition; this producer's metadata may be older.
+            Some(RDKafkaErrorCode::UnknownPartition | RDKafkaErrorCode::UnknownTopic) if self.may_appear(&record.topic) => {
+                ProduceStatus::Full
+            }
+            _ => {
+                let failure = failure(&error);
+                if failure == PublishFailure::Denied {
+                    // librdkafka keeps denying until it reads metadata again.
+                    self.may_appear(&record.topic);
+                }
+                ProduceStatus::Refused(failure)
+            }
         }
+    }
+
+    /// Whether what a publish did not find may be there after another look, which this asks for.
+    fn may_appear(&self, topic: &Arc<str>) -> bool {
+        let mut refreshes = self.refreshes.lock().unwrap_or_else(PoisonError::into_inner);
+        let age = refreshes.get(topic).map(Instant::elapsed);
+        if age.is_some_and(|age| age < REFRESH_AGE) {
+            return age.is_some_and(|age| age < REFRESH_WAIT);
+        }
+        if refreshes.len() >= REFRESHES_MAX {
+            refreshes.retain(|_, asked| asked.elapsed() < REFRESH_AGE);
+        }
+        if refreshes.len() < REFRESHES_MAX && self.repairs.try_send(Repair::Refresh(topic.clone())).is_ok() {
+            refreshes.insert(topic.clone(), Instant::now());
+        }
+        true
     }
 
     /// Waits until Kafka has answered everything, `patience` at most; what is left then is given up and answered too.
     pub fn flush(&self, patience: Duration) {
-        for producer in &self.producers {
-            if producer.flush(patience).is_err() {
+        let deadline = Instant::now() + patience;
+        for place in 0..self.shared.producers.len() {
+            let producer = self.shared.producer(place);
+            if producer.flush(deadline.saturating_duration_since(Instant::now())).is_err() {
                 producer.purge(PurgeConfig::default().queue().inflight());
-                let _ = producer.flush(Duration::from_millis(500));
+                let _ = producer.flush(PURGE_TIME);
             }
         }
+    }
+}
+
+/// The repair thread: until the last `Producers` is gone.
+fn repair(shared: &Shared, asked: &Receiver<Repair>) {
+    for repair in asked {
+        match repair {
+            Repair::Refresh(topic) => {
+                for place in 0..shared.producers.len() {
+                    if let Err(error) = shared.producer(place).client().fetch_metadata(Some(&topic), REFRESH_TIME) {
+                        tracing::debug!(%topic, %error, "metadata for a publish");
+                    }
+                }
+            }
+            Repair::Renew(place) => {
+                // Several publishes may have found the same dead producer.
+                let Some((code, reason)) = shared.producer(place).client().fatal_error() else {
+                    continue;
+                };
+                tracing::error!(%code, reason, "a producer cannot go on, another takes its place; records on their way are answered as unknown");
+                match shared.config.create_with_context(Deliveries { shards: shared.shards.clone() }) {
+                    Ok(producer) => {
+                        let dead = std::mem::replace(
+                            &mut *shared.producers[place].write().unwrap_or_else(PoisonError::into_inner),
+                            Arc::new(producer),
+                        );
+                        // Its open records are answered when it is dropped, here.
+                        dead.purge(PurgeConfig::default().queue().inflight());
+                        let _ = dead.flush(PURGE_TIME);
+                    }
+                    Err(error) => tracing::error!(%error, "another producer cannot be made"),
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::handoff::{Wake, mailbox};
+    use crate::kafka::EmbeddedCluster;
+    use slotmap::SlotMap;
+
+    #[test]
+    fn a_producer_that_cannot_go_on_is_replaced_and_everything_is_answered() {
+        let cluster = EmbeddedCluster::start(1).unwrap();
+        cluster.create_topic("vehicles", 1).unwrap();
+        let (letters, answers) = mailbox(64, Arc::new(Wake::new()));
+        let producers = Producers::new(&KafkaOptions::for_tests(cluster.bootstrap()), &[letters]).unwrap();
+        let record = ProduceRecord { topic: Arc::from("vehicles"), partition: Some(0), key: None, value: None, headers: Vec::new() };
+        let mut keys: SlotMap<PublishKey, ()> = SlotMap::with_key();
+        let await_answer = || {
+            let deadline = Instant::now() + Duration::from_secs(10);
+            loop {
+                if let Some(Letter::Published { publish, result }) = answers.try_receive() {
+                    return (publish, result);
+                }
+                assert!(Instant::now() < deadline, "no answer");
+                thread::sleep(Duration::from_millis(1));
+            }
+        };
+        let first = keys.insert(());
+        assert_eq!(producers.produce(ShardId(0), first, &record), ProduceStatus::Queued);
+        assert_eq!(await_answer(), (first, PublishResult::Stored { partition: 0, offset: Offset(0) }));
+        raw::fail_for_good(producers.shared.producer(0).client().native_ptr());
+        let second = keys.insert(());
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while producers.produce(ShardId(0), second, &record) != ProduceStatus::Queued {
+            assert!(Instant::now() < deadline, "no new producer");
+            thread::sleep(Duration::from_millis(1));
+        }
+        assert_eq!(await_answer(), (second, PublishResult::Stored { partition: 0, offset: Offset(1) }));
     }
 }

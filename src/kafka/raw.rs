@@ -193,6 +193,19 @@ pub(super) fn is_possibly_persisted(message: &BorrowedMessage<'_>) -> bool {
     status != sys::rd_kafka_msg_status_t::RD_KAFKA_MSG_STATUS_NOT_PERSISTED
 }
 
+/// Puts a producer into the state that librdkafka does not come back from.
+#[cfg(test)]
+pub(super) fn fail_for_good(client: *mut sys::rd_kafka_t) {
+    // SAFETY: `client` is live; the reason is copied.
+    unsafe {
+        sys::rd_kafka_test_fatal_error(
+            client,
+            sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER,
+            c"a test".as_ptr(),
+        );
+    }
+}
+
 /// What librdkafka says of a property.
 pub(super) enum PropertyVerdict {
     Good,

@@ -40,6 +40,28 @@ pub struct KafkaOptions {
     pub embedded: bool,
 }
 
+#[cfg(test)]
+impl KafkaOptions {
+    /// For tests on the embedded cluster: one shard, every topic.
+    pub(super) fn for_tests(bootstrap: &str) -> KafkaOptions {
+        let mut properties = Properties::default();
+        properties.set("bootstrap.servers", bootstrap);
+        KafkaOptions {
+            shards: 1,
+            consumers_size: 1,
+            consumer: properties.clone(),
+            producer: properties,
+            topics: TopicChoice::Listed(Vec::new()),
+            metadata_interval: Duration::from_millis(100),
+            recovery: None,
+            producers_size: 1,
+            null_key_partition: None,
+            topic: Box::new(|_| TopicSettings::default()),
+            embedded: true,
+        }
+    }
+}
+
 /// Producer-only properties (scope `P` of librdkafka 2.12's CONFIGURATION.md).
 const PRODUCER_ONLY: &[&str] = &[
     "transactional.id",
@@ -261,6 +283,10 @@ pub(super) fn producer_config(options: &KafkaOptions) -> ClientConfig {
         // SDKs give up a call after 5 s: every publish has its answer before.
         .set("message.timeout.ms", "4000")
         .set("linger.ms", "0")
+        // Kafka's default for brokers, so that the largest value (publish.bytes.max, 1,000,000) fits with its key and headers.
+        .set("message.max.bytes", "1048588")
+        // A topic that is not there is told within the 4 s above instead of librdkafka's 30 s.
+        .set("topic.metadata.propagation.max.ms", "2000")
         .set("queue.buffering.max.messages", "100000")
         .set("queue.buffering.max.kbytes", "262144");
     with(config, &options.producer)
