@@ -61,8 +61,14 @@ struct Reading {
     current: Arc<AtomicBool>,
 }
 
+/// Where an assignment starts, and the flag of its reading.
+struct StartFrom {
+    start: Offset,
+    current: Arc<AtomicBool>,
+}
+
 enum Order {
-    Assign { topic: Arc<str>, partition: i32, start: Offset, current: Arc<AtomicBool> },
+    Assign { topic: Arc<str>, partition: i32, from: StartFrom },
     Unassign { topic: Arc<str>, partition: i32 },
 }
 
@@ -113,7 +119,7 @@ impl ShardConsumer {
         }
         self.readings[place] = Some(reading);
         // Fails only if the helper has ended, and then the process ends too.
-        let _ = self.orders.send(Order::Assign { topic, partition: number, start, current });
+        let _ = self.orders.send(Order::Assign { topic, partition: number, from: StartFrom { start, current } });
     }
 
     /// Reads a partition no longer.
@@ -232,10 +238,10 @@ fn carry_out(consumer: &BaseConsumer<QuietContext>, inbox: &Receiver<Order>) {
     let mut assigned: HashSet<(Arc<str>, i32)> = HashSet::new();
     while let Ok(first) = inbox.recv() {
         // The last order for a partition is the one that counts.
-        let mut orders: HashMap<(Arc<str>, i32), Option<(Offset, Arc<AtomicBool>)>> = HashMap::new();
+        let mut orders: HashMap<(Arc<str>, i32), Option<StartFrom>> = HashMap::new();
         for order in std::iter::once(first).chain(inbox.try_iter().take(ORDERS_AT_ONCE_MAX)) {
             match order {
-                Order::Assign { topic, partition, start, current } => orders.insert((topic, partition), Some((start, current))),
+                Order::Assign { topic, partition, from } => orders.insert((topic, partition), Some(from)),
                 Order::Unassign { topic, partition } => orders.insert((topic, partition), None),
             };
         }
@@ -246,9 +252,9 @@ fn carry_out(consumer: &BaseConsumer<QuietContext>, inbox: &Receiver<Order>) {
             if assigned.remove(place) {
                 removed.add_partition(&place.0, place.1);
             }
-            if let Some((start, _)) = order {
+            if let Some(from) = order {
                 // A list takes any number as its offset.
-                let _ = added.add_partition_offset(&place.0, place.1, KafkaOffset::Offset(start.0));
+                let _ = added.add_partition_offset(&place.0, place.1, KafkaOffset::Offset(from.start.0));
                 topics.insert(place.0.clone());
                 assigned.insert(place.clone());
             }
@@ -259,8 +265,8 @@ fn carry_out(consumer: &BaseConsumer<QuietContext>, inbox: &Receiver<Order>) {
             tracing::error!(?removed, %error, "partitions cannot be let go");
         }
         // From here on an older assignment gives no more records.
-        for (_, current) in orders.into_values().flatten() {
-            current.store(true, Ordering::Release);
+        for from in orders.into_values().flatten() {
+            from.current.store(true, Ordering::Release);
         }
         if added.count() > 0 {
             if let Err(error) = consumer.incremental_assign(&added) {

@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
-use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
+use rdkafka::admin::{AdminClient, AdminOptions, OwnedResourceSpecifier, ResourceSpecifier};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -28,6 +28,12 @@ use crate::subject::{Partition, Partitioner, Topic, TopicMap};
 
 /// One request to Kafka.
 const REQUEST_TIME: Duration = Duration::from_secs(5);
+/// One question of a shard: its client waits for 4 s at most (`limits::HOLD_MS`).
+const QUESTION_TIME: Duration = Duration::from_secs(2);
+/// How long questions are answered with "not known" after one that had no answer.
+const QUESTION_PAUSE: Duration = Duration::from_secs(1);
+/// One partition's ends, when they could not be had together.
+const ALONE_TIME: Duration = Duration::from_millis(500);
 /// How often an unreachable Kafka is tried again.
 const RETRY_TIME: Duration = Duration::from_millis(500);
 /// How often the log says that Kafka is unreachable.
@@ -36,6 +42,8 @@ const SAY_TIME: Duration = Duration::from_secs(10);
 const DETECT_TIME: Duration = Duration::from_secs(4);
 /// Words of shards that wait for the reader: a few for each partition and map at most.
 const WORDS_MAX: usize = 65_536;
+/// Words that are taken together.
+const WORDS_AT_ONCE_MAX: usize = 4_096;
 /// Questions of shards that wait. A shard has one open per partition or topic name; beyond this they are answered "not known".
 const QUESTIONS_MAX: usize = 4_096;
 /// A topic is gone when this many readings in a row lack it: metadata of a cluster in trouble can be incomplete.
@@ -185,29 +193,51 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 fn answer_questions(consumer: &BaseConsumer<QuietContext>, asked: &Receiver<Question>, shards: &[MailboxSender<Letter>]) {
+    // While Kafka does not answer, one question in a while waits for it, and the others behind it are answered at once: their clients wait too.
+    let mut unanswered: Option<Instant> = None;
     for question in asked {
+        let hopeless = unanswered.is_some_and(|since| since.elapsed() < QUESTION_PAUSE);
+        let answered;
         let (shard, letter) = match question {
             Question::LogEnd { shard, topic, partition, generation } => {
-                let end = consumer.fetch_watermarks(&topic, partition.partition as i32, REQUEST_TIME).ok().map(|(_, high)| Offset(high));
-                (shard, Letter::LogEnd { partition, generation, end })
+                let number = partition.partition as i32;
+                let end = if hopeless { None } else { consumer.fetch_watermarks(&topic, number, QUESTION_TIME).ok() };
+                answered = end.is_some();
+                (shard, Letter::LogEnd { partition, generation, end: end.map(|(_, high)| Offset(high)) })
             }
             Question::Topic { shard, topic } => {
-                let partitions = match consumer.fetch_metadata(Some(&topic), REQUEST_TIME) {
-                    Ok(metadata) => Ok(partition_count(&metadata, &topic)),
-                    Err(_) => Err(()),
-                };
-                (shard, Letter::TopicFound { topic, partitions })
+                let metadata = if hopeless { None } else { consumer.fetch_metadata(Some(&topic), QUESTION_TIME).ok() };
+                answered = metadata.is_some();
+                (shard, Letter::TopicFound { partitions: metadata.map_or(Err(()), |metadata| partition_count(&metadata, &topic)), topic })
             }
         };
+        if answered {
+            unanswered = None;
+        } else if !hopeless {
+            unanswered = Some(Instant::now());
+        }
         // A shard that has ended needs no answer.
         let _ = shards[shard.index()].post(letter);
     }
 }
 
-fn partition_count(metadata: &Metadata, topic: &str) -> Option<u32> {
-    let topic = metadata.topics().iter().find(|other| other.name() == topic)?;
-    let count = topic.partitions().len() as u32;
-    (topic.error().is_none() && count > 0).then_some(count)
+/// How many partitions a topic has; `Err` if it is there, or may be, and cannot be used now.
+fn partition_count(metadata: &Metadata, topic: &str) -> Result<Option<u32>, ()> {
+    use rdkafka::types::RDKafkaRespErr as Code;
+    let Some(topic) = metadata.topics().iter().find(|other| other.name() == topic) else {
+        return Ok(None);
+    };
+    match topic.error() {
+        None if topic.partitions().is_empty() => Ok(None),
+        None => Ok(Some(topic.partitions().len() as u32)),
+        // Kafka does not say whether there is a topic that the credentials may not see.
+        Some(
+            Code::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART
+            | Code::RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION
+            | Code::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED,
+        ) => Ok(None),
+        Some(_) => Err(()),
+    }
 }
 
 /// What is known of a topic, between two readings.
@@ -215,6 +245,32 @@ struct Known {
     index: TopicIndex,
     topic: Arc<Topic>,
     absences: u32,
+    /// Where partitions start that Kafka could not be asked about yet. They are in the map with generation 0, so that every key has its home, but
+    /// nobody reads them.
+    waiting: HashMap<u32, StartAt>,
+}
+
+/// Where a partition starts, before Kafka has said which number that is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum StartAt {
+    Beginning,
+    /// The last stable offset.
+    End,
+    /// The first record that is not older; milliseconds since the Unix epoch.
+    Time(i64),
+    /// This offset, or the nearest that the log has.
+    Position(i64),
+}
+
+/// A partition by the name of its topic.
+type Place = (String, u32);
+
+/// A partition's start as a number, and where its log begins and ends.
+#[derive(Clone, Copy, Debug)]
+struct Resolved {
+    low: i64,
+    start: i64,
+    end: i64,
 }
 
 struct Reader {
@@ -237,6 +293,10 @@ struct Reader {
     ids_seen: bool,
     read_once: bool,
     said: Option<Instant>,
+    /// Partitions that had no leader at the last reading: asking about them would only cost time.
+    leaderless: HashSet<Place>,
+    /// The node has been ready. It stays so while a new map is under way, or every node of a cluster would leave the load balancer at once.
+    was_ready: bool,
 }
 
 /// Why a reading failed.
@@ -246,9 +306,6 @@ enum ReadError {
     /// The node cannot start.
     Fatal(String),
 }
-
-/// The ends of a partition: log start, last stable offset.
-type Ends = Option<(i64, i64)>;
 
 impl Reader {
     fn new(
@@ -278,6 +335,8 @@ impl Reader {
             ids_seen: false,
             read_once: false,
             said: None,
+            leaderless: HashSet::new(),
+            was_ready: false,
         }
     }
 
@@ -286,12 +345,23 @@ impl Reader {
         loop {
             match inbox.recv_deadline(due) {
                 Ok(Word::Stop) | Err(RecvTimeoutError::Disconnected) => return,
-                Ok(word) => self.take(word),
+                Ok(word) => {
+                    self.take(word);
+                    for word in inbox.try_iter().take(WORDS_AT_ONCE_MAX) {
+                        if matches!(word, Word::Stop) {
+                            return;
+                        }
+                        self.take(word);
+                    }
+                    // Counts all partitions: once for all words that waited.
+                    self.update_state();
+                }
                 Err(RecvTimeoutError::Timeout) if self.version == self.active => {
                     due = Instant::now()
                         + match self.read() {
                             Ok(()) => {
                                 self.said = None;
+                                self.complaints.note("");
                                 let interval = lock(&self.options).metadata_interval;
                                 // A partition whose start is not known yet is asked for again soon.
                                 if self.is_whole() { interval } else { RETRY_TIME.min(interval) }
@@ -340,12 +410,10 @@ impl Reader {
                     for shard in &self.shards {
                         let _ = shard.post(Letter::MapActive { version });
                     }
-                    self.update_state();
                 }
             }
             Word::Ready { partition, generation } => {
                 self.ready.insert((partition, generation));
-                self.update_state();
             }
             Word::Misfit { topic } => self.turn_to_any(topic),
             Word::OutOfRange { partition, generation, position } => self.start_again(partition, generation, position),
@@ -353,7 +421,10 @@ impl Reader {
         }
     }
 
-    fn update_state(&self) {
+    fn update_state(&mut self) {
+        if !self.read_once {
+            return;
+        }
         let partitions = || {
             self.known.values().flat_map(|known| {
                 let index = known.index;
@@ -367,8 +438,8 @@ impl Reader {
         };
         let ready = partitions().filter(|partition| self.ready.contains(partition)).count();
         let count = partitions().count();
-        let loading = ready < count || self.active < self.version || self.version == 0;
-        self.set_state(if loading { NodeState::Loading { ready, partitions: count } } else { NodeState::Ready });
+        self.was_ready |= ready == count && self.active == self.version && self.version > 0;
+        self.set_state(if self.was_ready { NodeState::Ready } else { NodeState::Loading { ready, partitions: count } });
     }
 
     fn is_whole(&self) -> bool {
@@ -402,15 +473,19 @@ impl Reader {
         let Some(partition) = topic.partitions.get_mut(at.partition as usize).filter(|partition| partition.generation == generation) else {
             return;
         };
-        let Ok((low, high)) = self.consumer.fetch_watermarks(&name, at.partition as i32, REQUEST_TIME) else {
-            // Not known now: the next reading asks again and opens the generation.
-            partition.generation = Generation(0);
-            self.indexes.entry(name.to_string()).and_modify(|(_, highest)| *highest = (*highest).max(generation));
-            self.publish();
-            return;
+        let (low, high) = match self.consumer.fetch_watermarks(&name, at.partition as i32, REQUEST_TIME) {
+            Ok(ends) => ends,
+            Err(error) => {
+                // Not known now: the next reading asks again and opens the generation.
+                tracing::warn!(topic = %name, partition = at.partition, position = position.0, %error, "the log does not hold this position; where it begins is asked for again");
+                partition.generation = Generation(0);
+                known.waiting.insert(at.partition, StartAt::Position(position.0));
+                self.indexes.entry(name.to_string()).and_modify(|(_, highest)| *highest = (*highest).max(generation));
+                self.publish();
+                return;
+            }
         };
-        let start = position.0.clamp(low, high);
-        tracing::warn!(topic = %name, partition = at.partition, position = position.0, low, high, "the log does not hold this position: reading from {start} in a new generation");
+        let start = position.0.min(high).max(low);
         let highest = self.indexes.get_mut(&*name).map(|(_, highest)| {
             highest.0 = highest.0.max(generation.0) + 1;
             *highest
@@ -432,17 +507,23 @@ impl Reader {
         }
         let mut found: BTreeMap<String, u32> = BTreeMap::new();
         let mut publishable = HashMap::new();
+        self.leaderless.clear();
         for topic in metadata.topics() {
             let count = topic.partitions().len() as u32;
-            if topic.error().is_some() || count == 0 || topic.name().starts_with("__") {
+            if topic.error().is_some() || count == 0 {
                 continue;
             }
-            publishable.insert(Arc::from(topic.name()), count);
+            let internal = topic.name().starts_with("__");
+            if !internal {
+                publishable.insert(Arc::from(topic.name()), count);
+            }
             let wanted = match &lock(&self.options).topics {
                 TopicChoice::Listed(topics) => topics.iter().any(|listed| listed == topic.name()),
-                TopicChoice::Matching(regex) => regex.is_match(topic.name()),
+                TopicChoice::Matching(regex) => !internal && regex.is_match(topic.name()),
             };
             if wanted {
+                let leaderless = topic.partitions().iter().filter(|partition| partition.leader() < 0);
+                self.leaderless.extend(leaderless.map(|partition| (topic.name().to_owned(), partition.id() as u32)));
                 found.insert(topic.name().to_owned(), count);
             }
         }
@@ -515,31 +596,99 @@ impl Reader {
         ShardId(((hash % consumers + u64::from(partition)) % consumers) as u16)
     }
 
-    fn ends(&self, name: &str, partition: u32) -> Ends {
-        self.consumer.fetch_watermarks(name, partition as i32, REQUEST_TIME).ok()
+    /// Asks Kafka for numbers. A partition that it says nothing about now is left out.
+    fn resolve(&self, wanted: &[(Place, StartAt)]) -> HashMap<Place, Resolved> {
+        let places: Vec<&Place> = wanted.iter().map(|(place, _)| place).filter(|place| !self.leaderless.contains(*place)).collect();
+        let ends = self.ends(&places);
+        let by_time = self.offsets(wanted.iter().filter(|(place, _)| ends.contains_key(place)).filter_map(|(place, start)| {
+            if let StartAt::Time(time_ms) = start { Some((place, KafkaOffset::Offset(*time_ms))) } else { None }
+        }));
+        let resolve = |(place, start): &(Place, StartAt)| {
+            let (low, high) = *ends.get(place)?;
+            let start = match start {
+                StartAt::Beginning => low,
+                StartAt::End => high,
+                StartAt::Position(position) => *position,
+                // No record is as young: the end.
+                StartAt::Time(_) => by_time.as_ref()?.get(place).copied().unwrap_or(high),
+            };
+            Some((place.clone(), Resolved { low, start: start.min(high).max(low), end: high }))
+        };
+        wanted.iter().filter_map(resolve).collect()
     }
 
-    /// Partitions that were added, and partitions whose start was not known. Whether there were any.
+    /// Log starts and last stable offsets: of all partitions in two rounds of requests, or of each alone if one of them spoils the round.
+    fn ends(&self, places: &[&Place]) -> HashMap<Place, (i64, i64)> {
+        let round = |offset: KafkaOffset| self.offsets(places.iter().map(move |place| (*place, offset)));
+        if let (Some(lows), Some(highs)) = (round(KafkaOffset::Beginning), round(KafkaOffset::End)) {
+            return lows.into_iter().filter_map(|(place, low)| highs.get(&place).map(|high| (place, (low, *high)))).collect();
+        }
+        let deadline = Instant::now() + REQUEST_TIME;
+        let ask = |place: &&Place| {
+            let time = deadline.saturating_duration_since(Instant::now()).min(ALONE_TIME);
+            let ends = if time.is_zero() { None } else { self.consumer.fetch_watermarks(&place.0, place.1 as i32, time).ok() };
+            ends.map(|ends| ((*place).clone(), ends))
+        };
+        places.iter().filter_map(ask).collect()
+    }
+
+    /// The offsets of times, or of `Beginning` and `End`, as librdkafka's list takes them. `None` if the request as a whole failed.
+    fn offsets<'p>(&self, wanted: impl Iterator<Item = (&'p Place, KafkaOffset)>) -> Option<HashMap<Place, i64>> {
+        let mut list = TopicPartitionList::new();
+        for ((name, number), offset) in wanted {
+            // Any number is taken as an offset.
+            let _ = list.add_partition_offset(name, *number as i32, offset);
+        }
+        if list.count() == 0 {
+            return Some(HashMap::new());
+        }
+        let found = match self.consumer.offsets_for_times(list, REQUEST_TIME) {
+            Ok(found) => found,
+            Err(error) => {
+                tracing::debug!(%error, "offsets");
+                return None;
+            }
+        };
+        let offset = |element: &rdkafka::topic_partition_list::TopicPartitionListElem<'_>| match (element.error(), element.offset()) {
+            (Ok(()), KafkaOffset::Offset(offset)) => Some(((element.topic().to_owned(), element.partition() as u32), offset)),
+            _ => None,
+        };
+        Some(found.elements().iter().filter_map(offset).collect())
+    }
+
+    /// Partitions that were added, and partitions that are still waited for. Whether the topic changed.
     fn grow(&mut self, name: &str, count: u32) -> bool {
         let Some(known) = self.known.get(name) else {
             return false;
         };
         let before = known.topic.partitions.len() as u32;
-        let unknown: Vec<u32> = (0..before).filter(|number| known.topic.partitions[*number as usize].generation.0 == 0).collect();
-        if count <= before && unknown.is_empty() {
+        // What appeared while this node was running is read from its beginning.
+        let wanted: Vec<(Place, StartAt)> = (known.waiting.iter().map(|(number, start)| (*number, *start)))
+            .chain((before..count).map(|number| (number, StartAt::Beginning)))
+            .map(|(number, start)| ((name.to_owned(), number), start))
+            .collect();
+        if wanted.is_empty() {
+            return false;
+        }
+        let resolved = self.resolve(&wanted);
+        if count <= before && resolved.is_empty() {
             return false;
         }
         let mut topic = (*known.topic).clone();
-        let generation = self.indexes.get(name).map_or(Generation(1), |(_, highest)| Generation(highest.0.max(1)));
-        for number in unknown.into_iter().chain(before..count.max(before)) {
-            // What appeared while this node was running is read from its beginning.
-            let ends = self.ends(name, number);
-            let partition = self.partition(name, number, generation, ends, ends.map(|(low, _)| low));
+        let generation = self.next_generation(name);
+        let mut waiting = HashMap::new();
+        for (place, start) in wanted {
+            let number = place.1;
+            let partition = self.partition(name, number, generation, resolved.get(&place));
+            if partition.generation.0 == 0 {
+                waiting.insert(number, start);
+            }
             match topic.partitions.get_mut(number as usize) {
-                Some(place) => {
-                    *place = Partition { generation: if ends.is_some() { self.next_generation(name) } else { Generation(0) }, ..partition }
+                Some(place) => *place = partition,
+                None => {
+                    // In the order of their numbers: those that wait come first, and all of those are there already.
+                    topic.partitions.push(partition);
                 }
-                None => topic.partitions.push(partition),
             }
         }
         if count > before {
@@ -547,11 +696,10 @@ impl Reader {
             topic.earlier_counts.push(before);
         }
         if let Some(known) = self.known.get_mut(name) {
-            let changed = *known.topic != topic;
+            known.waiting = waiting;
             known.topic = Arc::new(topic);
-            return changed;
         }
-        false
+        true
     }
 
     fn next_generation(&mut self, name: &str) -> Generation {
@@ -562,15 +710,11 @@ impl Reader {
         *highest
     }
 
-    fn partition(&self, name: &str, number: u32, generation: Generation, ends: Ends, start: Option<i64>) -> Partition {
+    fn partition(&self, name: &str, number: u32, generation: Generation, resolved: Option<&Resolved>) -> Partition {
         let owner = self.owner(name, number);
-        match (ends, start) {
-            (Some((low, high)), Some(start)) => {
-                let start = start.clamp(low, high);
-                Partition { owner, generation, start: Offset(start), ready_at: Offset(high), leader_epoch: -1 }
-            }
-            // Not to be had now: in the map, so that every key has its home, but not read yet.
-            _ => Partition { owner, generation: Generation(0), start: Offset(0), ready_at: Offset(0), leader_epoch: -1 },
+        match resolved {
+            Some(at) => Partition { owner, generation, start: Offset(at.start), ready_at: Offset(at.end), leader_epoch: -1 },
+            None => Partition { owner, generation: Generation(0), start: Offset(0), ready_at: Offset(0), leader_epoch: -1 },
         }
     }
 
@@ -595,14 +739,18 @@ impl Reader {
     fn add(&mut self, fresh: Vec<(String, u32, Arc<str>)>, embedded: bool) -> bool {
         let recovery = lock(&self.options).recovery.filter(|_| !self.read_once && !embedded);
         let from_log_start = lock(&self.options).recovery.is_some() && embedded && !self.read_once;
-        let mut ends: HashMap<(String, u32), Ends> = HashMap::new();
-        for (name, count, _) in &fresh {
-            for number in 0..*count {
-                ends.insert((name.clone(), number), self.ends(name, number));
-            }
-        }
-        let by_time = recovery.map(|back| self.offsets_by_time(&fresh, back)).unwrap_or_default();
-        let mut guesses = self.guess_partitioners(&fresh, &ends);
+        let start = if self.read_once || from_log_start {
+            StartAt::Beginning
+        } else if let Some(back) = recovery {
+            let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis() as i64);
+            StartAt::Time(now_ms - back.as_millis() as i64)
+        } else {
+            StartAt::End
+        };
+        let wanted: Vec<(Place, StartAt)> =
+            fresh.iter().flat_map(|(name, count, _)| (0..*count).map(move |number| ((name.clone(), number), start))).collect();
+        let resolved = self.resolve(&wanted);
+        let mut guesses = self.guess_partitioners(&fresh, &resolved);
         let compacted = if embedded { HashMap::new() } else { self.compacted(&fresh) };
         for (name, count, id) in fresh {
             let made_again = self.known.contains_key(&name) || self.indexes.contains_key(&name);
@@ -616,21 +764,10 @@ impl Reader {
                 }
             };
             let generation = self.next_generation(&name);
-            let partitions = (0..count)
-                .map(|number| {
-                    let ends = ends.get(&(name.clone(), number)).copied().flatten();
-                    let start = ends.map(|(low, high)| {
-                        if self.read_once || from_log_start {
-                            low
-                        } else if recovery.is_some() {
-                            by_time.get(&(name.clone(), number)).copied().unwrap_or(high)
-                        } else {
-                            high
-                        }
-                    });
-                    self.partition(&name, number, generation, ends, start)
-                })
-                .collect();
+            let partitions: Vec<Partition> =
+                (0..count).map(|number| self.partition(&name, number, generation, resolved.get(&(name.clone(), number)))).collect();
+            let waiting =
+                (0..count).filter(|number| partitions[*number as usize].generation.0 == 0).map(|number| (number, start)).collect();
             let settings = (lock(&self.options).topic)(&name);
             let (partitioner, guess) = match settings.partitioner {
                 PartitionerChoice::Fixed(rule) => (rule, false),
@@ -654,41 +791,18 @@ impl Reader {
                 snapshot: settings.snapshot,
             };
             tracing::info!(topic = %name, partitions = count, ?partitioner, compacted = topic.compacted, made_again, "topic is served");
-            self.known.insert(name, Known { index, topic: Arc::new(topic), absences: 0 });
+            self.known.insert(name, Known { index, topic: Arc::new(topic), absences: 0, waiting });
         }
         true
     }
 
-    fn offsets_by_time(&self, fresh: &[(String, u32, Arc<str>)], back: Duration) -> HashMap<(String, u32), i64> {
-        let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis() as i64);
-        let mut list = TopicPartitionList::new();
-        for (name, count, _) in fresh {
-            for number in 0..*count {
-                // A list takes any number as its offset.
-                let _ = list.add_partition_offset(name, number as i32, KafkaOffset::Offset(now_ms - back.as_millis() as i64));
-            }
-        }
-        let Ok(found) = self.consumer.offsets_for_times(list, REQUEST_TIME * 2) else {
-            tracing::warn!("recovery.on.start: Kafka did not look up offsets by time; starting at the ends");
-            return HashMap::new();
-        };
-        let offset = |element: &rdkafka::topic_partition_list::TopicPartitionListElem<'_>| match element.offset() {
-            KafkaOffset::Offset(offset) => Some(((element.topic().to_owned(), element.partition() as u32), offset)),
-            _ => None,
-        };
-        found.elements().iter().filter_map(offset).collect()
-    }
-
-    fn guess_partitioners(&self, fresh: &[(String, u32, Arc<str>)], ends: &HashMap<(String, u32), Ends>) -> HashMap<String, Partitioner> {
+    fn guess_partitioners(&self, fresh: &[(String, u32, Arc<str>)], resolved: &HashMap<Place, Resolved>) -> HashMap<String, Partitioner> {
         let auto = |name: &str| (lock(&self.options).topic)(name).partitioner == PartitionerChoice::Auto;
         let wanted: Vec<&(String, u32, Arc<str>)> = fresh.iter().filter(|(name, count, _)| *count > 1 && auto(name)).collect();
         let partitions: Vec<(String, i32, i64, i64)> = wanted
             .iter()
             .flat_map(|(name, count, _)| (0..*count).map(move |number| (name.clone(), number)))
-            .filter_map(|(name, number)| {
-                let (low, high) = ends.get(&(name.clone(), number)).copied().flatten()?;
-                Some((name, number as i32, low, high))
-            })
+            .filter_map(|place| resolved.get(&place).map(|at| (place.0, place.1 as i32, at.low, at.end)))
             .collect();
         if partitions.iter().all(|(_, _, low, high)| low == high) {
             return HashMap::new();
@@ -722,10 +836,9 @@ impl Reader {
         let options = AdminOptions::new().request_timeout(Some(REQUEST_TIME));
         let answer = futures_lite::future::block_on(admin.describe_configs(resources.iter(), &options));
         let mut compacted = HashMap::new();
-        for (resource, (name, _, _)) in answer.unwrap_or_default().into_iter().zip(fresh) {
-            if let Ok(resource) = resource
-                && let Some(policy) = resource.get("cleanup.policy").and_then(|entry| entry.value.as_deref())
-            {
+        for resource in answer.unwrap_or_default().into_iter().flatten() {
+            let policy = resource.get("cleanup.policy").and_then(|entry| entry.value.as_deref());
+            if let (OwnedResourceSpecifier::Topic(name), Some(policy)) = (&resource.specifier, policy) {
                 compacted.insert(name.clone(), policy.split(',').any(|policy| policy.trim() == "compact"));
             }
         }
