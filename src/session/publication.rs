@@ -1,5 +1,6 @@
 //! Publications: a record as clients see it. Encoded once per record and form; nothing in it depends on the client.
 
+use std::collections::HashMap;
 use std::io::Write as _;
 
 use base64::Engine as _;
@@ -32,6 +33,8 @@ pub struct Publication<'a> {
 const TAG_REMOVED: &str = "corespan.removed";
 /// Tag of a record whose value was too large for an outbox.
 const TAG_DROPPED: &str = "corespan.dropped";
+/// Headers up to which a later one of the same name is looked for by comparing: faster than a map, which few records need.
+const TAGS_COMPARED_MAX: usize = 32;
 /// Names that begin so are ours.
 const TAG_RESERVED: &str = "corespan.";
 
@@ -48,8 +51,14 @@ impl Publication<'_> {
     /// Tags, each name once: headers in order of their last appearance, then ours.
     fn tags(&self) -> impl Iterator<Item = (&str, &str)> {
         let own = if self.oversize { Some((TAG_DROPPED, "oversize")) } else { self.is_removed().then_some((TAG_REMOVED, "true")) };
-        let headers = self.tags.iter().enumerate().filter_map(|(place, (name, value))| {
-            let later = self.tags[place + 1..].iter().any(|(other, _)| other == name);
+        // Half a million headers fit in a record of 1 MiB: comparing each with each would stop the shard for minutes.
+        let last: Option<HashMap<&[u8], usize>> = (self.tags.len() > TAGS_COMPARED_MAX)
+            .then(|| self.tags.iter().enumerate().map(|(place, (name, _))| (&name[..], place)).collect());
+        let headers = self.tags.iter().enumerate().filter_map(move |(place, (name, value))| {
+            let later = match &last {
+                Some(last) => last.get(&name[..]) != Some(&place),
+                None => self.tags[place + 1..].iter().any(|(other, _)| other == name),
+            };
             let (name, value) = (std::str::from_utf8(name).ok()?, std::str::from_utf8(value).ok()?);
             (!later && !name.starts_with(TAG_RESERVED)).then_some((name, value))
         });
@@ -90,10 +99,9 @@ pub fn encode_push(form: Form, channel: &str, id: u64, publication: &Publication
         }
         Protocol::Protobuf => {
             // Reply { push = 4: Push { id = 1 | channel = 2, pub = 4 } }, length-delimited: the inner lengths are needed first.
-            let mut body = Vec::with_capacity(publication.weight());
-            write_protobuf(&mut body, publication);
+            let body = protobuf_len(publication);
             let name = if form.numeric { 1 + encoding::encoded_len_varint(id) } else { string_field_len(channel) };
-            let push = name + 1 + delimited_len(body.len());
+            let push = name + 1 + delimited_len(body);
             encoding::encode_varint((1 + delimited_len(push)) as u64, out);
             length_field(out, 4, push);
             if form.numeric {
@@ -103,8 +111,8 @@ pub fn encode_push(form: Form, channel: &str, id: u64, publication: &Publication
                 length_field(out, 2, channel.len());
                 out.extend_from_slice(channel.as_bytes());
             }
-            length_field(out, 4, body.len());
-            out.extend_from_slice(&body);
+            length_field(out, 4, body);
+            write_protobuf(out, publication);
         }
     }
     frame.finish()
@@ -148,9 +156,7 @@ fn write_value(out: &mut Vec<u8>, kind: ValueKind, value: &[u8]) {
             let from = out.len();
             out.extend_from_slice(value);
             for byte in &mut out[from..] {
-                if matches!(byte, b'\n' | b'\r') {
-                    *byte = b' ';
-                }
+                *byte = if matches!(*byte, b'\n' | b'\r') { b' ' } else { *byte };
             }
         }
         Some(text) => json_string(out, text),
@@ -168,35 +174,67 @@ fn write_value(out: &mut Vec<u8>, kind: ValueKind, value: &[u8]) {
 
 /// Deepest JSON that is embedded: what recursive parsers of clients take.
 const JSON_DEPTH_MAX: usize = 128;
+/// Longest row of digits in JSON that is embedded. Python takes no longer integer, and its SDK ends the connection for good over one frame that it
+/// cannot parse: such a record would be poison.
+const JSON_DIGITS_MAX: usize = 4_300;
 
-/// One complete JSON text that is not too deep.
+/// One complete JSON text that clients can parse.
 fn is_json(text: &str) -> bool {
-    serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok() && json_depth(text) <= JSON_DEPTH_MAX
+    serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok() && is_tame(text.as_bytes())
 }
 
-/// Depth of a valid JSON text.
-fn json_depth(text: &str) -> usize {
-    let (mut depth, mut deepest, mut in_string, mut escaped) = (0_usize, 0, false, false);
-    for byte in text.bytes() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if in_string => escaped = true,
-            b'"' => in_string = !in_string,
-            b'[' | b'{' if !in_string => {
-                depth += 1;
-                deepest = deepest.max(depth);
+/// Whether a valid JSON text is neither too deep nor has too many digits in a row. Nearly always that is seen at a glance.
+fn is_tame(text: &[u8]) -> bool {
+    let opened = text.iter().filter(|byte| matches!(byte, b'[' | b'{')).count();
+    // A row of more digits than the step has one at a step.
+    let digits = text.iter().step_by(JSON_DIGITS_MAX).skip(1).any(u8::is_ascii_digit);
+    if opened <= JSON_DEPTH_MAX && !digits {
+        return true;
+    }
+    let (mut depth, mut digits, mut in_string, mut escaped) = (0_usize, 0, false, false);
+    for byte in text {
+        if in_string {
+            match byte {
+                _ if escaped => escaped = false,
+                b'\\' => escaped = true,
+                b'"' => in_string = false,
+                _ => {}
             }
-            b']' | b'}' if !in_string => depth -= 1,
+            continue;
+        }
+        digits = if byte.is_ascii_digit() { digits + 1 } else { 0 };
+        match byte {
+            b'"' => in_string = true,
+            b'[' | b'{' => depth += 1,
+            b']' | b'}' => depth -= 1,
             _ => {}
         }
+        if depth > JSON_DEPTH_MAX || digits > JSON_DIGITS_MAX {
+            return false;
+        }
     }
-    deepest
+    true
 }
 
 /// A JSON string with its quotes.
 pub(super) fn json_string(out: &mut Vec<u8>, text: &str) {
     // Writing to a Vec does not fail.
     let _ = serde_json::to_writer(out, text);
+}
+
+/// Bytes that `write_protobuf` writes.
+fn protobuf_len(publication: &Publication<'_>) -> usize {
+    let data = publication.data().filter(|data| !data.is_empty()).map_or(0, |data| 1 + delimited_len(data.len()));
+    let offset = publication.offset.map_or(0, |offset| 1 + encoding::encoded_len_varint(offset.0 as u64 + 1));
+    let tags: usize = publication.tags().map(|(name, value)| 1 + delimited_len(tag_len(name, value))).sum();
+    let time = if publication.timestamp_ms > 0 { 1 + encoding::encoded_len_varint(publication.timestamp_ms as u64) } else { 0 };
+    let removed = if publication.is_removed() { 2 } else { 0 };
+    data + offset + tags + time + removed
+}
+
+/// Bytes of a tag: a map entry.
+fn tag_len(name: &str, value: &str) -> usize {
+    string_field_len(name) + string_field_len(value)
 }
 
 fn write_protobuf(out: &mut Vec<u8>, publication: &Publication<'_>) {
@@ -209,7 +247,7 @@ fn write_protobuf(out: &mut Vec<u8>, publication: &Publication<'_>) {
         encoding::encode_varint(offset.0 as u64 + 1, out);
     }
     for (name, value) in publication.tags() {
-        length_field(out, 7, 2 + varint_len(name.len()) + name.len() + varint_len(value.len()) + value.len());
+        length_field(out, 7, tag_len(name, value));
         length_field(out, 1, name.len());
         out.extend_from_slice(name.as_bytes());
         length_field(out, 2, value.len());
@@ -230,12 +268,8 @@ fn length_field(out: &mut Vec<u8>, tag: u32, len: usize) {
     encoding::encode_varint(len as u64, out);
 }
 
-fn varint_len(value: usize) -> usize {
-    encoding::encoded_len_varint(value as u64)
-}
-
 fn delimited_len(len: usize) -> usize {
-    varint_len(len) + len
+    encoding::encoded_len_varint(len as u64) + len
 }
 
 fn string_field_len(text: &str) -> usize {
@@ -274,6 +308,29 @@ mod tests {
         let deep = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
         assert!(data(deep(128).as_bytes(), ValueKind::Auto).starts_with('['));
         assert!(data(deep(129).as_bytes(), ValueKind::Auto).starts_with('"'));
+        let wide = format!("[{}]", vec![r#"{"[[":"\\\"]"}"#; 200].join(","));
+        assert_eq!(data(wide.as_bytes(), ValueKind::Auto), wide);
+    }
+
+    #[test]
+    fn json_that_some_client_cannot_parse_becomes_a_string() {
+        let embedded = |text: &str| json(&publication(Some(text.as_bytes()), ValueKind::Auto)).starts_with(&format!("{{\"data\":{text},"));
+        for before in 0..3 {
+            let digits = |count: usize| format!("[{}{}]", " ".repeat(before * 1_500), "7".repeat(count));
+            assert!(embedded(&digits(4_300)), "{before}");
+            assert!(!embedded(&digits(4_301)), "{before}");
+            assert!(embedded(&format!("[\"{}\"]", digits(9_000))), "in a string it is no number");
+        }
+    }
+
+    #[test]
+    fn many_headers_take_no_time_and_the_last_of_a_name_wins() {
+        let tags: Vec<(Bytes, Bytes)> =
+            (0..200_000).map(|n| (Bytes::from(format!("{}", n % 40_000)), Bytes::from(format!("{n}")))).collect();
+        let publication = Publication { tags: &tags, ..publication(Some(b"1"), ValueKind::Auto) };
+        let decoded = wire::Publication::decode(encode_publication(Protocol::Protobuf, &publication)).unwrap();
+        assert_eq!(decoded.tags.len(), 40_000);
+        assert_eq!(decoded.tags["39999"], "199999");
     }
 
     #[test]
@@ -314,9 +371,25 @@ mod tests {
         }
     }
 
+    /// Bytes, text, and what looks like JSON.
+    fn any_value() -> impl proptest::strategy::Strategy<Value = Vec<u8>> {
+        use proptest::prelude::*;
+        prop_oneof![
+            prop::collection::vec(any::<u8>(), 0..80),
+            "\\PC{0,40}".prop_map(String::into_bytes),
+            prop::collection::vec(
+                prop::sample::select(vec![
+                    "[", "]", "{", "}", ",", ":", "\"a\"", "\"\\n\"", "1", "-0.5e3", "null", "true", " ", "\n", "\r\n", "\t", "\"", "\\"
+                ]),
+                0..8,
+            )
+            .prop_map(|tokens| tokens.concat().into_bytes()),
+        ]
+    }
+
     proptest::proptest! {
         #[test]
-        fn any_value_becomes_one_line_of_json_and_comes_back(value in proptest::collection::vec(proptest::num::u8::ANY, 0..80)) {
+        fn any_value_becomes_one_line_of_json_and_comes_back(value in any_value()) {
             let text = json(&publication(Some(&value), ValueKind::Auto));
             proptest::prop_assert!(!text.contains('\n'));
             let parsed: serde_json::Value = serde_json::from_str(&text).unwrap();
@@ -330,6 +403,57 @@ mod tests {
                 }
             };
             proptest::prop_assert_eq!(back, value);
+        }
+
+        /// The push written by hand is what prost reads and would write, and its lengths are right.
+        #[test]
+        fn any_push_is_whole_in_every_form(
+            value in proptest::option::of(proptest::collection::vec(proptest::num::u8::ANY, 0..300)),
+            tags in proptest::collection::vec(("[a-z\"\u{e9}]{0,2}", "\\PC{0,150}"), 0..5),
+            offset in proptest::option::of(0..i64::MAX),
+            timestamp_ms in proptest::num::i64::ANY,
+            id in 1..(1_u64 << 53),
+            channel in "/[a-z]{1,9}/\\PC{1,90}",
+        ) {
+            let tags: Vec<(Bytes, Bytes)> = tags.into_iter().map(|(name, value)| (Bytes::from(name), Bytes::from(value))).collect();
+            let offset = offset.map(Offset);
+            let one = Publication { value: value.as_deref(), kind: ValueKind::Auto, offset, timestamp_ms, tags: &tags, oversize: false };
+            let mut expected: std::collections::BTreeMap<String, String> = tags
+                .iter()
+                .map(|(name, value)| (String::from_utf8(name.to_vec()).unwrap(), String::from_utf8(value.to_vec()).unwrap()))
+                .collect();
+            if value.is_none() {
+                expected.insert(TAG_REMOVED.to_owned(), "true".to_owned());
+            }
+            for numeric in [false, true] {
+                let name = if numeric { (id as i64, "") } else { (0, &channel[..]) };
+                let frame = encode_push(Form { protocol: Protocol::Protobuf, numeric }, &channel, id, &one);
+                let push = wire::Reply::decode_length_delimited(payload_of(&frame)).unwrap().push.unwrap();
+                proptest::prop_assert_eq!((push.id, &push.channel[..]), name);
+                let publication = push.publication.unwrap();
+                proptest::prop_assert_eq!(encode_publication(Protocol::Protobuf, &one).len(), protobuf_len(&one));
+                let decoded = wire::Publication {
+                    data: Bytes::from(value.clone().unwrap_or_default()),
+                    offset: offset.map_or(0, |offset| offset.0 as u64 + 1),
+                    tags: expected.clone(),
+                    time: timestamp_ms.max(0),
+                    removed: value.is_none(),
+                };
+                proptest::prop_assert_eq!(publication, decoded);
+
+                let frame = encode_push(Form { protocol: Protocol::Json, numeric }, &channel, id, &one);
+                let text = std::str::from_utf8(payload_of(&frame)).unwrap();
+                proptest::prop_assert!(!text.contains(['\n', '\r']));
+                let json: serde_json::Value = serde_json::from_str(text).unwrap();
+                let push = &json["push"];
+                proptest::prop_assert_eq!((push["id"].as_i64().unwrap_or(0), push["channel"].as_str().unwrap_or("")), name);
+                let publication = &push["pub"];
+                proptest::prop_assert_eq!(publication["offset"].as_u64(), offset.map(|offset| offset.0 as u64 + 1));
+                proptest::prop_assert_eq!(publication["time"].as_i64(), (timestamp_ms >= 0).then_some(timestamp_ms));
+                let tags = publication.get("tags").map_or_else(Default::default, |tags| serde_json::from_value(tags.clone()).unwrap());
+                proptest::prop_assert_eq!(&expected, &tags);
+                proptest::prop_assert_eq!(publication["removed"].as_bool(), value.is_none().then_some(true));
+            }
         }
 
         #[test]
