@@ -74,10 +74,13 @@ pub struct SubscribeRequest {
     pub flag: i64,
     /// `data` was there but is not an object of the two known members: error 107 with this text.
     pub bad_data: Option<String>,
+    /// The subscription would not be what the client thinks: error 108 with this text.
+    pub not_offered: Option<&'static str>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PublishRequest {
+    /// The subject. A publish to a map (`type` 1, as of the SDKs' `mapPublish` and `mapRemove`) names it in two parts: channel `/T` and key `k`.
     pub channel: String,
     /// JSON: the raw text of `data` (absent: empty). Protobuf: the bytes.
     pub data: Bytes,
@@ -162,6 +165,7 @@ fn from_wire(command: wire::Command, empty: bool) -> Command {
         }),
         subscribe.map(|subscribe| {
             let (snapshot, history, bad_data) = subscribe_data(&subscribe.data);
+            let not_offered = not_offered(subscribe.kind, subscribe.tags_filter.is_some());
             Request::Subscribe(Box::new(SubscribeRequest {
                 channel: subscribe.channel,
                 token: subscribe.token,
@@ -171,11 +175,13 @@ fn from_wire(command: wire::Command, empty: bool) -> Command {
                 history,
                 flag: subscribe.flag,
                 bad_data,
+                not_offered,
             }))
         }),
         unsubscribe.map(|request| Request::Unsubscribe { channel: request.channel }),
         publish.map(|publish| {
-            Request::Publish(Box::new(PublishRequest { channel: publish.channel, data: publish.data, removed: publish.removed }))
+            let channel = subject_of(publish.channel, publish.kind, &publish.key);
+            Request::Publish(Box::new(PublishRequest { channel, data: publish.data, removed: publish.removed }))
         }),
         presence.map(|request| Request::Presence { channel: request.channel }),
         presence_stats.map(|request| Request::PresenceStats { channel: request.channel }),
@@ -212,91 +218,117 @@ fn subscribe_data(data: &[u8]) -> (bool, u32, Option<String>) {
     }
     match serde_json::from_slice::<Data>(data) {
         Ok(data) => (data.snapshot, data.history, None),
-        Err(error) => (false, 0, Some(format!("`data` of a subscribe may be {{\"snapshot\": true}} or {{\"history\": n}}: {error}"))),
+        // Without the parser's words: they repeat what the client sent, however long.
+        Err(_) => (false, 0, Some("`data` of a subscribe is {\"snapshot\": true} or {\"history\": n}".to_owned())),
     }
 }
 
-/// The JSON commands.
+/// Why a subscription is refused: of a kind whose client side expects another protocol (`type`), or with a filter that nobody would apply.
+fn not_offered(kind: i32, filtered: bool) -> Option<&'static str> {
+    match (kind, filtered) {
+        (0, false) => None,
+        (0, true) => Some("filters by tags are not offered by this server"),
+        _ => Some("map and shared poll subscriptions are not offered by this server"),
+    }
+}
+
+/// `type` of a publish to a map.
+const PUBLISH_MAP: i32 = 1;
+
+/// The subject of a publish.
+fn subject_of(mut channel: String, kind: i32, key: &str) -> String {
+    if kind == PUBLISH_MAP && !key.is_empty() {
+        channel.push('/');
+        channel.push_str(key);
+    }
+    channel
+}
+
+/// The JSON commands. A member that is `null` is as good as absent.
 mod json {
-    use std::borrow::Cow;
+    use std::fmt;
 
     use bytes::Bytes;
-    use serde::Deserialize;
-    use serde::de::IgnoredAny;
+    use serde::de::{IgnoredAny, Visitor};
+    use serde::{Deserialize, Deserializer};
     use serde_json::value::RawValue;
 
-    use super::{Position, Request, subscribe_data};
+    use super::{Position, Request, not_offered, subject_of, subscribe_data};
 
     #[derive(Default, Deserialize)]
     #[serde(default)]
     pub(super) struct Command<'a> {
+        #[serde(deserialize_with = "or_default")]
         id: u32,
-        #[serde(borrow)]
-        connect: Option<Connect<'a>>,
+        connect: Option<Connect>,
         #[serde(borrow)]
         subscribe: Option<Subscribe<'a>>,
-        #[serde(borrow)]
-        unsubscribe: Option<Channel<'a>>,
+        unsubscribe: Option<Channel>,
         #[serde(borrow)]
         publish: Option<Publish<'a>>,
-        #[serde(borrow)]
-        presence: Option<Channel<'a>>,
-        #[serde(borrow)]
-        presence_stats: Option<Channel<'a>>,
-        #[serde(borrow)]
-        history: Option<History<'a>>,
+        presence: Option<Channel>,
+        presence_stats: Option<Channel>,
+        history: Option<History>,
         ping: Option<IgnoredAny>,
         send: Option<IgnoredAny>,
-        #[serde(borrow)]
-        rpc: Option<Rpc<'a>>,
-        #[serde(borrow)]
-        refresh: Option<Refresh<'a>>,
-        #[serde(borrow)]
-        sub_refresh: Option<SubRefresh<'a>>,
+        rpc: Option<Rpc>,
+        refresh: Option<Refresh>,
+        sub_refresh: Option<SubRefresh>,
     }
 
     #[derive(Default, Deserialize)]
     #[serde(default)]
-    struct Connect<'a> {
-        #[serde(borrow)]
-        token: Cow<'a, str>,
-        #[serde(borrow)]
-        name: Cow<'a, str>,
-        #[serde(borrow)]
-        version: Cow<'a, str>,
+    struct Connect {
+        #[serde(deserialize_with = "or_default")]
+        token: String,
+        #[serde(deserialize_with = "or_default")]
+        name: String,
+        #[serde(deserialize_with = "or_default")]
+        version: String,
     }
 
     #[derive(Default, Deserialize)]
     #[serde(default)]
     struct Subscribe<'a> {
-        #[serde(borrow)]
-        channel: Cow<'a, str>,
-        #[serde(borrow)]
-        token: Cow<'a, str>,
+        #[serde(deserialize_with = "or_default")]
+        channel: String,
+        #[serde(deserialize_with = "or_default")]
+        token: String,
+        #[serde(deserialize_with = "or_default")]
         recover: bool,
-        #[serde(borrow)]
-        epoch: Cow<'a, str>,
+        #[serde(deserialize_with = "or_default")]
+        epoch: String,
+        #[serde(deserialize_with = "offset")]
         offset: u64,
         #[serde(borrow)]
         data: Option<&'a RawValue>,
+        #[serde(deserialize_with = "or_default")]
         flag: i64,
+        tf: Option<IgnoredAny>,
+        #[serde(rename = "type", deserialize_with = "or_default")]
+        kind: i32,
     }
 
     #[derive(Default, Deserialize)]
     #[serde(default)]
-    struct Channel<'a> {
-        #[serde(borrow)]
-        channel: Cow<'a, str>,
+    struct Channel {
+        #[serde(deserialize_with = "or_default")]
+        channel: String,
     }
 
     #[derive(Default, Deserialize)]
     #[serde(default)]
     struct Publish<'a> {
-        #[serde(borrow)]
-        channel: Cow<'a, str>,
+        #[serde(deserialize_with = "or_default")]
+        channel: String,
         #[serde(borrow)]
         data: RawData<'a>,
+        #[serde(deserialize_with = "or_default")]
         removed: bool,
+        #[serde(rename = "type", deserialize_with = "or_default")]
+        kind: i32,
+        #[serde(deserialize_with = "or_default")]
+        key: String,
     }
 
     /// The raw text of a member; an absent one is empty, while `null` is the text null (an `Option` would swallow it).
@@ -304,100 +336,141 @@ mod json {
     struct RawData<'a>(&'a str);
 
     impl<'de: 'a, 'a> Deserialize<'de> for RawData<'a> {
-        fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
             <&'de RawValue>::deserialize(deserializer).map(|raw| RawData(raw.get()))
         }
     }
 
     #[derive(Default, Deserialize)]
     #[serde(default)]
-    struct History<'a> {
-        #[serde(borrow)]
-        channel: Cow<'a, str>,
+    struct History {
+        #[serde(deserialize_with = "or_default")]
+        channel: String,
+        #[serde(deserialize_with = "limit")]
         limit: i32,
-        #[serde(borrow)]
-        since: Option<Since<'a>>,
+        since: Option<Since>,
+        #[serde(deserialize_with = "or_default")]
         reverse: bool,
     }
 
     #[derive(Default, Deserialize)]
     #[serde(default)]
-    struct Since<'a> {
+    struct Since {
+        #[serde(deserialize_with = "offset")]
         offset: u64,
-        #[serde(borrow)]
-        epoch: Cow<'a, str>,
+        #[serde(deserialize_with = "or_default")]
+        epoch: String,
     }
 
     #[derive(Default, Deserialize)]
     #[serde(default)]
-    struct Rpc<'a> {
-        #[serde(borrow)]
-        method: Cow<'a, str>,
+    struct Rpc {
+        #[serde(deserialize_with = "or_default")]
+        method: String,
     }
 
     #[derive(Default, Deserialize)]
     #[serde(default)]
-    struct Refresh<'a> {
-        #[serde(borrow)]
-        token: Cow<'a, str>,
+    struct Refresh {
+        #[serde(deserialize_with = "or_default")]
+        token: String,
     }
 
     #[derive(Default, Deserialize)]
     #[serde(default)]
-    struct SubRefresh<'a> {
-        #[serde(borrow)]
-        channel: Cow<'a, str>,
-        #[serde(borrow)]
-        token: Cow<'a, str>,
+    struct SubRefresh {
+        #[serde(deserialize_with = "or_default")]
+        channel: String,
+        #[serde(deserialize_with = "or_default")]
+        token: String,
+    }
+
+    fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
+        Option::<T>::deserialize(deserializer).map(Option::unwrap_or_default)
+    }
+
+    /// An offset that an application kept may be any number. What cannot be one is beyond the end of every log: the position is answered as lost,
+    /// while a malformed command would end the connection for good.
+    fn offset<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+        Ok(u64::try_from(deserializer.deserialize_any(AnyNumber)?).unwrap_or(u64::MAX))
+    }
+
+    /// Any number: some write `Number.MAX_SAFE_INTEGER` for "as many as you have".
+    fn limit<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i32, D::Error> {
+        Ok(deserializer.deserialize_any(AnyNumber)?.clamp(i32::MIN.into(), i32::MAX.into()) as i32)
+    }
+
+    /// A number without its fraction; `null` is 0.
+    struct AnyNumber;
+
+    impl Visitor<'_> for AnyNumber {
+        type Value = i128;
+
+        fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+            formatter.write_str("a number")
+        }
+
+        fn visit_u64<E>(self, number: u64) -> Result<i128, E> {
+            Ok(number.into())
+        }
+
+        fn visit_i64<E>(self, number: i64) -> Result<i128, E> {
+            Ok(number.into())
+        }
+
+        fn visit_f64<E>(self, number: f64) -> Result<i128, E> {
+            Ok(number as i128)
+        }
+
+        fn visit_unit<E>(self) -> Result<i128, E> {
+            Ok(0)
+        }
     }
 
     impl Command<'_> {
         pub(super) fn into_command(self) -> super::Command {
             let mut requests = [
                 self.connect.map(|connect| {
-                    Request::Connect(Box::new(super::ConnectRequest {
-                        token: connect.token.into_owned(),
-                        name: connect.name.into_owned(),
-                        version: connect.version.into_owned(),
-                    }))
+                    Request::Connect(Box::new(super::ConnectRequest { token: connect.token, name: connect.name, version: connect.version }))
                 }),
                 self.subscribe.map(|subscribe| {
                     let (snapshot, history, bad_data) = subscribe_data(subscribe.data.map_or(&[], |data| data.get().as_bytes()));
+                    let not_offered = not_offered(subscribe.kind, subscribe.tf.is_some());
                     Request::Subscribe(Box::new(super::SubscribeRequest {
-                        channel: subscribe.channel.into_owned(),
-                        token: subscribe.token.into_owned(),
+                        channel: subscribe.channel,
+                        token: subscribe.token,
                         recover: subscribe.recover,
-                        position: Position { offset: subscribe.offset, epoch: subscribe.epoch.into_owned() },
+                        position: Position { offset: subscribe.offset, epoch: subscribe.epoch },
                         snapshot,
                         history,
                         flag: subscribe.flag,
                         bad_data,
+                        not_offered,
                     }))
                 }),
-                self.unsubscribe.map(|request| Request::Unsubscribe { channel: request.channel.into_owned() }),
+                self.unsubscribe.map(|request| Request::Unsubscribe { channel: request.channel }),
                 self.publish.map(|publish| {
                     Request::Publish(Box::new(super::PublishRequest {
-                        channel: publish.channel.into_owned(),
+                        channel: subject_of(publish.channel, publish.kind, &publish.key),
                         data: Bytes::copy_from_slice(publish.data.0.as_bytes()),
                         removed: publish.removed,
                     }))
                 }),
-                self.presence.map(|request| Request::Presence { channel: request.channel.into_owned() }),
-                self.presence_stats.map(|request| Request::PresenceStats { channel: request.channel.into_owned() }),
+                self.presence.map(|request| Request::Presence { channel: request.channel }),
+                self.presence_stats.map(|request| Request::PresenceStats { channel: request.channel }),
                 self.history.map(|history| {
                     Request::History(Box::new(super::HistoryRequest {
-                        channel: history.channel.into_owned(),
+                        channel: history.channel,
                         limit: history.limit,
-                        since: history.since.map(|since| Position { offset: since.offset, epoch: since.epoch.into_owned() }),
+                        since: history.since.map(|since| Position { offset: since.offset, epoch: since.epoch }),
                         reverse: history.reverse,
                     }))
                 }),
                 self.ping.map(|_| Request::Pong),
                 self.send.map(|_| Request::Send),
-                self.rpc.map(|rpc| Request::Rpc { method: rpc.method.into_owned() }),
-                self.refresh.map(|refresh| Request::Refresh { token: refresh.token.into_owned() }),
-                self.sub_refresh
-                    .map(|refresh| Request::SubRefresh { channel: refresh.channel.into_owned(), token: refresh.token.into_owned() }),
+                self.rpc.map(|rpc| Request::Rpc { method: rpc.method }),
+                self.refresh.map(|refresh| Request::Refresh { token: refresh.token }),
+                self.sub_refresh.map(|refresh| Request::SubRefresh { channel: refresh.channel, token: refresh.token }),
             ]
             .into_iter()
             .flatten();
@@ -471,11 +544,93 @@ mod tests {
         assert!(all(Protocol::Protobuf, &[5, 1]).is_err());
     }
 
+    fn request(text: &str) -> Request {
+        all(Protocol::Json, text.as_bytes()).unwrap().pop().unwrap().request
+    }
+
+    #[test]
+    fn positions_that_make_no_sense_are_read_and_left_to_the_home() {
+        for (number, offset) in
+            [("7", 7), ("-1", u64::MAX), ("1e30", u64::MAX), ("18446744073709551616", u64::MAX), ("7.5", 7), ("null", 0)]
+        {
+            let Request::Subscribe(subscribe) = request(&format!(r#"{{"id":1,"subscribe":{{"channel":"/v","offset":{number}}}}}"#)) else {
+                panic!("{number}");
+            };
+            assert_eq!(subscribe.position.offset, offset, "{number}");
+        }
+        for (number, limit) in [("-1", -1), ("9007199254740991", i32::MAX), ("10.0", 10), ("null", 0)] {
+            let Request::History(history) = request(&format!(r#"{{"id":1,"history":{{"channel":"/v","limit":{number}}}}}"#)) else {
+                panic!("{number}");
+            };
+            assert_eq!(history.limit, limit, "{number}");
+        }
+    }
+
+    #[test]
+    fn null_members_are_absent() {
+        let text = r#"{"id":1,"connect":null,"subscribe":{"channel":"/v","token":null,"recover":null,"epoch":null,"data":null,"flag":null,"tf":null}}"#;
+        let expected = SubscribeRequest { channel: "/v".into(), ..Default::default() };
+        assert_eq!(request(text), Request::Subscribe(Box::new(expected)));
+    }
+
+    #[test]
+    fn a_subscription_that_would_not_be_what_the_client_thinks_is_not_offered() {
+        let refused = |members: &str| match request(&format!(r#"{{"id":1,"subscribe":{{"channel":"/v"{members}}}}}"#)) {
+            Request::Subscribe(subscribe) => subscribe.not_offered,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(refused(r#","positioned":true,"join_leave":true,"delta":"fossil""#), None, "hints");
+        assert!(refused(r#","tf":{"key":"unit","cmp":"eq","val":"km/h"}"#).unwrap().contains("tags"));
+        assert!(refused(r#","type":1"#).unwrap().contains("map"));
+        assert!(refused(r#","type":4"#).is_some());
+    }
+
+    #[test]
+    fn a_publish_to_a_map_names_the_record_key_apart() {
+        let publish = |members: &str| match request(&format!(r#"{{"id":1,"publish":{{{members}}}}}"#)) {
+            Request::Publish(publish) => (publish.channel, publish.removed),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(publish(r#""channel":"/v","type":1,"key":"k","removed":true"#), ("/v/k".into(), true));
+        assert_eq!(publish(r#""channel":"/v/k","type":1,"key":"","data":1"#), ("/v/k".into(), false));
+        assert_eq!(publish(r#""channel":"/v/k","key":"ignored","data":1"#), ("/v/k".into(), false));
+    }
+
+    #[test]
+    fn what_a_client_wrote_does_not_come_back_at_length() {
+        let text = format!(r#"{{"id":1,"subscribe":{{"channel":"/v","data":{{"{}":1}}}}}}"#, "x".repeat(10_000));
+        let Request::Subscribe(subscribe) = request(&text) else { panic!() };
+        assert!(subscribe.bad_data.unwrap().len() < 100);
+    }
+
     proptest::proptest! {
         #[test]
         fn any_bytes_end_without_a_panic(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..200)) {
-            let _ = all(Protocol::Json, &bytes);
-            let _ = all(Protocol::Protobuf, &bytes);
+            for protocol in [Protocol::Json, Protocol::Protobuf] {
+                let mut at = 0;
+                loop {
+                    let before = at;
+                    match next_command(protocol, &bytes, &mut at) {
+                        Ok(Some(_)) => proptest::prop_assert!(at > before && at <= bytes.len() + 1),
+                        Ok(None) => {
+                            proptest::prop_assert!(at >= bytes.len());
+                            break;
+                        }
+                        Err(_) => break,
+                    }
+                }
+            }
+        }
+
+        /// The raw text of a publish is what the client wrote, and its neighbours are not touched.
+        #[test]
+        fn publish_data_is_the_text_that_was_sent(number in proptest::num::f64::NORMAL, text in "[ -~\u{e0}-\u{ff}\u{1f600}]{0,20}", spaces in " {0,3}") {
+            let data = format!("{{{spaces}{}:{spaces}[{number},{spaces}null]{spaces}}}", serde_json::to_string(&text).unwrap());
+            let message = format!("{{\"id\":1,\"publish\":{{\"data\":{spaces}{data}{spaces},\"channel\":\"/v\"}}}}\n{{}}");
+            let commands = all(Protocol::Json, message.as_bytes()).unwrap();
+            let publish = PublishRequest { channel: "/v".into(), data: Bytes::from(data), removed: false };
+            proptest::prop_assert_eq!(&commands[0].request, &Request::Publish(Box::new(publish)));
+            proptest::prop_assert_eq!(&commands[1].request, &Request::Pong);
         }
     }
 }

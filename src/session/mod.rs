@@ -6,6 +6,8 @@ mod frame;
 pub mod outbox;
 pub mod publication;
 pub mod publish_value;
+#[cfg(test)]
+mod recorded_tests;
 pub mod reply;
 pub mod websocket;
 pub mod wire;

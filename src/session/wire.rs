@@ -73,8 +73,13 @@ pub struct SubscribeRequest {
     pub offset: u64,
     #[prost(bytes = "bytes", tag = "8")]
     pub data: Bytes,
+    #[prost(message, optional, tag = "13")]
+    pub tags_filter: Option<Empty>,
     #[prost(int64, tag = "14")]
     pub flag: i64,
+    /// `type`: 0 is an ordinary subscription.
+    #[prost(int32, tag = "15")]
+    pub kind: i32,
 }
 
 /// Unsubscribe, presence and presence stats.
@@ -90,6 +95,11 @@ pub struct PublishRequest {
     pub channel: String,
     #[prost(bytes = "bytes", tag = "2")]
     pub data: Bytes,
+    /// `type`: 1 is a publish to a map, which has a key.
+    #[prost(int32, tag = "3")]
+    pub kind: i32,
+    #[prost(string, tag = "4")]
+    pub key: String,
     #[prost(bool, tag = "5")]
     pub removed: bool,
 }

@@ -162,6 +162,10 @@ impl ShardCore {
             self.reply_error(connection, id, errors::bad_request(reason));
             return Taken::Yes;
         }
+        if let Some(reason) = request.not_offered {
+            self.reply_error(connection, id, errors::not_offered(reason));
+            return Taken::Yes;
+        }
         if self.drain.is_some() || self.map.version == 0 {
             self.reply_error(connection, id, errors::NOT_READY);
             return Taken::Yes;

@@ -22,6 +22,11 @@ pub const FATE_UNKNOWN: ErrorReply = error(401, "Kafka did not answer: the recor
 pub const DENIED: ErrorReply = error(103, "Kafka denies writing to this topic", false);
 pub const BAD_COMMAND: ErrorReply = error(107, "a command holds exactly one request that this server knows", false);
 
+/// Error 108 with its reason.
+pub fn not_offered(reason: &'static str) -> ErrorReply {
+    error(108, reason, false)
+}
+
 /// Error 107 with its reason.
 pub fn bad_request(reason: impl std::fmt::Display) -> ErrorReply {
     ErrorReply { code: 107, message: Cow::Owned(reason.to_string()), temporary: false }

@@ -536,7 +536,7 @@ impl World {
         let channel = self.channel();
         let number = self.kafka.number();
         let bytes = if self.random.u8(0..15) == 0 { 3_000 } else { self.random.usize(0..300) };
-        let request = wire::PublishRequest { channel: channel.clone(), data: Bytes::from(value_text(number, bytes)), removed: false };
+        let request = wire::PublishRequest { channel: channel.clone(), data: Bytes::from(value_text(number, bytes)), ..Default::default() };
         self.published.insert(number, 0);
         let word = format!("publish {number} to {channel}");
         (word, self.clients[place].command(Open::Publish { number }, |command| command.publish = Some(request)))
