@@ -78,6 +78,8 @@ pub struct ShardCore {
     pub(super) timers: BinaryHeap<std::cmp::Reverse<(u64, Timer, ConnectionKey)>>,
     /// Connections with something to write.
     pub(super) dirty: Vec<ConnectionKey>,
+    /// Room for the connections that a flush writes to.
+    writing: Vec<ConnectionKey>,
     /// Connections whose outbox has room for a piece of a catch-up.
     pub(super) drained: Vec<ConnectionKey>,
     /// The same, but not before the next tick.
@@ -127,6 +129,7 @@ impl ShardCore {
             pool: OutboxPool::default(),
             timers: BinaryHeap::new(),
             dirty: Vec::new(),
+            writing: Vec::new(),
             drained: Vec::new(),
             drained_later: Vec::new(),
             held_sessions: Vec::new(),
@@ -189,6 +192,7 @@ impl ShardCore {
         self.resume_held(now_ms, effects);
         self.run_reroutes(now_ms);
         self.talk_to_self(now_ms, effects);
+        let mut writes = self.settings.flush_writes_max;
         loop {
             for connection in std::mem::take(&mut self.drained) {
                 self.catch_up(connection);
@@ -197,12 +201,16 @@ impl ShardCore {
             if self.dirty.is_empty() {
                 break;
             }
-            let mut dirty = std::mem::take(&mut self.dirty);
-            for connection in dirty.drain(..) {
+            let count = self.dirty.len().min(writes);
+            writes -= count;
+            let mut writing = std::mem::take(&mut self.writing);
+            writing.extend(self.dirty.drain(..count));
+            for connection in writing.drain(..) {
                 self.write_outbox(now_ms, connection, effects);
             }
-            if self.dirty.is_empty() {
-                self.dirty = dirty;
+            self.writing = writing;
+            if writes == 0 {
+                break;
             }
             if self.drained.is_empty() {
                 break;
@@ -210,6 +218,11 @@ impl ShardCore {
         }
         self.send_to_lanes(effects);
         self.resume_stalled(effects);
+    }
+
+    /// Whether the last flush left writes for the next one: a large fan-out is written in parts, so that other work of the core comes between.
+    pub fn wants_flush(&self) -> bool {
+        !self.dirty.is_empty()
     }
 
     /// Whether this connection may be read now. After `false`, `Effects::resume_reading` tells when to ask again.

@@ -200,7 +200,7 @@ impl<B: Broker> ShardHost<B> {
             hands.sockets.sweep(now_ms);
         }
         core.flush(now_ms, hands);
-        worked
+        worked || core.wants_flush()
     }
 }
 

@@ -37,6 +37,9 @@ pub struct ShardSettings {
     pub null_key_partition: Option<u32>,
     /// Requests held at this home at a time.
     pub held_max: usize,
+    /// Connections that one flush writes to. At some 5 us a write the default holds the core for about 2 ms: more would delay lanes and sockets
+    /// behind a large fan-out, less would cost turns. The simulator makes it small.
+    pub flush_writes_max: usize,
     /// This node's name for `connect` replies (`node` of the protocol).
     pub node: String,
 }
@@ -61,6 +64,7 @@ impl Default for ShardSettings {
             topics_regex: None,
             null_key_partition: None,
             held_max: 100_000,
+            flush_writes_max: 512,
             node: "corespan".to_owned(),
         }
     }

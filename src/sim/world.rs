@@ -87,6 +87,7 @@ impl World {
             connect_timeout_ms: 2_000,
             null_key_partition: if random.u8(0..3) == 0 { Some(random.u32(0..2)) } else { None },
             held_max: random.usize(2..50),
+            flush_writes_max: random.usize(1..12),
             ..ShardSettings::default()
         };
         let mut kafka = FakeKafka::default();
@@ -667,6 +668,7 @@ impl World {
                     self.answer_questions(node, shard);
                     moved |= self.consume_all(node, shard);
                     self.flush(node, shard)?;
+                    moved |= self.nodes[node].cores[shard].wants_flush();
                 }
             }
             if reading {
