@@ -567,6 +567,24 @@ mod tests {
     }
 
     #[test]
+    fn no_depth_of_nesting_is_too_much_for_the_stack() {
+        let deep = "[".repeat(500_000) + &"]".repeat(500_000);
+        for text in [
+            format!(r#"{{"id":1,"publish":{{"channel":"/v","data":{deep}}}}}"#),
+            format!(r#"{{"id":1,"subscribe":{{"channel":"/v","data":{deep},"tf":{deep}}}}}"#),
+            format!(r#"{{"id":1,"rpc":{{"data":{deep}}}}}"#),
+        ] {
+            assert_eq!(all(Protocol::Json, text.as_bytes()).unwrap().len(), 1);
+        }
+        // A group within a group within a group: unknown fields that are skipped.
+        let mut bytes = Vec::new();
+        let groups = [[0x0b_u8; 100_000], [0x0c; 100_000]].concat();
+        prost::encoding::encode_varint(groups.len() as u64, &mut bytes);
+        bytes.extend_from_slice(&groups);
+        let _ = all(Protocol::Protobuf, &bytes);
+    }
+
+    #[test]
     fn null_members_are_absent() {
         let text = r#"{"id":1,"connect":null,"subscribe":{"channel":"/v","token":null,"recover":null,"epoch":null,"data":null,"flag":null,"tf":null}}"#;
         let expected = SubscribeRequest { channel: "/v".into(), ..Default::default() };
