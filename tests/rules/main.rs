@@ -782,6 +782,9 @@ fn every_refusal_has_its_code() {
     assert_eq!(code(node.subscribe(client, "/v/2")), 106);
     assert_eq!(code(node.ask(client, json!({"rpc": {"method": "x", "data": {}}}))), 104);
     assert_eq!(code(node.ask(client, json!({"presence": {"channel": "/v/1"}}))), 108);
+    let filter = json!({"key": "unit", "cmp": "eq", "val": "km/h"});
+    assert_eq!(code(node.ask(client, json!({"subscribe": {"channel": "/v/3", "tf": filter}}))), 108);
+    assert_eq!(code(node.ask(client, json!({"subscribe": {"channel": "/v/3", "type": 1}}))), 108);
     assert_eq!(code(node.ask(client, json!({"publish": {"channel": "/v/1", "data": "12345678901"}}))), 106);
     assert_eq!(code(node.ask(client, json!({"publish": {"channel": "/v/", "data": 1}}))), 107);
     let id = node.send(client, json!({"publish": {"channel": "/elsewhere/1", "data": 1}}));
@@ -793,6 +796,17 @@ fn every_refusal_has_its_code() {
     node.handle(0, Event::Received { connection: client.key, payload: b"{\"id\":" });
     node.settle();
     assert_eq!(node.frames(client).last().unwrap()["close"], 3501);
+}
+
+#[test]
+fn the_removal_of_an_sdk_from_a_map_writes_a_tombstone_under_the_key() {
+    let (mut node, _) = serving(1, 1);
+    let client = node.connect(0);
+    // What `client.mapRemove("/v", "a/b")` sends.
+    node.send(client, json!({"publish": {"channel": "/v", "type": 1, "key": "a/b", "removed": true}}));
+    node.settle();
+    let record = &node.hands[0].produced[0].1;
+    assert_eq!((&*record.topic, record.key.as_deref(), &record.value), ("v", Some(&b"a/b"[..]), &None));
 }
 
 #[test]
