@@ -7,7 +7,7 @@
 //! Backpressure: a shard without room from home stops draining toward home and polling Kafka; without room toward home it stops reading sockets
 //! and polling. From home is always drained, into outboxes only, so nothing can deadlock.
 
-use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use slotmap::{SecondaryMap, SlotMap};
@@ -67,6 +67,8 @@ pub struct ShardCore {
     pub(super) home: HomeTable,
     pub(super) held: BTreeMap<PartitionRef, HeldQueue>,
     pub(super) held_count: usize,
+    /// Topics whose keys find other homes by the newest map, until every shard routes by it.
+    pub(super) unsettled: BTreeSet<TopicIndex>,
     pub(super) reported_misfits: HashSet<(TopicIndex, u64)>,
     // The subscriber's side.
     pub(super) local: LocalTable,
@@ -121,6 +123,7 @@ impl ShardCore {
             home: HomeTable::new(shard, shards, limits),
             held: BTreeMap::new(),
             held_count: 0,
+            unsettled: BTreeSet::new(),
             reported_misfits: HashSet::new(),
             local: LocalTable::default(),
             reroutes: Vec::new(),
@@ -279,7 +282,9 @@ impl ShardCore {
 
     /// The subjects that connections here want, for the simulator's reports.
     pub fn wanted_subjects(&self) -> String {
-        format!("{:?}", self.local)
+        let here = self.home.interests().collect::<Vec<_>>();
+        let local = self.local.keys().into_iter().filter_map(|key| self.local.subject(key)).collect::<Vec<_>>();
+        format!("at home {here:?}, of connections here {local:?}")
     }
 
     /// Checks the invariants that a walk can check. For tests and the simulator.

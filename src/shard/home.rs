@@ -128,9 +128,7 @@ impl ShardCore {
             partition.ready = true;
             effects.partition_ready(at, generation);
         }
-        if partition.ready {
-            self.release_held(at, effects);
-        }
+        self.release_held(at, effects);
     }
 
     /// A record of a subject that lives here: remember it, encode it once per form in use, and one message per interested shard.
@@ -228,7 +226,8 @@ impl ShardCore {
             refuse(self, &request, Refusal::Moved);
             return;
         };
-        if !partition.ready {
+        // As long as another shard routes by an older map it may take a record for another home's, and this subscriber would miss it.
+        if !partition.ready || self.unsettled.contains(&topic.index) {
             if !self.hold(from, HeldRequest::Subscribe(request), home.partition, deadline_ms, None) {
                 return;
             }
@@ -329,8 +328,9 @@ impl ShardCore {
         let Some(partition) = self.home.partitions.get(&at).filter(|_| recoverable) else {
             return Standing::Lost;
         };
-        let same_log =
-            position.epoch.is_empty() || Epoch::parse(&position.epoch).is_some_and(|epoch| epoch.same_log(&topic.id, at.partition));
+        let lost = |epoch: &Epoch<'_>| partition.lost_up_to.is_some_and(|lost| epoch.leader_epoch <= lost);
+        let same_log = position.epoch.is_empty()
+            || Epoch::parse(&position.epoch).is_some_and(|epoch| epoch.same_log(&topic.id, at.partition) && !lost(&epoch));
         let Ok(offset) = i64::try_from(position.offset) else {
             return Standing::Lost;
         };
@@ -424,10 +424,12 @@ impl ShardCore {
                 }
             },
         };
+        let floor = subject.map_or(partition.floor, |subject| self.home.get(subject).floor);
+        let limit = usize::try_from(request.limit).unwrap_or(usize::MAX);
         let mut publications = Vec::new();
+        let mut bytes = 0;
         if let Some(subject) = subject {
             let count = self.home.get(subject).records().len();
-            let limit = usize::try_from(request.limit).unwrap_or(usize::MAX);
             let indexes: Box<dyn Iterator<Item = usize>> = match (since, request.reverse) {
                 (None, false) => Box::new(0..count),
                 (None, true) => Box::new((0..count).rev()),
@@ -435,7 +437,6 @@ impl ShardCore {
                 // Older than the record that the position names: that one has the offset before the position.
                 (Some(since), true) => Box::new((0..self.home.get(subject).index_from(Offset(since.0.saturating_sub(1)))).rev()),
             };
-            let mut bytes = 0;
             for index in indexes.take(limit) {
                 let publication = self.home.publication(subject, index, request.protocol);
                 bytes += publication.len();
@@ -444,12 +445,11 @@ impl ShardCore {
                 }
                 publications.push(publication);
             }
-            // Going back from a position, the page must not end where memory does, unless that is where the log does.
-            let floor = self.home.get(subject).floor;
-            if since.is_some() && request.reverse && publications.len() < limit && bytes <= request.bytes_max && floor > Offset(0) {
-                refuse(self, Refusal::Unrecoverable);
-                return;
-            }
+        }
+        // Going back from a position, the page must not end where memory does, unless that is where the log does.
+        if since.is_some() && request.reverse && publications.len() < limit && bytes <= request.bytes_max && floor > Offset(0) {
+            refuse(self, Refusal::Unrecoverable);
+            return;
         }
         let page = HistoryPage { epoch, offset: next, publications };
         self.say_from_home(from, FromHome::History { connection, command, answer: Ok(Box::new(page)) });
@@ -536,9 +536,12 @@ impl ShardCore {
 
     /// Takes up the requests whose partition has been read far enough.
     fn release_held(&mut self, at: PartitionRef, effects: &mut impl Effects) {
-        let Some(next) = self.home.partitions.get(&at).map(|partition| partition.next) else {
+        let Some(next) = self.home.partitions.get(&at).filter(|partition| partition.ready).map(|partition| partition.next) else {
             return;
         };
+        if self.unsettled.contains(&at.topic) {
+            return;
+        }
         let Some(queue) = self.held.get_mut(&at) else {
             return;
         };
@@ -615,9 +618,10 @@ impl ShardCore {
             if before.is_some_and(|before| Arc::ptr_eq(before, topic) || before == topic) {
                 continue;
             }
-            let renewed: Vec<u32> = self.renew_partitions(topic);
+            let renewed: Vec<u32> = self.renew_partitions(topic, before.is_some_and(|before| before.id == topic.id));
             if before.is_some_and(|before| before.partitions.len() != topic.partitions.len() || before.partitioner != topic.partitioner) {
                 self.raise_floors(topic);
+                self.unsettled.insert(topic.index);
             }
             for key in self.home.of_topic(topic.index) {
                 let subject = self.home.get(key);
@@ -651,8 +655,8 @@ impl ShardCore {
         effects.acknowledge_map(map.version);
     }
 
-    /// Opens the partitions of a topic that are new here or have a new generation; says which ones those are.
-    fn renew_partitions(&mut self, topic: &Topic) -> Vec<u32> {
+    /// Opens the partitions of a topic that are new here or have a new generation; says which ones those are. `same_topic`: it was not made again.
+    fn renew_partitions(&mut self, topic: &Topic, same_topic: bool) -> Vec<u32> {
         let mut renewed = Vec::new();
         for (number, partition) in topic.partitions.iter().enumerate().filter(|(_, partition)| partition.owner == self.shard) {
             let at = PartitionRef { topic: topic.index, partition: number as u32 };
@@ -660,6 +664,10 @@ impl ShardCore {
                 continue;
             }
             renewed.push(number as u32);
+            let before =
+                self.home.partitions.get(&at).filter(|before| same_topic && (before.generation.0 > 0 || before.lost_up_to.is_some()));
+            let lost_up_to = before.map(|before| before.leader_epoch);
+            let leader_epoch = lost_up_to.map_or(partition.leader_epoch, |lost| partition.leader_epoch.max(lost + 1));
             self.home.partitions.insert(
                 at,
                 HomePartition {
@@ -667,8 +675,9 @@ impl ShardCore {
                     next: partition.start,
                     floor: partition.start,
                     ready_at: partition.ready_at,
-                    leader_epoch: partition.leader_epoch,
-                    epoch: epoch_text(topic, number as u32, partition.leader_epoch),
+                    leader_epoch,
+                    lost_up_to,
+                    epoch: epoch_text(topic, number as u32, leader_epoch),
                     active: false,
                     ready: false,
                 },
@@ -723,6 +732,12 @@ impl ShardCore {
                 let (generation, start) = (partition.generation, partition.next);
                 effects.assign(Assignment { partition: at, topic: topic.name.clone(), generation, start });
                 self.advance(at, generation, start, effects);
+            }
+        }
+        for topic in std::mem::take(&mut self.unsettled) {
+            let waiting: Vec<PartitionRef> = self.held.keys().copied().filter(|at| at.topic == topic).collect();
+            for at in waiting {
+                self.release_held(at, effects);
             }
         }
     }

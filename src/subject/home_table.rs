@@ -80,6 +80,9 @@ pub struct HomePartition {
     pub floor: Offset,
     pub ready_at: Offset,
     pub leader_epoch: i32,
+    /// Positions of leader epochs up to this one count in a log that an earlier generation read: records of it may be lost and their offsets given to
+    /// others. The leader epochs of positions given now are higher.
+    pub lost_up_to: Option<i32>,
     /// The epoch text of positions given now.
     pub epoch: std::sync::Arc<str>,
     /// Reading has begun (the map is active).
@@ -201,6 +204,11 @@ impl HomeTable {
     /// Whether no subject is known.
     pub fn is_empty(&self) -> bool {
         self.subjects.is_empty()
+    }
+
+    /// Subjects that some shard has subscribers of, and which those are.
+    pub fn interests(&self) -> impl Iterator<Item = (&SubjectName, &[Interest])> {
+        self.subjects.values().filter(|subject| !subject.interest.is_empty()).map(|subject| (&subject.name, &subject.interest[..]))
     }
 
     /// Subjects that some shard has subscribers of.

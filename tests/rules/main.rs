@@ -79,6 +79,35 @@ fn rule_1_a_request_routed_by_another_map_is_routed_again() {
 }
 
 #[test]
+fn rule_1_a_key_that_finds_another_home_is_granted_there_only_when_every_shard_routes_by_the_map() {
+    let mut topic = harness::topic(0, "v", 2, 2);
+    topic.partitioner = Partitioner::Any;
+    let mut node = Node::serving(2, ShardSettings::default(), vec![topic.clone()]);
+    let mut grown = harness::topic(0, "v", 3, 2);
+    grown.partitioner = Partitioner::Any;
+    // From shard 1 to shard 0, where the client is.
+    let moves =
+        |key: &str| topic.home(Some(key.as_bytes())).shard == ShardId(1) && grown.home(Some(key.as_bytes())).partition.partition == 0;
+    let key = (0..100).map(|n| n.to_string()).find(|key| moves(key)).unwrap();
+    let client = node.connect(0);
+    let next = map(2, vec![grown.clone()]);
+    node.handle(0, Event::Map(next.clone()));
+    let id = node.send(client, json!({"subscribe": {"channel": format!("/v/{key}")}}));
+    node.settle();
+    // Shard 1 takes itself for the home still, and this record for its own: nobody may have been promised it.
+    node.consume(&topic, 1, vec![record(0, Some(&key), Some("1"))]);
+    assert!(node.reply(client, id).is_none());
+    node.handle(1, Event::Map(next));
+    for shard in 0..2 {
+        node.handle(shard, Event::MapActive { version: 2 });
+    }
+    node.settle();
+    assert!(node.reply(client, id).unwrap()["subscribe"].is_object());
+    node.consume(&grown, 1, vec![record(1, Some(&key), Some("2"))]);
+    assert_eq!(node.pushes(client), [(0, json!(2))]);
+}
+
+#[test]
 fn rule_2_a_record_goes_to_the_subscribers_of_its_key_wherever_they_are() {
     let (mut node, topic) = serving(3, 7);
     let clients: Vec<Client> = (0..3).map(|shard| node.connect(shard)).collect();
@@ -462,6 +491,32 @@ fn rule_12_gaps_in_offsets_are_no_loss_but_a_compacted_log_is_complete_only_from
 }
 
 #[test]
+fn rule_14_a_position_from_before_an_unclean_election_is_no_position_after_it() {
+    let (mut node, mut topic) = serving(2, 1);
+    let client = node.connect(1);
+    for offset in 0..6 {
+        node.consume_keyed(&topic, offset, "k", "1");
+    }
+    let before = epoch(&node.subscribe(client, "/v/k"));
+    // The records from 4 on are lost, and others take their offsets.
+    let partition = &mut topic.partitions[0];
+    (partition.generation, partition.start, partition.ready_at) = (Generation(2), Offset(4), Offset(4));
+    node.take_map(map(2, vec![topic.clone()]));
+    assert_eq!(node.frames(client)[0]["push"]["unsubscribe"]["code"], 2500);
+    for offset in 4..8 {
+        node.consume_keyed(&topic, offset, "k", "2");
+    }
+    for offset in [4, 6] {
+        let reply = node.recover(client, "/v/k", &before, offset);
+        assert_ne!(reply["subscribe"]["recovered"], json!(true), "offset {offset} was another record's");
+        node.ask(client, json!({"unsubscribe": {"channel": "/v/k"}}));
+    }
+    let after = epoch(&node.subscribe(client, "/v/other"));
+    let reply = node.recover(client, "/v/k", &after, 6);
+    assert_eq!((&reply["subscribe"]["recovered"], publications(&reply["subscribe"]).len()), (&json!(true), 2));
+}
+
+#[test]
 fn rule_15_every_publish_has_exactly_one_answer_and_its_room_is_kept() {
     let (mut node, _) = serving(1, 1);
     let client = node.connect(0);
@@ -749,8 +804,30 @@ fn history_pages_forward_and_back_and_never_end_short_in_silence() {
     assert_eq!(offsets(&publications(&page(2, Some(9), true)["history"])), [8, 7]);
     assert_eq!(page(-1, Some(2), false)["error"]["code"], 112, "older than memory");
     assert_eq!(page(9, Some(9), true)["error"]["code"], 112, "the page would end where memory does");
+    // Also of a subject that memory knows nothing of: what it had may be evicted.
+    for offset in 10..30 {
+        node.consume_keyed(&topic, offset, "other key", "1");
+    }
+    let unknown =
+        node.ask(client, json!({"history": {"channel": "/v/never", "limit": 3, "since": {"offset": 5, "epoch": epoch}, "reverse": true}}));
+    assert!(unknown["history"].is_object(), "the log is read from its beginning");
+    let mut page = |limit: i32, since: Option<u64>, reverse: bool| {
+        let mut command = json!({"history": {"channel": "/v/k", "limit": limit, "reverse": reverse}});
+        if let Some(since) = since {
+            command["history"]["since"] = json!({"offset": since, "epoch": epoch});
+        }
+        node.ask(client, command)
+    };
     let top = page(0, None, false);
-    assert_eq!((&top["history"]["offset"], publications(&top["history"]).len()), (&json!(10), 0));
+    assert_eq!((&top["history"]["offset"], publications(&top["history"]).len()), (&json!(30), 0));
+    let mut topic = topic.clone();
+    topic.partitions[0].start = Offset(5);
+    topic.partitions[0].ready_at = Offset(5);
+    let mut node = Node::serving(1, ShardSettings::default(), vec![topic]);
+    let client = node.connect(0);
+    let unknown =
+        node.ask(client, json!({"history": {"channel": "/v/never", "limit": 3, "since": {"offset": 5, "epoch": ""}, "reverse": true}}));
+    assert_eq!(unknown["error"]["code"], 112, "what is before the start of reading may hold records of it");
 }
 
 #[test]
