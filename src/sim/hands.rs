@@ -24,6 +24,8 @@ pub struct FakeSocket {
     /// The shard waits for `Event::Writable`.
     pub wants_room: bool,
     pub closing: bool,
+    /// The next write fails.
+    pub broken: bool,
 }
 
 /// See the module's documentation.
@@ -70,6 +72,11 @@ impl<T: crate::handoff::Weigh> FakeLane<T> {
 }
 
 impl SimHands {
+    /// Whether something is on its way to other shards.
+    pub fn has_sent(&self) -> bool {
+        self.toward_home.iter().any(|lane| !lane.queue.is_empty()) || self.from_home.iter().any(|lane| !lane.queue.is_empty())
+    }
+
     fn spoil(&mut self, batch: &mut FromHomeBatch) {
         let Some(sabotage) = self.sabotage else { return };
         if self.fuse > 0 {
@@ -85,6 +92,9 @@ impl Effects for SimHands {
         let Some(socket) = self.sockets.get_mut(&connection) else {
             return WriteStatus::Broken;
         };
+        if socket.broken {
+            return WriteStatus::Broken;
+        }
         assert!(!socket.wants_room, "nothing is written before the socket takes bytes again");
         let mut written = 0;
         for slice in slices {

@@ -14,20 +14,39 @@ use crate::subject::Partitioner;
 pub struct LogRecord {
     pub offset: i64,
     pub key: Option<Vec<u8>>,
-    pub value: Option<Arc<str>>,
-    /// Unique in a world; written into the value.
+    /// `None` is a tombstone.
+    pub value: Option<Bytes>,
+    /// Unique in a world; it is the record's timestamp, so that every publication can be told from every other.
     pub number: u64,
     /// Not where the topic's rule puts its key.
     pub misplaced: bool,
+    pub leader_epoch: i32,
+    /// The number of the publish that it is, if the bridge wrote it.
+    pub publish: u64,
+}
+
+/// A log as it was until records at its end were lost in an unclean election: then the next era begins.
+#[derive(Clone, Debug, Default)]
+pub struct Era {
+    pub records: Vec<LogRecord>,
+    pub end: i64,
+    /// Retention has deleted what is below. The records stay here as the truth, but nobody can fetch them.
+    pub start: i64,
+    /// Offsets from here on are not those of the era before.
+    pub forks_at: i64,
+    /// Leader epochs of this era begin here.
+    epoch: i32,
+    /// Places in `records` by key.
+    by_key: BTreeMap<Option<Vec<u8>>, Vec<usize>>,
 }
 
 /// A partition's log. Offsets have gaps: transaction markers, compaction.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Log {
-    pub records: Vec<LogRecord>,
-    pub end: i64,
-    /// Places in `records` by key.
-    by_key: BTreeMap<Option<Vec<u8>>, Vec<usize>>,
+    /// The last one is the present.
+    pub eras: Vec<Era>,
+    /// Compacted before any node read it: what is below is not complete.
+    pub compacted_below: i64,
 }
 
 /// One life of a topic: made again it is another one, with another id.
@@ -38,6 +57,8 @@ pub struct Incarnation {
     pub earlier_counts: Vec<u32>,
     /// The rule that its producers follow.
     pub rule: Partitioner,
+    /// `cleanup.policy = compact`.
+    pub compacted: bool,
 }
 
 /// A topic with all its lives; the last one is the present.
@@ -56,11 +77,12 @@ pub struct FakeKafka {
     next_id: u64,
 }
 
-impl Log {
-    /// Appends a record; sometimes after a gap.
-    pub fn append(&mut self, mut record: LogRecord, gap: i64) -> i64 {
+impl Era {
+    /// Appends a record after a gap.
+    fn append(&mut self, mut record: LogRecord, gap: i64) -> i64 {
         self.end += gap;
         record.offset = self.end;
+        record.leader_epoch = self.epoch + (self.end / 20) as i32;
         self.end += 1;
         self.by_key.entry(record.key.clone()).or_default().push(self.records.len());
         self.records.push(record);
@@ -69,22 +91,57 @@ impl Log {
 
     /// The first record of a key at or above an offset.
     pub fn next_of(&self, key: Option<&[u8]>, from: i64) -> Option<&LogRecord> {
-        let places = self.by_key.get(&key.map(<[u8]>::to_vec))?;
-        let at = places.partition_point(|place| self.records[*place].offset < from);
-        places.get(at).map(|place| &self.records[*place])
+        self.range_of(key, from, i64::MAX).next()
     }
 
-    /// The newest records of a key below an offset, newest first.
-    pub fn before(&self, key: Option<&[u8]>, below: i64) -> impl Iterator<Item = &LogRecord> {
+    /// The records of a key from an offset to below another.
+    pub fn range_of(&self, key: Option<&[u8]>, from: i64, below: i64) -> impl DoubleEndedIterator<Item = &LogRecord> + ExactSizeIterator {
         let places = self.by_key.get(&key.map(<[u8]>::to_vec)).map_or(&[][..], Vec::as_slice);
-        let at = places.partition_point(|place| self.records[*place].offset < below);
-        places[..at].iter().rev().map(|place| &self.records[*place])
+        let first = places.partition_point(|place| self.records[*place].offset < from);
+        let last = places.partition_point(|place| self.records[*place].offset < below).max(first);
+        places[first..last].iter().map(|place| &self.records[*place])
     }
 
     /// Records from an offset on.
     pub fn from(&self, offset: i64) -> &[LogRecord] {
         let at = self.records.partition_point(|record| record.offset < offset);
         &self.records[at..]
+    }
+
+    /// This era without the records from `to` on.
+    fn fork(&self, to: i64) -> Era {
+        let kept = self.records.iter().filter(|record| record.offset < to).cloned();
+        Era { start: self.start.min(to), forks_at: to, ..Era::of(kept, self.epoch + 1_000, to) }
+    }
+
+    /// An era of records that keep their offsets.
+    fn of(records: impl Iterator<Item = LogRecord>, epoch: i32, end: i64) -> Era {
+        let mut era = Era { end, epoch, ..Era::default() };
+        for record in records {
+            era.by_key.entry(record.key.clone()).or_default().push(era.records.len());
+            era.records.push(record);
+        }
+        era
+    }
+}
+
+impl Log {
+    fn new() -> Log {
+        Log { eras: vec![Era::default()], compacted_below: 0 }
+    }
+
+    /// The log as it is now.
+    pub fn now(&self) -> &Era {
+        self.eras.last().expect("a log has an era")
+    }
+
+    fn now_mut(&mut self) -> &mut Era {
+        self.eras.last_mut().expect("a log has an era")
+    }
+
+    /// Up to where an era and the present agree.
+    pub fn agrees_up_to(&self, era: usize) -> i64 {
+        self.eras[era + 1..].iter().map(|later| later.forks_at).min().unwrap_or(i64::MAX)
     }
 }
 
@@ -93,12 +150,17 @@ impl LogRecord {
     pub fn to_record(&self) -> Record {
         Record {
             offset: Offset(self.offset),
-            timestamp_ms: 1_000 + self.offset,
-            leader_epoch: (self.offset / 20) as i32,
+            timestamp_ms: self.number as i64,
+            leader_epoch: self.leader_epoch,
             key: self.key.as_ref().map(|key| Bytes::from(key.clone())),
-            value: self.value.as_ref().map(|value| Bytes::copy_from_slice(value.as_bytes())),
-            headers: if self.offset % 5 == 0 { Box::new([(Bytes::from_static(b"h"), Bytes::from_static(b"1"))]) } else { Box::default() },
+            value: self.value.clone(),
+            headers: self.headers().map(|(name, value)| (Bytes::from_static(name.as_bytes()), Bytes::from(value))).into_iter().collect(),
         }
+    }
+
+    /// Its headers: some records have one.
+    pub fn headers(&self) -> Option<(&'static str, String)> {
+        (self.offset % 5 == 0).then(|| ("h", format!("{}", self.offset)))
     }
 }
 
@@ -117,6 +179,16 @@ impl FakeTopic {
     pub fn life_of(&self, id: &str) -> Option<&Incarnation> {
         self.lives.iter().find(|life| &*life.id == id)
     }
+
+    /// A record by its number: the life it is of, its partition, itself.
+    pub fn record(&self, number: u64) -> Option<(&Incarnation, usize, &LogRecord)> {
+        self.lives.iter().rev().find_map(|life| {
+            life.logs.iter().enumerate().find_map(|(partition, log)| {
+                let record = log.eras.iter().rev().flat_map(|era| &era.records).find(|record| record.number == number)?;
+                Some((life, partition, record))
+            })
+        })
+    }
 }
 
 impl FakeKafka {
@@ -127,13 +199,14 @@ impl FakeKafka {
     }
 
     /// Makes a topic, or makes it again.
-    pub fn create(&mut self, name: &str, partitions: u32, rule: Partitioner) {
+    pub fn create(&mut self, name: &str, partitions: u32, rule: Partitioner, compacted: bool) {
         self.next_id += 1;
         let life = Incarnation {
             id: Arc::from(format!("id{}", self.next_id)),
-            logs: vec![Log::default(); partitions as usize],
+            logs: vec![Log::new(); partitions as usize],
             earlier_counts: Vec::new(),
             rule,
+            compacted,
         };
         match self.topics.iter_mut().find(|topic| &*topic.name == name) {
             Some(topic) => {
@@ -168,10 +241,19 @@ impl FakeKafka {
             None => random.u32(0..count),
         };
         let partition = if astray && count > 1 { (right + 1 + random.u32(0..count - 1)) % count } else { right };
-        let value = (random.u8(0..20) > 0).then(|| Arc::from(value_text(number, value_bytes)));
+        let value = match random.u8(0..20) {
+            0 => None,
+            1 => Some(Bytes::from(format!("{{\"n\": {number},\n \"pad\":\t\"{}\"}}\n", "y".repeat(value_bytes)))),
+            2 => Some(Bytes::from(format!("plain \"{number}\" {}", "z".repeat(value_bytes)))),
+            3 => Some(Bytes::from([&number.to_be_bytes()[..], &vec![0xfe; value_bytes]].concat())),
+            4 => Some(Bytes::new()),
+            _ => Some(Bytes::from(value_text(number, value_bytes))),
+        };
         let gap = if random.u8(0..6) == 0 { random.i64(1..4) } else { 0 };
         let misplaced = key.is_some() && partition != right;
-        life.logs[partition as usize].append(LogRecord { offset: 0, key, value, number, misplaced }, gap);
+        life.logs[partition as usize]
+            .now_mut()
+            .append(LogRecord { offset: 0, key, value, number, misplaced, leader_epoch: 0, publish: 0 }, gap);
     }
 
     /// Writes a published record where the bridge wants it.
@@ -180,22 +262,53 @@ impl FakeKafka {
         topic: &str,
         partition: u32,
         key: Option<Vec<u8>>,
-        value: Option<Arc<str>>,
-        number: u64,
+        value: Option<Bytes>,
+        publish: u64,
     ) -> Option<i64> {
+        let number = self.number();
         let topic = self.topics.iter_mut().find(|other| &*other.name == topic && other.exists)?;
         let life = topic.life_mut();
         // The bridge may have known another partition count when it chose.
         let misplaced = key.as_ref().is_some_and(|key| life.rule.partition(key, life.logs.len() as u32) != partition);
         let log = life.logs.get_mut(partition as usize)?;
-        Some(log.append(LogRecord { offset: 0, key, value, number, misplaced }, 0))
+        Some(log.now_mut().append(LogRecord { offset: 0, key, value, number, misplaced, leader_epoch: 0, publish }, 0))
     }
 
     /// Adds partitions.
     pub fn grow(&mut self, topic: usize, by: u32) {
         let life = self.topics[topic].life_mut();
         life.earlier_counts.push(life.logs.len() as u32);
-        life.logs.extend((0..by).map(|_| Log::default()));
+        life.logs.extend((0..by).map(|_| Log::new()));
+    }
+
+    /// An unclean election: the records of a partition from some offset on are lost.
+    pub fn truncate(&mut self, random: &mut Rng, topic: usize) {
+        let life = self.topics[topic].life_mut();
+        let partition = random.usize(0..life.logs.len());
+        let log = &mut life.logs[partition];
+        let to = log.now().end - random.i64(1..20);
+        if to > log.now().start.max(log.compacted_below) {
+            let era = log.now().fork(to);
+            log.eras.push(era);
+        }
+    }
+
+    /// Retention deletes the oldest records of a partition.
+    pub fn retain(&mut self, random: &mut Rng, topic: usize) {
+        let life = self.topics[topic].life_mut();
+        let partition = random.usize(0..life.logs.len());
+        let era = life.logs[partition].now_mut();
+        era.start = random.i64(era.start..=era.end);
+    }
+
+    /// Compacts the compacted topics: of every key the newest record stays. Before any node has read.
+    pub fn compact(&mut self) {
+        for log in self.topics.iter_mut().map(FakeTopic::life_mut).filter(|life| life.compacted).flat_map(|life| &mut life.logs) {
+            let old = log.now();
+            let newest = old.records.iter().filter(|record| old.next_of(record.key.as_deref(), record.offset + 1).is_none());
+            let era = Era::of(newest.cloned(), old.epoch, old.end);
+            *log = Log { compacted_below: era.end, eras: vec![era] };
+        }
     }
 }
 

@@ -2,13 +2,15 @@
 //!
 //! `world::run(seed)` plays one world: random events in random order (records, lane messages, slow readers, reconnects to another node with
 //! positions from here and there, topics that appear, grow, vanish and are made again), then everything heals, comes to rest, and every promise is
-//! checked. The oracle sits in `client`: what a subscriber saw must be exactly the log from its subscribe reply on.
+//! checked. The judge is `oracle`: what a subscriber saw must be exactly the log from its subscribe reply on.
 
 pub mod client;
+pub mod codec;
 pub mod coverage;
 pub mod hands;
 pub mod kafka;
 pub mod node;
+pub mod oracle;
 pub mod sabotage;
 pub mod world;
 

@@ -1,15 +1,15 @@
 //! A simulated node: some shards with their lanes, and the metadata reader that gives them maps.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use fastrand::Rng;
 use slotmap::SlotMap;
 
 use super::hands::{FakeLane, SimHands};
-use super::kafka::FakeKafka;
+use super::kafka::{FakeKafka, Log};
 use super::sabotage::Sabotage;
-use crate::handoff::{ConnectionKey, Generation, Offset, ShardId, TopicIndex};
+use crate::handoff::{ConnectionKey, Generation, Offset, PartitionRef, RecordBatch, ShardId, TopicIndex};
 use crate::shard::{Event, ShardCore, ShardSettings};
 use crate::subject::{Partition, Partitioner, Topic, TopicMap, ValueKind};
 
@@ -34,6 +34,18 @@ pub struct Node {
     indexes: HashMap<String, u32>,
     /// Which life of its topic a generation reads.
     lives: HashMap<(TopicIndex, Generation), Arc<str>>,
+    /// Which era of its log a generation of a partition has read last.
+    eras: HashMap<(PartitionRef, Generation), usize>,
+    /// How far partitions have been read, by life of their topic: where reading began, and the next offset.
+    read: BTreeMap<(Arc<str>, usize), (i64, i64)>,
+    /// Lives of topics that no rule fits.
+    any: BTreeSet<Arc<str>>,
+    /// Elections that the node has noticed, by life and partition: the first era that it reads knowingly, and the last leader epoch before it.
+    noticed: BTreeMap<(Arc<str>, usize), (usize, i32)>,
+    /// The leader epoch that positions given now carry, by life and partition.
+    leader_epochs: BTreeMap<(Arc<str>, usize), i32>,
+    /// Readings whose position is not in its log any more.
+    out_of_range: Vec<(PartitionRef, Generation)>,
     version: u64,
     map: Arc<TopicMap>,
     /// Shards that have not been given the newest map.
@@ -77,6 +89,12 @@ impl Node {
             known: BTreeMap::new(),
             indexes: HashMap::new(),
             lives: HashMap::new(),
+            eras: HashMap::new(),
+            read: BTreeMap::new(),
+            any: BTreeSet::new(),
+            noticed: BTreeMap::new(),
+            leader_epochs: BTreeMap::new(),
+            out_of_range: Vec::new(),
             version: 0,
             map: Arc::default(),
             to_tell: Vec::new(),
@@ -95,9 +113,69 @@ impl Node {
         self.cores[shard].flush(now_ms, &mut self.hands[shard]);
     }
 
-    /// The life of its topic that a generation reads.
-    pub fn life_read(&self, topic: TopicIndex, generation: Generation) -> Option<&str> {
-        self.lives.get(&(topic, generation)).map(|id| &**id)
+    /// How far each partition of a life of a topic has been read.
+    pub fn read_by_partition(&self, id: &str) -> BTreeMap<usize, i64> {
+        self.read.iter().filter(|((life, _), _)| **life == *id).map(|((_, partition), (_, next))| (*partition, *next)).collect()
+    }
+
+    /// Whether the node knows no rule for a life of a topic (any more): then it forgot what it knew.
+    pub fn is_any(&self, id: &str) -> bool {
+        self.any.contains(id)
+    }
+
+    /// The first era of a log that the node knew not to be the one before when it gave a position of that leader epoch.
+    pub fn noticed(&self, id: &str, partition: usize, leader_epoch: i32) -> usize {
+        let noticed = self.noticed.get(&(Arc::from(id), partition)).filter(|(_, before)| leader_epoch > *before);
+        noticed.map_or(0, |(era, _)| *era)
+    }
+
+    /// Where reading of a partition began.
+    pub fn read_start(&self, id: &str, partition: usize) -> Option<i64> {
+        self.read.get(&(Arc::from(id), partition)).map(|(start, _)| *start)
+    }
+
+    /// The log that a shard reads as a partition, unless the topic is gone or another one now.
+    fn log<'k>(&self, kafka: &'k FakeKafka, shard: usize, at: PartitionRef) -> Option<(&'k Log, i64)> {
+        let (assignment, from) = self.hands[shard].reading.get(&at)?;
+        let life = kafka.topic(&assignment.topic)?.life();
+        let read = self.lives.get(&(at.topic, assignment.generation))?;
+        let log = life.logs.get(at.partition as usize).filter(|_| life.id == *read)?;
+        (!self.out_of_range.contains(&(at, assignment.generation))).then_some((log, *from))
+    }
+
+    /// Partitions of a shard that have something to be read, or whose log is not the one that was read.
+    pub fn waiting(&self, kafka: &FakeKafka, shard: usize) -> Vec<PartitionRef> {
+        let waits = |at: &PartitionRef, generation: Generation| {
+            let era = self.eras.get(&(*at, generation)).copied().unwrap_or(0);
+            self.log(kafka, shard, *at).is_some_and(|(log, from)| log.now().end != from || from > log.agrees_up_to(era))
+        };
+        let reading = self.hands[shard].reading.iter();
+        reading.filter(|(at, (assignment, _))| waits(at, assignment.generation)).map(|(at, _)| *at).collect()
+    }
+
+    /// Reads a partition: at most `take` records, beginning some offsets `back` (librdkafka may give a record again; the shard must not).
+    pub fn fetch(&mut self, kafka: &FakeKafka, shard: usize, at: PartitionRef, take: usize, back: i64) -> Option<RecordBatch> {
+        let (log, from) = self.log(kafka, shard, at)?;
+        let (assignment, reading) = self.hands[shard].reading.get_mut(&at)?;
+        let (generation, start) = (assignment.generation, assignment.start.0);
+        let era = self.eras.get_mut(&(at, generation))?;
+        if from > log.agrees_up_to(*era) || from < log.now().start {
+            self.out_of_range.push((at, generation));
+            return None;
+        }
+        *era = log.eras.len() - 1;
+        let first = (from - back).max(start).max(log.now().start);
+        let records: Vec<_> = log.now().from(first).iter().take(take).map(|record| record.to_record()).collect();
+        let next = records.last().map_or(from, |record| record.offset.0 + 1);
+        // Everything read: the end of the partition tells of what is no record.
+        let next = if log.now().from(next).is_empty() { log.now().end.max(next) } else { next };
+        *reading = next.max(*reading);
+        let place = (self.lives.get(&(at.topic, generation))?.clone(), at.partition as usize);
+        let newest = records.iter().map(|record| record.leader_epoch).max().unwrap_or(-1);
+        let epoch = self.leader_epochs.entry(place.clone()).or_insert(-1);
+        *epoch = newest.max(*epoch);
+        self.read.insert(place, (start, *reading));
+        Some(RecordBatch { partition: at, generation, records, next: Offset(next) })
     }
 
     /// Whether a map is on its way to the shards.
@@ -117,6 +195,7 @@ impl Node {
             for index in hands.misfits.drain(..) {
                 for known in self.known.values_mut().filter(|known| known.index == index.0 && !known.any) {
                     known.any = true;
+                    self.any.insert(known.id.clone());
                     changed = true;
                 }
             }
@@ -133,32 +212,52 @@ impl Node {
             let owner = |partition: u32| ShardId(((index + partition) % shards) as u16);
             let old = self.known.get(&*topic.name);
             let same = old.is_some_and(|old| old.id == life.id);
+            let lost: Vec<(PartitionRef, Generation)> =
+                self.out_of_range.iter().copied().filter(|(at, _)| same && at.topic == TopicIndex(index)).collect();
+            // A reading that a later generation has replaced already says nothing.
+            let current =
+                |at: &PartitionRef| old.and_then(|old| old.partitions.get(at.partition as usize)).map(|partition| partition.generation);
+            let lost: Vec<_> = lost.into_iter().filter(|(at, generation)| current(at) == Some(*generation)).collect();
             let generation = match old {
-                Some(old) if same => old.generation,
+                Some(old) if same => old.generation + u32::from(!lost.is_empty()),
                 Some(old) => old.generation + 1,
                 // A topic that came back: its name had generations before.
                 None => self.version as u32 + 1,
             };
             let mut partitions = if same { old.map(|old| old.partitions.clone()).unwrap_or_default() } else { Vec::new() };
-            if partitions.len() == life.logs.len() {
+            if partitions.len() == life.logs.len() && lost.is_empty() {
                 continue;
+            }
+            for (at, _) in &lost {
+                let (log, shard) = (&life.logs[at.partition as usize], partitions[at.partition as usize].owner.index());
+                let position = self.hands[shard].reading.get(at).map_or(0, |(_, next)| *next);
+                let start = if position < log.now().start { log.now().start } else { log.now().end };
+                let known = &mut partitions[at.partition as usize];
+                (known.generation, known.start, known.ready_at) = (Generation(generation), Offset(start), Offset(log.now().end));
+                self.eras.insert((*at, Generation(generation)), log.eras.len() - 1);
+                let place = (life.id.clone(), at.partition as usize);
+                let epoch = self.leader_epochs.entry(place.clone()).or_insert(-1);
+                self.noticed.insert(place, (log.eras.len() - 1, *epoch));
+                *epoch += 1;
             }
             for number in partitions.len()..life.logs.len() {
                 let log = &life.logs[number];
                 let start = if first && !self.recovery_on_start {
-                    log.end
+                    log.now().end
                 } else if first {
-                    log.end - log.end.min(random.i64(0..30))
+                    (log.now().end - random.i64(0..30)).max(log.now().start)
                 } else {
-                    0
+                    log.now().start
                 };
                 partitions.push(Partition {
                     owner: owner(number as u32),
                     generation: Generation(generation),
                     start: Offset(start),
-                    ready_at: Offset(log.end),
-                    leader_epoch: 0,
+                    ready_at: Offset(log.now().end),
+                    leader_epoch: -1,
                 });
+                let at = PartitionRef { topic: TopicIndex(index), partition: number as u32 };
+                self.eras.insert((at, Generation(generation)), log.eras.len() - 1);
             }
             let known = Known {
                 index,
@@ -167,12 +266,13 @@ impl Node {
                 generation,
                 any: life.rule == Partitioner::Any || (same && old.is_some_and(|old| old.any)),
                 guess: old.map_or(random.bool(), |old| old.guess),
-                compacted: false,
+                compacted: life.compacted,
             };
             self.lives.insert((TopicIndex(index), Generation(generation)), life.id.clone());
             self.known.insert(topic.name.to_string(), known);
             changed = true;
         }
+        self.out_of_range.clear();
         if changed {
             self.publish(kafka);
         }

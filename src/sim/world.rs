@@ -1,22 +1,24 @@
 //! A world: one Kafka, one or two nodes, some clients, virtual time, and one seed that decides everything.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::Arc;
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use bytes::Bytes;
 use fastrand::Rng;
+use slotmap::Key as _;
 
-use super::client::{Client, Kept, Open};
+use super::client::{Client, Open};
+use super::codec;
 use super::coverage::Coverage;
 use super::hands::FakeSocket;
-use super::kafka::{FakeKafka, value_text};
+use super::kafka::{Era, FakeKafka, value_text};
 use super::node::Node;
+use super::oracle::{Asked, Kept, Page, Witness};
 use super::sabotage::Sabotage;
-use crate::handoff::{FromHomeBatch, Offset, Protocol, RecordBatch, ShardId, TowardHomeBatch};
+use crate::handoff::{ConnectionKey, FromHomeBatch, Offset, Protocol, ShardId, TowardHomeBatch};
 use crate::limits::{HOLD_MS, TICK_MS, TURN_BYTES_MAX};
 use crate::session::wire;
 use crate::shard::{Event, PublishFailure, PublishResult, ShardSettings};
-use crate::subject::Partitioner;
+use crate::subject::{Epoch, Partitioner, SubjectName};
 
 /// A promise that did not hold.
 #[derive(Clone, Debug)]
@@ -29,6 +31,8 @@ pub struct Broken {
 
 /// Steps remembered for a trace.
 const TRACE_MAX: usize = 4_000;
+/// Turns of all shards within which everything that can move without time passing has moved.
+const TURNS_MAX: usize = 20_000;
 /// Virtual time within which a healed world must come to rest.
 const REST_MS: u64 = 30_000;
 
@@ -48,7 +52,11 @@ pub struct World {
     /// Numbers of publishes, and how often they were handed to a producer.
     published: HashMap<u64, u32>,
     acknowledged: HashSet<u64>,
-    healed: bool,
+    /// Memory is so large that nothing is evicted.
+    roomy: bool,
+    sabotage: Option<Sabotage>,
+    /// When chaos ended.
+    healed_ms: Option<u64>,
 }
 
 /// Plays one seed to its end. The coverage counts each state once.
@@ -70,30 +78,32 @@ pub fn run(seed: u64, sabotage: Option<Sabotage>, tracing: bool) -> Result<Cover
 impl World {
     fn new(seed: u64, sabotage: Option<Sabotage>, tracing: bool) -> World {
         let mut random = Rng::with_seed(seed);
+        let roomy = random.u8(0..3) == 0;
+        let pings = random.u8(0..3) == 0;
         let settings = ShardSettings {
             subject_bytes_max: 64,
-            cache_bytes_max: random.usize(20_000..300_000),
-            cache_records_max: random.usize(2..40),
-            cache_expire_ms: random.u64(500..20_000),
-            outbox_bytes_max: random.usize(4_096..40_000),
-            outboxes_bytes_max: if random.bool() { 1 << 30 } else { random.usize(30_000..120_000) },
+            cache_bytes_max: if roomy { 1 << 30 } else { random.usize(20_000..300_000) },
+            cache_records_max: if roomy { 1 << 20 } else { random.usize(1..40) },
+            cache_expire_ms: if roomy { 1 << 40 } else { random.u64(500..20_000) },
+            outbox_bytes_max: if roomy { 1 << 20 } else { random.usize(4_096..40_000) },
+            outboxes_bytes_max: if roomy || random.bool() { 1 << 30 } else { random.usize(30_000..120_000) },
             slow_client_timeout_ms: random.u64(1_000..8_000),
             subscriptions_max: random.usize(3..12),
             publish_bytes_max: 2_000,
             publishes_open_max: random.usize(1..6),
             publishes_open_shard_max: 64,
-            ping_interval_ms: 0,
-            pong_timeout_ms: 1_000,
+            ping_interval_ms: if pings { random.u64(1_000..4_000) } else { 0 },
+            pong_timeout_ms: random.u64(200..1_000),
             connect_timeout_ms: 2_000,
             null_key_partition: if random.u8(0..3) == 0 { Some(random.u32(0..2)) } else { None },
-            held_max: random.usize(2..50),
+            held_max: if roomy { 1_000 } else { random.usize(2..50) },
             flush_writes_max: random.usize(1..12),
             ..ShardSettings::default()
         };
         let mut kafka = FakeKafka::default();
         for name in ["alpha", "beta", "gamma"].iter().take(random.usize(1..4)) {
             let rule = [Partitioner::Murmur2, Partitioner::Murmur2, Partitioner::Crc32, Partitioner::Any][random.usize(0..4)];
-            kafka.create(name, random.u32(1..5), rule);
+            kafka.create(name, random.u32(1..5), rule, random.u8(0..6) == 0);
         }
         let nodes = (0..random.usize(1..3)).map(|_| Node::new(&mut random, &settings, sabotage)).collect();
         let mut world = World {
@@ -109,11 +119,14 @@ impl World {
             tracing,
             published: HashMap::new(),
             acknowledged: HashSet::new(),
-            healed: false,
+            roomy,
+            sabotage,
+            healed_ms: None,
         };
         for _ in 0..world.random.usize(0..60) {
             world.write_record();
         }
+        world.kafka.compact();
         world
     }
 
@@ -196,45 +209,22 @@ impl World {
     }
 
     fn consume(&mut self, node: usize, shard: usize) {
-        if !self.nodes[node].cores[shard].polls_kafka() || self.nodes[node].hands[shard].reading.is_empty() {
+        let partitions: Vec<_> = self.nodes[node].hands[shard].reading.keys().copied().collect();
+        if !self.nodes[node].cores[shard].polls_kafka() || partitions.is_empty() {
             return;
         }
-        let count = self.nodes[node].hands[shard].reading.len();
-        let place = self.random.usize(0..count);
-        let Some((partition, (assignment, from))) =
-            self.nodes[node].hands[shard].reading.iter().nth(place).map(|(at, reading)| (*at, reading.clone()))
-        else {
-            return;
-        };
-        let Some(topic) = self.kafka.topic(&assignment.topic) else { return };
-        // A fetch in an earlier life of the topic fails.
-        if self.nodes[node].life_read(partition.topic, assignment.generation) != Some(&*topic.life().id) {
-            return;
-        }
-        let Some(log) = topic.life().logs.get(partition.partition as usize) else { return };
-        let mut from = from;
-        if self.random.u16(0..40) == 0 {
-            // Librdkafka may give a record again; the shard must not.
-            from = (from - self.random.i64(0..4)).max(assignment.start.0);
-        }
-        let take = self.random.usize(1..12);
-        let records: Vec<_> = log.from(from).iter().take(take).map(|record| record.to_record()).collect();
-        let next = records.last().map_or(from, |record| record.offset.0 + 1);
-        // Everything read: the end of the partition tells of what is no record.
-        let next = if log.from(next).is_empty() { log.end.max(next) } else { next };
-        let mut generation = assignment.generation;
-        let stale = self.random.u16(0..80) == 0 && generation.0 > 1;
-        if stale {
-            generation.0 -= 1;
+        let at = partitions[self.random.usize(0..partitions.len())];
+        let back = if self.random.u16(0..40) == 0 { self.random.i64(0..4) } else { 0 };
+        let Some(batch) = self.nodes[node].fetch(&self.kafka, shard, at, self.random.usize(1..12), back) else { return };
+        let (count, next, now_ms) = (batch.records.len(), batch.next.0, self.now_ms);
+        self.say(|| format!("node {node} shard {shard} reads {count} of topic {} partition {} up to {next}", at.topic.0, at.partition));
+        if batch.generation.0 > 1 && self.random.u16(0..80) == 0 {
+            // What was under way from an earlier log.
+            let mut stale = batch.clone();
+            stale.generation.0 -= 1;
             self.coverage.note("stale batch");
-        } else if let Some(reading) = self.nodes[node].hands[shard].reading.get_mut(&partition) {
-            reading.1 = reading.1.max(next);
+            self.nodes[node].handle(now_ms, shard, Event::Records(stale));
         }
-        let (count, now_ms) = (records.len(), self.now_ms);
-        self.say(|| {
-            format!("node {node} shard {shard} reads {count} of {} {} up to {next}, stale {stale}", assignment.topic, partition.partition)
-        });
-        let batch = RecordBatch { partition, generation, records, next: Offset(next) };
         self.nodes[node].handle(now_ms, shard, Event::Records(batch));
     }
 
@@ -275,8 +265,7 @@ impl World {
         let now_ms = self.now_ms;
         self.nodes[node].flush(now_ms, shard);
         self.check_bounds(node, shard)?;
-        self.see_closed_sockets(node, shard);
-        Ok(())
+        self.see_closed_sockets(node, shard)
     }
 
     /// Queues stay in their bounds.
@@ -299,16 +288,25 @@ impl World {
         Ok(())
     }
 
-    fn see_closed_sockets(&mut self, node: usize, shard: usize) {
+    fn see_closed_sockets(&mut self, node: usize, shard: usize) -> Result<(), String> {
         let closing: Vec<_> =
             self.nodes[node].hands[shard].sockets.iter().filter(|(_, socket)| socket.closing).map(|(key, _)| *key).collect();
         for key in closing {
-            self.take_bytes(node, shard, key, usize::MAX).ok();
+            self.take_bytes(node, shard, key, usize::MAX)?;
+            if let Some(client) = self.clients.iter().find(|client| client.node == node && client.key == key && client.closed == Some(3001))
+            {
+                let answered =
+                    |open: &&Open| matches!(open, Open::Publish { number, .. } if *number > 0 && self.published.contains_key(number));
+                if let Some(open) = client.open.values().find(answered) {
+                    return Err(format!("rule 15: a drain closed a connection before Kafka's answer was passed on: {open:?}"));
+                }
+            }
             self.close_socket(node, shard, key);
         }
+        Ok(())
     }
 
-    fn close_socket(&mut self, node: usize, shard: usize, key: crate::handoff::ConnectionKey) {
+    fn close_socket(&mut self, node: usize, shard: usize, key: ConnectionKey) {
         let now_ms = self.now_ms;
         self.nodes[node].hands[shard].sockets.remove(&key);
         self.nodes[node].sockets.remove(key);
@@ -333,7 +331,7 @@ impl World {
     }
 
     /// A client takes bytes from its socket.
-    fn take_bytes(&mut self, node: usize, shard: usize, key: crate::handoff::ConnectionKey, bytes_max: usize) -> Result<(), String> {
+    fn take_bytes(&mut self, node: usize, shard: usize, key: ConnectionKey, bytes_max: usize) -> Result<(), String> {
         let Some(socket) = self.nodes[node].hands[shard].sockets.get_mut(&key) else { return Ok(()) };
         let take = socket.buffer.len().min(bytes_max);
         let bytes: Vec<u8> = socket.buffer.drain(..take).collect();
@@ -342,7 +340,14 @@ impl World {
             socket.wants_room = false;
         }
         if let Some(client) = self.clients.iter_mut().find(|client| client.node == node && client.key == key) {
-            client.receive(&bytes, &self.kafka, &mut self.coverage)?;
+            let witness =
+                Witness { kafka: &self.kafka, node: &self.nodes[node], settings: &self.settings, roomy: self.roomy, tracing: self.tracing };
+            let verdict = client.receive(&bytes, witness, &mut self.coverage);
+            let heard = std::mem::take(&mut client.heard);
+            for words in heard {
+                self.say(|| format!("{} hears {words}", name(node, key)));
+            }
+            verdict?;
         }
         if writable {
             let now_ms = self.now_ms;
@@ -364,7 +369,11 @@ impl World {
         client.asleep = self.random.u8(0..25) == 0;
         let (node, shard, key) = (client.node, client.shard, client.key);
         let bytes = if self.random.u8(0..4) == 0 { self.random.usize(1..500) } else { self.random.usize(500..100_000) };
-        self.take_bytes(node, shard, key, bytes)
+        self.take_bytes(node, shard, key, bytes)?;
+        if self.random.u8(0..8) > 0 {
+            self.pay_pongs(place);
+        }
+        Ok(())
     }
 
     fn connect(&mut self) {
@@ -373,13 +382,19 @@ impl World {
         let key = self.nodes[node].sockets.insert(shard);
         let protocol = if self.random.bool() { Protocol::Json } else { Protocol::Protobuf };
         let capacity = self.random.usize(200..20_000);
-        self.nodes[node].hands[shard].sockets.insert(key, FakeSocket { buffer: Vec::new(), capacity, wants_room: false, closing: false });
+        self.nodes[node].hands[shard]
+            .sockets
+            .insert(key, FakeSocket { buffer: Vec::new(), capacity, wants_room: false, closing: false, broken: false });
         let now_ms = self.now_ms;
         self.nodes[node].handle(now_ms, shard, Event::Opened { connection: key, protocol });
         let mut client = Client::new(node, shard, key, protocol);
+        client.earned.extend([3008]);
+        if self.settings.ping_interval_ms > 0 {
+            client.earned.insert(3012);
+        }
         let message = client.command(Open::Connect, |command| command.connect = Some(wire::ConnectRequest::default()));
         self.clients.push(client);
-        self.say(|| format!("a client connects to node {node} shard {shard}, {protocol:?}"));
+        self.say(|| format!("{} connects to shard {shard}, {protocol:?}", name(node, key)));
         let place = self.clients.len() - 1;
         self.send(place, &message);
     }
@@ -428,137 +443,188 @@ impl World {
             words.push(word);
         }
         let (node, shard) = (self.clients[place].node, self.clients[place].shard);
-        self.say(|| format!("a client of node {node} shard {shard} says {}", words.join(", ")));
-        match self.random.u16(0..200) {
-            0 => message = b"\x7fnonsense".to_vec(),
+        let key = self.clients[place].key;
+        self.say(|| format!("{} says {}", name(node, key), words.join(", ")));
+        let connection = self.clients[place].key;
+        match self.random.u16(0..300) {
+            0 => {
+                self.clients[place].earned.insert(3501);
+                message = b"\x7fnonsense".to_vec();
+            }
             1..=3 => {
                 // The connection breaks, whatever was on its way.
-                let key = self.clients[place].key;
                 self.say(|| "and is gone".to_owned());
-                self.close_socket(node, shard, key);
+                self.close_socket(node, shard, connection);
                 return;
+            }
+            4 => {
+                self.say(|| "and its next write breaks".to_owned());
+                if let Some(socket) = self.nodes[node].hands[shard].sockets.get_mut(&connection) {
+                    socket.broken = true;
+                }
+            }
+            5 => {
+                self.clients[place].earned.insert(1000);
+                let now_ms = self.now_ms;
+                self.nodes[node].handle(now_ms, shard, Event::CloseReceived { connection, code: 1000 });
+                return;
+            }
+            6 => {
+                self.clients[place].earned.insert(1009);
+                let now_ms = self.now_ms;
+                self.nodes[node].handle(now_ms, shard, Event::Violated { connection, code: 1009, reason: "too large" });
+                return;
+            }
+            7..=12 => {
+                let payload = vec![self.random.u8(..); self.random.usize(0..100)];
+                self.clients[place].pings.push_back(payload.clone());
+                let now_ms = self.now_ms;
+                self.nodes[node].handle(now_ms, shard, Event::PingReceived { connection, payload: &payload });
             }
             _ => {}
         }
         self.send(place, &message);
     }
 
+    /// Answers the server's pings.
+    fn pay_pongs(&mut self, place: usize) {
+        while self.clients[place].pongs_owed > 0 && self.can_send(place) {
+            self.clients[place].pongs_owed -= 1;
+            let pong = codec::pong(self.clients[place].protocol);
+            self.send(place, &pong);
+        }
+    }
+
     fn command_of(&mut self, place: usize) -> (String, Vec<u8>) {
         match self.random.u8(0..20) {
             0..=9 => self.subscribe_command(place),
-            10..=11 => {
-                let channels: BTreeMap<&String, ()> = self.clients[place].held.keys().map(|channel| (channel, ())).collect();
-                let channel = channels.keys().next().map_or_else(|| "/alpha/k1".to_owned(), |channel| (*channel).clone());
-                let request = wire::ChannelRequest { channel: channel.clone() };
-                let bytes = self.clients[place]
-                    .command(Open::Unsubscribe { channel: channel.clone() }, |command| command.unsubscribe = Some(request));
-                (format!("unsubscribe {channel}"), bytes)
-            }
+            10..=11 => self.unsubscribe_command(place),
             12..=16 => self.publish_command(place),
-            17..=18 => {
-                let channel = self.channel();
-                let since = self
-                    .kept
-                    .iter()
-                    .find(|(other, _)| *other == channel)
-                    .map(|(_, kept)| wire::StreamPosition { offset: kept.offset, epoch: kept.epoch.clone() });
-                let since = since.filter(|_| self.random.bool());
-                let request =
-                    wire::HistoryRequest { channel: channel.clone(), limit: self.random.i32(-1..10), since, reverse: self.random.bool() };
-                let bytes =
-                    self.clients[place].command(Open::History { channel: channel.clone() }, |command| command.history = Some(request));
-                (format!("history {channel}"), bytes)
+            17..=18 => self.history_command(place),
+            _ if self.random.bool() => {
+                let request = wire::RpcRequest { method: "m".to_owned() };
+                ("rpc".to_owned(), self.clients[place].command(Open::Rpc, |command| command.rpc = Some(request)))
             }
             _ => {
-                let bytes =
-                    self.clients[place].command(Open::Other, |command| command.rpc = Some(wire::RpcRequest { method: "m".to_owned() }));
-                ("rpc".to_owned(), bytes)
+                let request = wire::ChannelRequest { channel: self.channel() };
+                ("presence".to_owned(), self.clients[place].command(Open::Presence, |command| command.presence = Some(request)))
             }
         }
+    }
+
+    fn unsubscribe_command(&mut self, place: usize) -> (String, Vec<u8>) {
+        let client = &self.clients[place];
+        let mut channels: Vec<String> = client.held.keys().cloned().collect();
+        channels.extend(client.open.values().filter_map(|open| match open {
+            Open::Subscribe { channel, .. } => Some(channel.clone()),
+            _ => None,
+        }));
+        let channel = if channels.is_empty() { self.channel() } else { channels.swap_remove(self.random.usize(0..channels.len())) };
+        let request = wire::ChannelRequest { channel: channel.clone() };
+        let word = format!("unsubscribe {channel}");
+        (word, self.clients[place].command(Open::Unsubscribe { channel }, |command| command.unsubscribe = Some(request)))
+    }
+
+    fn history_command(&mut self, place: usize) -> (String, Vec<u8>) {
+        let channel = self.channel();
+        let known = self.kept.iter().find(|(other, _)| *other == channel).map(|(_, kept)| kept.clone());
+        let known = known.filter(|_| self.random.bool());
+        let page = Page { limit: self.random.i32(-1..10), since: known.as_ref().map(|kept| kept.offset), reverse: self.random.bool() };
+        let request = wire::HistoryRequest {
+            channel: channel.clone(),
+            limit: page.limit,
+            since: known.map(|kept| wire::StreamPosition { offset: kept.offset, epoch: kept.epoch }),
+            reverse: page.reverse,
+        };
+        let word = format!("history {channel} {page:?}");
+        (word, self.clients[place].command(Open::History { channel, page }, |command| command.history = Some(request)))
     }
 
     fn subscribe_command(&mut self, place: usize) -> (String, Vec<u8>) {
         let mut channel = self.channel();
-        let mut asked = None;
+        let mut position = None;
+        let nowhere = |epoch: &str, offset| Some(Kept { epoch: epoch.to_owned(), offset, eras: BTreeSet::new() });
         match self.random.u8(0..12) {
             0..=5 if !self.kept.is_empty() => {
                 let (other, kept) = self.kept[self.random.usize(0..self.kept.len())].clone();
-                (channel, asked) = (other, Some(kept));
+                (channel, position) = (other, Some(kept));
             }
-            6 => asked = Some(Kept { epoch: "_".to_owned(), offset: 0 }),
-            7 => asked = Some(Kept { epoch: String::new(), offset: self.random.u64(0..60) }),
+            6 => position = nowhere("_", 0),
+            7 => position = nowhere("", self.random.u64(0..60)),
             8 => {
-                let epoch = ["1.id1.0.0", "1.id2.1.5", "nonsense", "1.id1.9.0"][self.random.usize(0..4)].to_owned();
-                let offset = if self.random.bool() { self.random.u64(0..80) } else { u64::MAX - 3 };
-                asked = Some(Kept { epoch, offset });
+                let epoch = ["1.id1.0.0", "1.id2.1.5", "nonsense", "1.id1.9.0"][self.random.usize(0..4)];
+                position = nowhere(epoch, if self.random.bool() { self.random.u64(0..80) } else { u64::MAX - 3 });
             }
             _ => {}
         }
         let client = &self.clients[place];
-        let under_way = client
-            .open
-            .values()
-            .any(|open| matches!(open, Open::Subscribe { channel: other, .. } | Open::Unsubscribe { channel: other } if *other == channel));
-        if client.held.contains_key(&channel) || under_way {
-            // An SDK has one subscription of a channel at a time; the shard's answer to a second one is another test's.
-            let bytes = self.clients[place]
-                .command(Open::Other, |command| command.presence = Some(wire::ChannelRequest { channel: channel.clone() }));
-            let bytes = if self.clients[place].protocol == Protocol::Json { rename_presence(&bytes, &channel) } else { bytes };
-            return ("presence".to_owned(), bytes);
+        let again = client.held.contains_key(&channel) || client.subscribes(&channel);
+        if again && self.random.u8(0..4) > 0 {
+            return self.unsubscribe_command(place);
         }
-        if asked.is_none() {
-            asked = client.positions.get(&channel).cloned();
+        if position.is_none() && self.random.u8(0..3) > 0 {
+            position = client.positions.get(&channel).cloned();
         }
-        let numeric = self.random.bool();
-        let strict = asked.is_some() && self.random.u8(0..6) == 0;
         let (mut history, mut data) = (0, Bytes::new());
-        if asked.is_none() && self.random.bool() {
+        if position.is_none() && self.random.bool() {
             history = self.random.u32(1..8);
             data =
                 if history == 1 { Bytes::from_static(br#"{"snapshot":true}"#) } else { Bytes::from(format!("{{\"history\":{history}}}")) };
         }
+        let offers = self.random.bool();
+        let asked = Asked {
+            end: position.as_ref().and_then(|position| self.log_end(&channel, &position.epoch)),
+            // Ids are granted in JSON only.
+            numeric: offers && client.protocol == Protocol::Json,
+            strict: position.is_some() && self.random.u8(0..6) == 0,
+            position,
+            history,
+        };
         let request = wire::SubscribeRequest {
             channel: channel.clone(),
-            recover: asked.is_some(),
-            epoch: asked.as_ref().map(|kept| kept.epoch.clone()).unwrap_or_default(),
-            offset: asked.as_ref().map_or(0, |kept| kept.offset),
-            flag: i64::from(numeric) | if strict { 2 } else { 0 },
+            recover: asked.position.is_some(),
+            epoch: asked.position.as_ref().map(|position| position.epoch.clone()).unwrap_or_default(),
+            offset: asked.position.as_ref().map_or(0, |position| position.offset),
+            flag: i64::from(offers) | if asked.strict { 2 } else { 0 },
             data,
             ..wire::SubscribeRequest::default()
         };
-        let word = format!("subscribe {channel} {asked:?} history {history}");
-        // Ids are granted in JSON only.
-        let numeric = numeric && self.clients[place].protocol == Protocol::Json;
-        let open = Open::Subscribe { channel, asked, history: history.max(1), numeric };
-        (word, self.clients[place].command(open, |command| command.subscribe = Some(request)))
+        let word = format!("subscribe {channel} {asked:?}");
+        (word, self.clients[place].command(Open::Subscribe { channel, asked }, |command| command.subscribe = Some(request)))
+    }
+
+    /// Where the log that an epoch names ends now.
+    fn log_end(&self, channel: &str, epoch: &str) -> Option<i64> {
+        let name = SubjectName::parse(channel, 1024).ok()?;
+        let epoch = Epoch::parse(epoch)?;
+        let life = self.kafka.topic(name.topic())?.life();
+        (*life.id == *epoch.topic_id).then(|| life.logs.get(epoch.partition as usize).map(|log| log.now().end)).flatten()
     }
 
     fn publish_command(&mut self, place: usize) -> (String, Vec<u8>) {
         let channel = self.channel();
-        let number = self.kafka.number();
-        let bytes = if self.random.u8(0..15) == 0 { 3_000 } else { self.random.usize(0..300) };
-        let request = wire::PublishRequest { channel: channel.clone(), data: Bytes::from(value_text(number, bytes)), ..Default::default() };
-        self.published.insert(number, 0);
+        // Tombstones carry no number.
+        let removed = self.random.u8(0..12) == 0;
+        let number = if removed { 0 } else { self.kafka.number() };
+        let pad = if self.random.u8(0..15) == 0 { 3_000 } else { self.random.usize(0..300) };
+        let data = if removed { Bytes::new() } else { Bytes::from(value_text(number, pad)) };
+        let bytes = data.len();
+        let request = wire::PublishRequest { channel: channel.clone(), data, removed, ..Default::default() };
         let word = format!("publish {number} to {channel}");
-        (word, self.clients[place].command(Open::Publish { number }, |command| command.publish = Some(request)))
+        (word, self.clients[place].command(Open::Publish { number, channel, bytes }, |command| command.publish = Some(request)))
     }
 
     fn producer_answers(&mut self, node: usize, shard: usize) {
-        self.nodes[node].hands[shard].producer_room = if self.healed { 64 } else { self.random.usize(0..10) };
+        let healed = self.healed_ms.is_some();
+        self.nodes[node].hands[shard].producer_room = if healed { 64 } else { self.random.usize(0..10) };
         let Some((publish, record)) = self.nodes[node].hands[shard].produced.pop_front() else { return };
-        let fate = if self.healed { 0 } else { self.random.u8(0..10) };
-        let value = record.value.as_ref().map(|value| Arc::from(String::from_utf8_lossy(value).as_ref()));
-        let number = record
-            .value
-            .as_ref()
-            .and_then(|value| serde_json::from_slice::<serde_json::Value>(value).ok())
-            .and_then(|value| value["n"].as_u64())
-            .unwrap_or(0);
+        let fate = if healed { 0 } else { self.random.u8(0..10) };
+        let number = number_of(record.value.as_deref());
         *self.published.entry(number).or_default() += 1;
         let partition = record.partition.unwrap_or(0);
         let stores = fate < 7 || fate == 9 && self.random.bool();
         let offset = if stores {
-            self.kafka.write_published(&record.topic, partition, record.key.as_ref().map(|key| key.to_vec()), value, number)
+            self.kafka.write_published(&record.topic, partition, record.key.as_ref().map(|key| key.to_vec()), record.value, number)
         } else {
             None
         };
@@ -582,12 +648,12 @@ impl World {
         if let Some((partition, generation)) = self.nodes[node].hands[shard].log_ends.pop() {
             let name = self.nodes[node].hands[shard].reading.get(&partition).map(|(assignment, _)| assignment.topic.clone());
             let log = name.and_then(|name| self.kafka.topic(&name)).and_then(|topic| topic.life().logs.get(partition.partition as usize));
-            let end = log.map(|log| Offset(log.end)).filter(|_| self.healed || self.random.u8(0..5) > 0);
+            let end = log.map(|log| Offset(log.now().end)).filter(|_| self.healed_ms.is_some() || self.random.u8(0..5) > 0);
             self.nodes[node].handle(now_ms, shard, Event::LogEnd { partition, generation, end });
         }
         if let Some(topic) = self.nodes[node].hands[shard].lookups.pop() {
             let count = self.kafka.topic(&topic).map(|topic| topic.life().logs.len() as u32);
-            let partitions = if self.healed || self.random.u8(0..4) > 0 { Ok(count) } else { Err(()) };
+            let partitions = if self.healed_ms.is_some() || self.random.u8(0..4) > 0 { Ok(count) } else { Err(()) };
             self.nodes[node].handle(now_ms, shard, Event::TopicFound { topic: &topic, partitions });
         }
     }
@@ -598,10 +664,10 @@ impl World {
             return;
         }
         let topic = self.random.usize(0..self.kafka.topics.len());
-        match self.random.u8(0..6) {
+        match self.random.u8(0..9) {
             0 if self.kafka.topics.len() < 5 => {
                 let name = format!("late{}", self.kafka.topics.len());
-                self.kafka.create(&name, self.random.u32(1..4), Partitioner::Murmur2);
+                self.kafka.create(&name, self.random.u32(1..4), Partitioner::Murmur2, false);
                 self.coverage.note("a topic appeared");
                 self.say(|| format!("topic {name} appears"));
             }
@@ -612,7 +678,7 @@ impl World {
             }
             3 | 4 => {
                 let name = self.kafka.topics[topic].name.to_string();
-                self.kafka.create(&name, self.random.u32(1..4), Partitioner::Murmur2);
+                self.kafka.create(&name, self.random.u32(1..4), Partitioner::Murmur2, false);
                 self.coverage.note("a topic was made again");
                 self.say(|| format!("topic {name} is made again"));
             }
@@ -621,8 +687,32 @@ impl World {
                 self.coverage.note("a topic was deleted");
                 self.say(|| format!("topic {topic} is deleted"));
             }
+            6 if self.kafka.topics[topic].exists => {
+                self.kafka.truncate(&mut self.random, topic);
+                self.coverage.note("an unclean election");
+                self.say(|| format!("topic {topic} loses records in an unclean election"));
+            }
+            7 if self.kafka.topics[topic].exists => {
+                self.kafka.retain(&mut self.random, topic);
+                self.coverage.note("retention");
+                self.say(|| format!("topic {topic} forgets old records"));
+            }
+            8 => self.restart(),
             _ => {}
         }
+    }
+
+    /// A node dies and is started again: it knows nothing, and its clients come back with what they have.
+    fn restart(&mut self) {
+        let node = self.random.usize(0..self.nodes.len());
+        self.say(|| format!("node {node} is started again"));
+        self.coverage.note("a node was started again");
+        for place in (0..self.clients.len()).rev().filter(|place| self.clients[*place].node == node).collect::<Vec<_>>() {
+            let client = self.clients.swap_remove(place);
+            self.remember_positions(client);
+        }
+        self.nodes[node] = Node::new(&mut self.random, &self.settings, self.sabotage);
+        self.nodes[node].read_metadata(&mut self.random, &self.kafka);
     }
 
     fn pass(&mut self, time_ms: u64) -> Result<(), String> {
@@ -642,7 +732,7 @@ impl World {
     /// Everything moves until nothing is left to move; whether anything did.
     fn settle(&mut self, reading: bool) -> Result<bool, String> {
         let mut any = false;
-        loop {
+        for _ in 0..TURNS_MAX {
             let mut moved = false;
             for node in 0..self.nodes.len() {
                 let now_ms = self.now_ms;
@@ -668,12 +758,16 @@ impl World {
                     self.answer_questions(node, shard);
                     moved |= self.consume_all(node, shard);
                     self.flush(node, shard)?;
+                    moved |= self.nodes[node].hands[shard].has_sent();
                     moved |= self.nodes[node].cores[shard].wants_flush();
                 }
             }
             if reading {
                 for place in (0..self.clients.len()).rev() {
                     let Some(client) = self.clients.get(place) else { continue };
+                    if client.asleep {
+                        continue;
+                    }
                     let (node, shard, key) = (client.node, client.shard, client.key);
                     let waiting = self.nodes[node].hands[shard]
                         .sockets
@@ -681,6 +775,7 @@ impl World {
                         .is_some_and(|socket| !socket.buffer.is_empty() || socket.wants_room);
                     if waiting {
                         self.take_bytes(node, shard, key, usize::MAX)?;
+                        self.pay_pongs(place);
                         self.flush(node, shard)?;
                         moved = true;
                     }
@@ -691,39 +786,20 @@ impl World {
             }
             any = true;
         }
+        Err("the world does not come to rest at one moment: something spins".to_owned())
     }
 
     fn consume_all(&mut self, node: usize, shard: usize) -> bool {
-        let waiting: Vec<_> = self.nodes[node].hands[shard]
-            .reading
-            .iter()
-            .filter(|(partition, (assignment, from))| {
-                let life = self.nodes[node].life_read(partition.topic, assignment.generation);
-                let topic = self.kafka.topic(&assignment.topic).filter(|topic| life == Some(&*topic.life().id));
-                topic.and_then(|topic| topic.life().logs.get(partition.partition as usize)).is_some_and(|log| log.end > *from)
-            })
-            .map(|(partition, _)| *partition)
-            .collect();
         let mut moved = false;
-        for partition in waiting {
+        for at in self.nodes[node].waiting(&self.kafka, shard) {
             if !self.nodes[node].cores[shard].polls_kafka() {
                 return moved;
             }
-            let Some((assignment, from)) = self.nodes[node].hands[shard].reading.get(&partition).cloned() else { continue };
-            let Some(log) = self.kafka.topic(&assignment.topic).and_then(|topic| topic.life().logs.get(partition.partition as usize))
-            else {
-                continue;
-            };
-            let records: Vec<_> = log.from(from).iter().take(5).map(|record| record.to_record()).collect();
-            let next = records.last().map_or(log.end, |record| record.offset.0 + 1);
-            let next = if log.from(next).is_empty() { log.end } else { next };
-            if let Some(reading) = self.nodes[node].hands[shard].reading.get_mut(&partition) {
-                reading.1 = next;
-            }
-            let now_ms = self.now_ms;
-            let batch = RecordBatch { partition, generation: assignment.generation, records, next: Offset(next) };
-            self.nodes[node].handle(now_ms, shard, Event::Records(batch));
             moved = true;
+            if let Some(batch) = self.nodes[node].fetch(&self.kafka, shard, at, 5, 0) {
+                let now_ms = self.now_ms;
+                self.nodes[node].handle(now_ms, shard, Event::Records(batch));
+            }
         }
         moved
     }
@@ -731,44 +807,80 @@ impl World {
     /// Chaos ends; the world comes to rest, and then every promise must have been kept.
     fn heal(&mut self) -> Result<(), String> {
         self.say(|| "the world heals".to_owned());
-        self.healed = true;
+        self.healed_ms = Some(self.now_ms);
+        // Those who read are not kept waiting by those who do not.
+        self.rest()?;
+        self.judge()?;
+        self.say(|| "the sleepers wake".to_owned());
         for client in &mut self.clients {
             client.asleep = false;
         }
-        let until = self.now_ms + REST_MS;
+        self.rest()?;
+        self.judge()?;
+        self.check_publishes()?;
+        self.everybody_leaves()
+    }
+
+    /// Lets the world run until nothing moves any more.
+    fn rest(&mut self) -> Result<(), String> {
+        let began_ms = self.now_ms;
         let mut quiet = 0;
         while quiet < 600 {
-            if self.now_ms > until {
+            if self.now_ms > began_ms + REST_MS {
                 return Err("the world does not come to rest: something stalls or spins".to_owned());
             }
             let moved = self.settle(true)?;
             quiet = if moved { 0 } else { quiet + 1 };
             self.pass(TICK_MS)?;
-            // Held requests live 4 s, positions ahead of a log are asked about: time must pass, not only turns.
-            if quiet > 20 && self.clients.iter().all(|client| client.open.is_empty()) {
-                break;
+            let awake = || self.clients.iter().filter(|client| !client.asleep && client.closed.is_none());
+            let open = awake().flat_map(|client| client.open.values()).next();
+            match open {
+                // Held requests live 4 s, positions ahead of a log are asked about: time must pass, not only turns.
+                Some(open) if self.now_ms > began_ms + HOLD_MS + 1_000 => {
+                    return Err(format!("rule 10: nothing hinders it, and a command waits longer than a request may be held: {open:?}"));
+                }
+                None if quiet > 20 => return Ok(()),
+                _ => {}
+            }
+            if self.now_ms > began_ms + self.settings.pong_timeout_ms + 1_000 {
+                for client in self.clients.iter_mut().filter(|client| !client.asleep) {
+                    client.earned.retain(|code| !matches!(code, 3008 | 3012));
+                }
             }
         }
-        for client in self.clients.iter().filter(|client| client.closed.is_none()) {
+        Ok(())
+    }
+
+    /// Every client that reads has everything.
+    fn judge(&self) -> Result<(), String> {
+        for client in self.clients.iter().filter(|client| client.closed.is_none() && !client.asleep) {
+            let witness =
+                Witness { kafka: &self.kafka, node: &self.nodes[client.node], settings: &self.settings, roomy: self.roomy, tracing: false };
             client
-                .has_everything(&self.kafka)
+                .has_everything(witness)
                 .map_err(|broken| format!("{broken} [client of node {} shard {} {:?}]", client.node, client.shard, client.protocol))?;
         }
-        self.check_publishes()?;
-        self.everybody_leaves()
+        Ok(())
     }
 
     fn check_publishes(&self) -> Result<(), String> {
-        for (number, times) in &self.published {
-            if *times > 1 {
-                return Err(format!("publish {number} was handed to a producer {times} times"));
+        let mut stands: HashMap<u64, u32> = HashMap::new();
+        for log in self.kafka.topics.iter().flat_map(|topic| &topic.lives).flat_map(|life| &life.logs) {
+            // What an election lost was there: each record counts once, in the era that it came in.
+            let new = |era: &Era| {
+                era.records.iter().filter(|record| record.offset >= era.forks_at).map(|record| record.publish).collect::<Vec<_>>()
+            };
+            for number in log.eras.iter().flat_map(new).filter(|number| *number > 0) {
+                *stands.entry(number).or_default() += 1;
             }
         }
-        for number in &self.acknowledged {
-            let found = self.kafka.topics.iter().flat_map(|topic| &topic.lives).flat_map(|life| &life.logs).flat_map(|log| &log.records);
-            let count = found.filter(|record| record.number == *number).count();
-            if count != 1 {
-                return Err(format!("acknowledged publish {number} stands {count} times in the log"));
+        for (number, times) in self.published.iter().filter(|(number, _)| **number > 0) {
+            if *times > 1 {
+                return Err(format!("rule 15: publish {number} was handed to a producer {times} times"));
+            }
+            let stands = stands.get(number).copied().unwrap_or(0);
+            if self.acknowledged.contains(number) && stands != 1 {
+                return Err(format!("rule 15: acknowledged publish {number} stands {stands} times in the log"));
             }
         }
         Ok(())
@@ -829,9 +941,10 @@ impl World {
     /// A graceful stop: every open publish is answered, every client is told, nothing is left.
     fn drain(&mut self) -> Result<(), String> {
         self.say(|| "the nodes drain".to_owned());
-        self.healed = true;
+        self.healed_ms = Some(self.now_ms);
         for client in &mut self.clients {
             client.asleep = false;
+            client.earned.insert(3001);
         }
         let now_ms = self.now_ms;
         for node in 0..self.nodes.len() {
@@ -851,9 +964,12 @@ impl World {
     }
 }
 
-/// The client's JSON encoder knows no presence.
-fn rename_presence(command: &[u8], channel: &str) -> Vec<u8> {
-    let mut json: serde_json::Value = serde_json::from_slice(command).unwrap_or_default();
-    json["presence"] = serde_json::json!({"channel": channel});
-    json.to_string().into_bytes()
+/// A client, for the trace.
+fn name(node: usize, key: ConnectionKey) -> String {
+    format!("client {node}.{:?}", key.data())
+}
+
+/// The number of a publish, from its value.
+fn number_of(value: Option<&[u8]>) -> u64 {
+    value.and_then(|value| serde_json::from_slice::<serde_json::Value>(value).ok()).and_then(|value| value["n"].as_u64()).unwrap_or(0)
 }
