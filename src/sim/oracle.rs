@@ -281,7 +281,10 @@ impl Followed {
         let wanted = if asked.position.is_some() { 1 } else { asked.history as usize };
         let start = witness.node.read_start(&self.id, self.partition).unwrap_or(i64::MAX);
         let there = log.now().range_of(key(&self.name), start, self.from).len();
-        let large = publications.iter().map(|publication| publication.bytes).sum::<usize>() > ANSWER_BYTES_MAX / 4;
+        let cap = ANSWER_BYTES_MAX.min(witness.settings.outbox_bytes_max / 4);
+        let bytes: usize = publications.iter().map(|publication| publication.bytes).sum();
+        let next = log.now().range_of(key(&self.name), start, self.from).rev().nth(publications.len());
+        let large = next.is_some_and(|next| bytes + 2 * next.value.as_ref().map_or(0, Bytes::len) + 300 > cap);
         if witness.remembers_all(life, log) && publications.len() < wanted.min(there) && !large {
             return Err(format!("{} records for a history of {wanted}, and {there} are there", publications.len()));
         }

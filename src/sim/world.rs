@@ -54,6 +54,8 @@ pub struct World {
     acknowledged: HashSet<u64>,
     /// Memory is so large that nothing is evicted.
     roomy: bool,
+    /// One in so many looks at its socket puts a client to sleep, and one in so many wakes it.
+    sleepiness: (u8, u8),
     sabotage: Option<Sabotage>,
     /// When chaos ended.
     healed_ms: Option<u64>,
@@ -80,12 +82,13 @@ impl World {
         let mut random = Rng::with_seed(seed);
         let roomy = random.u8(0..3) == 0;
         let pings = random.u8(0..3) == 0;
+        let sleepiness = if random.u8(0..3) == 0 { (4, 5) } else { (25, 20) };
         let settings = ShardSettings {
             subject_bytes_max: 64,
             cache_bytes_max: if roomy { 1 << 30 } else { random.usize(20_000..300_000) },
             cache_records_max: if roomy { 1 << 20 } else { random.usize(1..40) },
             cache_expire_ms: if roomy { 1 << 40 } else { random.u64(500..20_000) },
-            outbox_bytes_max: if roomy { 1 << 20 } else { random.usize(4_096..40_000) },
+            outbox_bytes_max: if roomy && random.bool() { 1 << 20 } else { random.usize(4_096..40_000) },
             outboxes_bytes_max: if roomy || random.bool() { 1 << 30 } else { random.usize(30_000..120_000) },
             slow_client_timeout_ms: random.u64(1_000..8_000),
             subscriptions_max: random.usize(3..12),
@@ -120,6 +123,7 @@ impl World {
             published: HashMap::new(),
             acknowledged: HashSet::new(),
             roomy,
+            sleepiness,
             sabotage,
             healed_ms: None,
         };
@@ -202,8 +206,9 @@ impl World {
         let any = self.kafka.topics[topic].life().rule == Partitioner::Any;
         let astray = if any { self.random.bool() } else { self.random.u16(0..600) == 0 };
         let burst = if self.random.u8(0..10) == 0 { self.random.usize(2..20) } else { 1 };
+        let most = if self.sleepiness.0 < 10 { 3_000 } else { 4_000 / burst + bytes % 200 };
         for _ in 0..burst {
-            self.kafka.write(&mut self.random, topic, key.clone(), bytes.min(4_000 / burst.max(1) + bytes % 200), astray);
+            self.kafka.write(&mut self.random, topic, key.clone(), bytes.min(most), astray);
         }
         self.say(|| format!("{burst} records for topic {topic}, key {key:?}, astray {astray}"));
     }
@@ -363,10 +368,10 @@ impl World {
         let place = self.random.usize(0..self.clients.len());
         let client = &mut self.clients[place];
         if client.asleep {
-            client.asleep = self.random.u8(0..20) > 0;
+            client.asleep = self.random.u8(0..self.sleepiness.1) > 0;
             return Ok(());
         }
-        client.asleep = self.random.u8(0..25) == 0;
+        client.asleep = self.random.u8(0..self.sleepiness.0) == 0;
         let (node, shard, key) = (client.node, client.shard, client.key);
         let bytes = if self.random.u8(0..4) == 0 { self.random.usize(1..500) } else { self.random.usize(500..100_000) };
         self.take_bytes(node, shard, key, bytes)?;
