@@ -55,6 +55,7 @@ const REACHED: &[&str] = &[
     "snapshot or history",
     "stale batch",
     "stale record",
+    "stayed on",
     "told 2500",
     "topic turned to any",
     "WebSocket pong",

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io::IoSlice;
 
 use super::sabotage::Sabotage;
-use crate::handoff::{ConnectionKey, FromHomeBatch, Generation, LaneFull, PartitionRef, PublishKey, ShardId, TopicIndex, TowardHomeBatch};
+use crate::handoff::{
+    ConnectionKey, FromHomeBatch, Generation, LaneFull, Offset, PartitionRef, PublishKey, ShardId, TopicIndex, TowardHomeBatch,
+};
 use crate::shard::{Assignment, Effects, ProduceRecord, ProduceStatus, ShardCounters, WriteStatus};
 
 /// A bounded lane.
@@ -37,6 +39,8 @@ pub struct SimHands {
     /// Partitions that are read, and from where.
     pub reading: BTreeMap<PartitionRef, (Assignment, i64)>,
     pub log_ends: Vec<(PartitionRef, Generation)>,
+    /// What Kafka said to such questions; the answers are on their way.
+    pub log_ends_known: Vec<(PartitionRef, Generation, Option<Offset>)>,
     pub lookups: Vec<String>,
     pub produced: VecDeque<(PublishKey, ProduceRecord)>,
     pub producer_room: usize,

@@ -68,6 +68,7 @@ impl Node {
             from_home: (0..shards).map(|_| FakeLane::new(messages_max, bytes_max)).collect(),
             reading: BTreeMap::new(),
             log_ends: Vec::new(),
+            log_ends_known: Vec::new(),
             lookups: Vec::new(),
             produced: Default::default(),
             producer_room: 8,
@@ -123,10 +124,11 @@ impl Node {
         self.any.contains(id)
     }
 
-    /// The first era of a log that the node knew not to be the one before when it gave a position of that leader epoch.
-    pub fn noticed(&self, id: &str, partition: usize, leader_epoch: i32) -> usize {
-        let noticed = self.noticed.get(&(Arc::from(id), partition)).filter(|(_, before)| leader_epoch > *before);
-        noticed.map_or(0, |(era, _)| *era)
+    /// The first era of a log that the node knew not to be the one before when it gave a position of the leader epoch `given`, if it can tell that
+    /// `asked` is the leader epoch of a position from before.
+    pub fn noticed(&self, id: &str, partition: usize, given: i32, asked: i32) -> usize {
+        let noticed = self.noticed.get(&(Arc::from(id), partition));
+        noticed.filter(|(_, before)| given > *before && asked <= *before).map_or(0, |(era, _)| *era)
     }
 
     /// Where reading of a partition began.
@@ -231,7 +233,7 @@ impl Node {
             for (at, _) in &lost {
                 let (log, shard) = (&life.logs[at.partition as usize], partitions[at.partition as usize].owner.index());
                 let position = self.hands[shard].reading.get(at).map_or(0, |(_, next)| *next);
-                let start = if position < log.now().start { log.now().start } else { log.now().end };
+                let start = position.min(log.now().end).max(log.now().start);
                 let known = &mut partitions[at.partition as usize];
                 (known.generation, known.start, known.ready_at) = (Generation(generation), Offset(start), Offset(log.now().end));
                 self.eras.insert((*at, Generation(generation)), log.eras.len() - 1);

@@ -202,9 +202,9 @@ impl Followed {
             return Err(format!("rule 12: recovered: true from {} in a log compacted below {}", self.from, log.compacted_below));
         }
         // A position carries the leader epoch of the subscribe reply, though its client has followed the log through later ones: only a node that
-        // noticed an election itself can tell a position from before it.
-        let leader_epoch = Epoch::parse(&result.epoch).map_or(-1, |epoch| epoch.leader_epoch);
-        let noticed = witness.node.noticed(&self.id, self.partition, leader_epoch);
+        // noticed an election itself can tell a position from before it, and only one that had read as far as that.
+        let leader_epoch = |text: &str| Epoch::parse(text).map_or(i32::MAX, |epoch| epoch.leader_epoch);
+        let noticed = witness.node.noticed(&self.id, self.partition, leader_epoch(&result.epoch), leader_epoch(&position.epoch));
         let old = position.eras.iter().copied();
         let possible: BTreeSet<usize> = old.flat_map(|era| self.continued(log, era)).filter(|era| *era >= noticed).collect();
         if noticed > 0 && !position.eras.is_empty() && possible.is_empty() {

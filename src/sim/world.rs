@@ -297,6 +297,10 @@ impl World {
         let closing: Vec<_> =
             self.nodes[node].hands[shard].sockets.iter().filter(|(_, socket)| socket.closing).map(|(key, _)| *key).collect();
         for key in closing {
+            // The shard learns of it some time later.
+            if self.healed_ms.is_none() && self.random.bool() {
+                continue;
+            }
             self.take_bytes(node, shard, key, usize::MAX)?;
             if let Some(client) = self.clients.iter().find(|client| client.node == node && client.key == key && client.closed == Some(3001))
             {
@@ -554,6 +558,7 @@ impl World {
                 let (other, kept) = self.kept[self.random.usize(0..self.kept.len())].clone();
                 (channel, position) = (other, Some(kept));
             }
+            6 if self.random.bool() => position = self.newest_position(&channel),
             6 => position = nowhere("_", 0),
             7 => position = nowhere("", self.random.u64(0..60)),
             8 => {
@@ -596,6 +601,18 @@ impl World {
         };
         let word = format!("subscribe {channel} {asked:?}");
         (word, self.clients[place].command(Open::Subscribe { channel, asked }, |command| command.subscribe = Some(request)))
+    }
+
+    /// A position that a node could have given which reads faster than all.
+    fn newest_position(&mut self, channel: &str) -> Option<Kept> {
+        let name = SubjectName::parse(channel, 1024).ok()?;
+        let life = self.kafka.topic(name.topic())?.life();
+        let partition = life.rule.partition(name.key()?.as_bytes(), life.logs.len() as u32);
+        let log = &life.logs[partition as usize];
+        let leader_epoch = log.now().records.last().map_or(-1, |record| record.leader_epoch);
+        let epoch = Epoch { topic_id: &life.id, partition, leader_epoch }.to_string();
+        let offset = (log.now().end - self.random.i64(0..4)).max(log.now().forks_at).max(0) as u64;
+        Some(Kept { epoch, offset, eras: BTreeSet::from([log.eras.len() - 1]) })
     }
 
     /// Where the log that an epoch names ends now.
@@ -650,11 +667,19 @@ impl World {
 
     fn answer_questions(&mut self, node: usize, shard: usize) {
         let now_ms = self.now_ms;
+        let healed = self.healed_ms.is_some();
+        // A log may have grown by the time the answer arrives.
+        if healed || self.random.bool() {
+            let known: Vec<_> = self.nodes[node].hands[shard].log_ends_known.drain(..).collect();
+            for (partition, generation, end) in known {
+                self.nodes[node].handle(now_ms, shard, Event::LogEnd { partition, generation, end });
+            }
+        }
         if let Some((partition, generation)) = self.nodes[node].hands[shard].log_ends.pop() {
             let name = self.nodes[node].hands[shard].reading.get(&partition).map(|(assignment, _)| assignment.topic.clone());
             let log = name.and_then(|name| self.kafka.topic(&name)).and_then(|topic| topic.life().logs.get(partition.partition as usize));
-            let end = log.map(|log| Offset(log.now().end)).filter(|_| self.healed_ms.is_some() || self.random.u8(0..5) > 0);
-            self.nodes[node].handle(now_ms, shard, Event::LogEnd { partition, generation, end });
+            let end = log.map(|log| Offset(log.now().end)).filter(|_| healed || self.random.u8(0..5) > 0);
+            self.nodes[node].hands[shard].log_ends_known.push((partition, generation, end));
         }
         if let Some(topic) = self.nodes[node].hands[shard].lookups.pop() {
             let count = self.kafka.topic(&topic).map(|topic| topic.life().logs.len() as u32);
@@ -780,9 +805,11 @@ impl World {
                         .is_some_and(|socket| !socket.buffer.is_empty() || socket.wants_room);
                     if waiting {
                         self.take_bytes(node, shard, key, usize::MAX)?;
-                        self.pay_pongs(place);
                         self.flush(node, shard)?;
                         moved = true;
+                    }
+                    if place < self.clients.len() {
+                        self.pay_pongs(place);
                     }
                 }
             }
@@ -822,6 +849,20 @@ impl World {
         }
         self.rest()?;
         self.judge()?;
+        if self.random.u8(0..8) == 0 {
+            // Nobody who reads is taken for slow, or for dead, later.
+            self.coverage.note("stayed on");
+            for client in &mut self.clients {
+                client.earned.retain(|code| !matches!(code, 3008 | 3012));
+            }
+            let until_ms = self.now_ms + self.settings.slow_client_timeout_ms + 1_000;
+            while self.now_ms < until_ms {
+                self.settle(true)?;
+                self.pass(10 * TICK_MS)?;
+            }
+            self.rest()?;
+            self.judge()?;
+        }
         self.check_publishes()?;
         self.everybody_leaves()
     }
