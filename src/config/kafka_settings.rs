@@ -8,7 +8,7 @@ use super::document::{Entry, Origin, Value};
 use super::problem::did_you_mean;
 use super::properties::{Properties, is_secret, masked};
 use super::reader::Reader;
-use crate::kafka::settings::{Role, check_property, scope};
+use crate::kafka::settings::{Role, check_property, check_together, scope};
 use crate::subject::name::is_topic;
 
 pub const CONSUMER: &str = "kafka.consumer";
@@ -187,11 +187,13 @@ fn anchored(value: &Value) -> Result<(String, Regex), String> {
 fn read_properties(reader: &mut Reader, table: &str) -> Properties {
     let role = if table == CONSUMER { Role::Consumer } else { Role::Producer };
     let mut properties = Properties::default();
+    let mut each_is_right = true;
     for Entry { key, value, origin } in reader.take_below(table) {
         let name = &key[table.len() + 1..];
         let Some(value) = property_text(&value) else {
             let shown = if is_secret(name) { "********".to_owned() } else { value.show() };
             reader.problem(Some(origin), format!("{key} = {shown} is not allowed; give text in quotes, a number, true or false"));
+            each_is_right = false;
             continue;
         };
         // A key of the other table is a mistake of place, not an unknown property.
@@ -204,6 +206,7 @@ fn read_properties(reader: &mut Reader, table: &str) -> Properties {
                 properties.set(name, value);
             }
             Err(reason) => {
+                each_is_right = false;
                 let own = if table == CONSUMER { &CONSUMER_OWN[..] } else { &PRODUCER_OWN[..] };
                 let near = if scope(name).is_err() { near_miss(name, own) } else { None };
                 let reason = near.map_or(reason, |near| format!("unknown property; did you mean {near}?"));
@@ -219,6 +222,13 @@ fn read_properties(reader: &mut Reader, table: &str) -> Properties {
         reader.problem(
             None,
             format!("{table}.bootstrap.servers is missing; give Kafka's addresses in [{table}]: \"bootstrap.servers\" = \"10.0.0.1:9092,10.0.0.2:9092\""),
+        );
+    }
+    // What only a client as a whole shows: a file that is not there, two properties that contradict each other.
+    if each_is_right && let Err(reason) = check_together(role, &properties) {
+        reader.problem(
+            None,
+            format!("[{table}]: {}; correct the property that it names", reason.split_whitespace().collect::<Vec<_>>().join(" ")),
         );
     }
     properties

@@ -3,9 +3,13 @@
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
+use rdkafka::consumer::BaseConsumer;
+use rdkafka::error::KafkaError;
+use rdkafka::producer::BaseProducer;
 
+use super::consumer::QuietContext;
 use super::raw::{self, PropertyVerdict};
-use crate::config::{Properties, TopicChoice, TopicSettings};
+use crate::config::{Properties, TopicChoice, TopicSettings, masked};
 
 /// Which client a property is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,10 +150,11 @@ const OWNED: &[(&str, Option<&str>, &str)] = &[
     ("group.protocol", None, "the bridge assigns partitions to its shards itself"),
     ("group.remote.assignor", None, "the bridge assigns partitions to its shards itself"),
     ("enable.idempotence", Some("true"), "without it a retried publish could be written twice"),
+    ("queuing.strategy", Some("fifo"), "records of a subject keep their order"),
+    ("transaction.timeout.ms", None, "publishes of many clients share a producer, they cannot share a transaction"),
     ("transactional.id", None, "publishes of many clients share a producer, they cannot share a transaction"),
     ("partitioner", None, "the partition is what makes a subject's home; set partitioner in [topic.\"NAME\"]"),
     ("delivery.report.only.error", Some("false"), "every publish has its answer"),
-    ("delivery.timeout.ms", None, "use message.timeout.ms, the same property under librdkafka's name"),
     ("produce.offset.report", None, "every publish has its answer"),
 ];
 
@@ -165,12 +170,16 @@ const JAVA: &[(&str, &str)] = &[
     ("max.block.ms", "the bridge stops reading the client's socket instead; leave it out"),
     ("max.request.size", "use message.max.bytes"),
     ("metadata.max.idle.ms", "use topic.metadata.refresh.interval.ms"),
-    ("connections.max.idle.ms.config", "use connections.max.idle.ms"),
     ("default.api.timeout.ms", "use socket.timeout.ms"),
     ("receive.buffer.bytes", "use socket.receive.buffer.bytes"),
     ("send.buffer.bytes", "use socket.send.buffer.bytes"),
     ("sasl.jaas.config", "use sasl.username and sasl.password"),
-    ("sasl.kerberos.kinit.cmd.path", "use sasl.kerberos.kinit.cmd"),
+    ("sasl.login.callback.handler.class", "there are no Java classes here, leave it out"),
+    ("sasl.client.callback.handler.class", "there are no Java classes here, leave it out"),
+    ("sasl.kerberos.ticket.renew.window.factor", "use sasl.kerberos.min.time.before.relogin"),
+    ("sasl.kerberos.ticket.renew.jitter", "use sasl.kerberos.min.time.before.relogin"),
+    ("security.providers", "use ssl.providers"),
+    ("socket.connection.setup.timeout.max.ms", "use socket.connection.setup.timeout.ms"),
     ("ssl.truststore.location", "use ssl.ca.location (a PEM file)"),
     ("ssl.truststore.certificates", "use ssl.ca.pem"),
     ("ssl.truststore.password", "ssl.ca.location is a PEM file without a password"),
@@ -180,11 +189,44 @@ const JAVA: &[(&str, &str)] = &[
     ("ssl.keystore.certificate.chain", "use ssl.certificate.pem"),
     ("ssl.protocol", "OpenSSL chooses it, leave it out"),
     ("ssl.enabled.protocols", "OpenSSL chooses it, leave it out"),
+    ("ssl.engine.factory.class", "use ssl.engine.location"),
+    ("ssl.provider", "use ssl.providers"),
+    ("ssl.keymanager.algorithm", "there is no such choice, leave it out"),
+    ("ssl.trustmanager.algorithm", "there is no such choice, leave it out"),
+    ("ssl.secure.random.implementation", "there is no such choice, leave it out"),
+    ("exclude.internal.topics", "topics.regex never matches internal topics, leave it out"),
+    ("auto.include.jmx.reporter", "see the admin port's /metrics, leave it out"),
+    ("metrics.recording.level", "see the admin port's /metrics, leave it out"),
     ("interceptor.classes", "there are no Java classes here, leave it out"),
     ("metric.reporters", "see the admin port's /metrics, leave it out"),
     ("partitioner.class", "set partitioner in [topic.\"NAME\"]"),
-    ("client.dns.lookup.config", "use client.dns.lookup"),
+    ("partitioner.ignore.keys", "the key decides a subject's home, leave it out"),
+    ("partitioner.adaptive.partitioning.enable", "there is no such choice, leave it out"),
 ];
+
+/// Two names of one property of librdkafka's. The first is used, so that what the user says under the other replaces the default.
+const ALIASES: &[(&str, &str)] = &[
+    ("acks", "request.required.acks"),
+    ("bootstrap.servers", "metadata.broker.list"),
+    ("compression.type", "compression.codec"),
+    ("enable.auto.commit", "auto.commit.enable"),
+    ("linger.ms", "queue.buffering.max.ms"),
+    ("max.in.flight", "max.in.flight.requests.per.connection"),
+    ("max.partition.fetch.bytes", "fetch.message.max.bytes"),
+    ("message.timeout.ms", "delivery.timeout.ms"),
+    ("retries", "message.send.max.retries"),
+    ("sasl.mechanism", "sasl.mechanisms"),
+];
+
+fn name_used(name: &str) -> &str {
+    ALIASES.iter().find(|(_, alias)| *alias == name).map_or(name, |(used, _)| used)
+}
+
+/// librdkafka takes `topic.acks` for `acks`; one name is enough, and what the bridge owns is known by it.
+fn without_topic_prefix(name: &str) -> Option<&str> {
+    let rest = name.strip_prefix("topic.")?;
+    (CONSUMER_ONLY.contains(&rest) || PRODUCER_ONLY.contains(&rest)).then_some(rest)
+}
 
 /// Which clients know a property.
 ///
@@ -193,6 +235,9 @@ const JAVA: &[(&str, &str)] = &[
 pub fn scope(name: &str) -> Result<Scope, String> {
     if let Some((_, advice)) = JAVA.iter().find(|(java, _)| *java == name) {
         return Err(format!("it is a property of the Java client; {advice}"));
+    }
+    if let Some(rest) = without_topic_prefix(name) {
+        return Err(format!("write it without its prefix: {rest}"));
     }
     // Whether it exists does not depend on the value: an unknown name is told apart from a bad value.
     if let PropertyVerdict::Unknown(_) = raw::check_property(name, "") {
@@ -214,15 +259,62 @@ pub fn check_property(role: Role, name: &str, value: &str) -> Result<(), String>
         _ => {}
     }
     if let Some((_, allowed, why)) = OWNED.iter().find(|(owned, _, _)| *owned == name)
-        && *allowed != Some(value)
+        && !allowed.is_some_and(|allowed| allowed.eq_ignore_ascii_case(value))
     {
         let allowed = allowed.map_or("leave it out".to_owned(), |allowed| format!("only {allowed:?} is allowed"));
         return Err(format!("the bridge decides it: {why}; {allowed}"));
     }
     match raw::check_property(name, value) {
-        PropertyVerdict::Good => Ok(()),
+        PropertyVerdict::Good => check_for_idempotence(name, value),
         PropertyVerdict::Unknown(reason) | PropertyVerdict::Invalid(reason) => Err(reason),
     }
+}
+
+/// What librdkafka would refuse of an idempotent producer only when it is made.
+fn check_for_idempotence(name: &str, value: &str) -> Result<(), String> {
+    let number: Option<i64> = value.trim().parse().ok();
+    let reason = match name_used(name) {
+        "acks" if value != "all" && number != Some(-1) => {
+            "only \"all\" is allowed: a publish is acknowledged when Kafka cannot lose it any more"
+        }
+        "max.in.flight" if number.is_some_and(|number| number > 5) => {
+            "1 to 5 are allowed: with more, a retry could put records out of order"
+        }
+        "retries" if number == Some(0) => "1 or more are allowed: an idempotent producer retries; message.timeout.ms bounds the time",
+        "message.timeout.ms" if number == Some(0) => "1 or more milliseconds are allowed: every publish must be answered some day",
+        _ => return Ok(()),
+    };
+    Err(reason.to_owned())
+}
+
+/// What librdkafka checks only when a client is made: files, and properties against each other. Makes one that knows no broker, so nobody is
+/// contacted.
+///
+/// # Errors
+/// librdkafka's own words, and the given value of the property that they name.
+pub fn check_together(role: Role, properties: &Properties) -> Result<(), String> {
+    let mut config = match role {
+        Role::Consumer => with(consumer_defaults(false), properties),
+        Role::Producer => with(producer_defaults(), properties),
+    };
+    config.remove("bootstrap.servers");
+    // Without a group there is nothing to leave when the client is dropped, which would take its time.
+    config.remove("group.id");
+    let made = match role {
+        Role::Consumer => config.create_with_context::<_, BaseConsumer<QuietContext>>(QuietContext).map(drop),
+        Role::Producer => config.create::<BaseProducer>().map(drop),
+    };
+    made.map_err(|error| {
+        let reason = match error {
+            KafkaError::ClientCreation(reason) => reason,
+            other => other.to_string(),
+        };
+        let named = properties.iter().find(|(name, _)| reason.contains(*name));
+        match named {
+            Some((name, value)) => format!("{reason} ({name} = {:?})", masked(name, value)),
+            None => reason,
+        }
+    })
 }
 
 /// What every client gets unless the user says otherwise.
@@ -238,13 +330,17 @@ fn common(config: &mut ClientConfig) {
 
 fn with(mut config: ClientConfig, properties: &Properties) -> ClientConfig {
     for (name, value) in properties.iter() {
-        config.set(name, value);
+        config.set(name_used(name), value);
     }
     config
 }
 
 /// The configuration of a shard's consumer.
 pub(super) fn consumer_config(options: &KafkaOptions) -> ClientConfig {
+    with(consumer_defaults(options.embedded), &options.consumer)
+}
+
+fn consumer_defaults(embedded: bool) -> ClientConfig {
     let mut config = ClientConfig::new();
     common(&mut config);
     config
@@ -259,11 +355,11 @@ pub(super) fn consumer_config(options: &KafkaOptions) -> ClientConfig {
         .set("fetch.queue.backoff.ms", "1")
         .set("fetch.error.backoff.ms", "50")
         .set("queued.max.messages.kbytes", "16384");
-    if options.embedded {
+    if embedded {
         // The mock cluster wakes a waiting fetch only when its time is over.
         config.set("fetch.wait.max.ms", "5");
     }
-    with(config, &options.consumer)
+    config
 }
 
 /// The configuration of a consumer that answers questions: metadata, offsets, the newest records.
@@ -275,6 +371,10 @@ pub(super) fn reader_config(options: &KafkaOptions) -> ClientConfig {
 
 /// The configuration of a producer.
 pub(super) fn producer_config(options: &KafkaOptions) -> ClientConfig {
+    with(producer_defaults(), &options.producer)
+}
+
+fn producer_defaults() -> ClientConfig {
     let mut config = ClientConfig::new();
     common(&mut config);
     config
@@ -289,7 +389,7 @@ pub(super) fn producer_config(options: &KafkaOptions) -> ClientConfig {
         .set("topic.metadata.propagation.max.ms", "2000")
         .set("queue.buffering.max.messages", "100000")
         .set("queue.buffering.max.kbytes", "262144");
-    with(config, &options.producer)
+    config
 }
 
 #[cfg(test)]
@@ -315,6 +415,61 @@ mod tests {
             let reason = check_property(role, name, value).expect_err(name);
             assert!(reason.contains(part), "{name}: {reason}");
         }
+    }
+
+    #[test]
+    fn no_other_name_is_a_way_around_what_the_bridge_needs() {
+        for (role, name, value, part) in [
+            (Role::Consumer, "topic.auto.offset.reset", "latest", "without its prefix: auto.offset.reset"),
+            (Role::Producer, "topic.acks", "0", "without its prefix: acks"),
+            (Role::Producer, "request.required.acks", "1", "only \"all\""),
+            (Role::Producer, "acks", "0", "only \"all\""),
+            (Role::Producer, "max.in.flight.requests.per.connection", "6", "1 to 5"),
+            (Role::Producer, "message.send.max.retries", "0", "1 or more"),
+            (Role::Producer, "delivery.timeout.ms", "0", "1 or more"),
+            (Role::Producer, "transaction.timeout.ms", "1000", "transaction"),
+        ] {
+            let reason = check_property(role, name, value).expect_err(name);
+            assert!(reason.contains(part), "{name}: {reason}");
+        }
+        assert_eq!(check_property(Role::Producer, "acks", "-1"), Ok(()));
+        assert_eq!(check_property(Role::Consumer, "enable.auto.commit", "False"), Ok(()));
+        let mut options = KafkaOptions::for_tests("127.0.0.1:1");
+        options.producer.set("queue.buffering.max.ms", "7");
+        let config = producer_config(&options);
+        assert_eq!((config.get("linger.ms"), config.get("queue.buffering.max.ms")), (Some("7"), None));
+    }
+
+    #[test]
+    fn every_listed_name_is_librdkafkas_and_no_java_name_is() {
+        let known = |name: &str| !matches!(raw::check_property(name, ""), PropertyVerdict::Unknown(_));
+        for name in CONSUMER_ONLY.iter().chain(PRODUCER_ONLY).chain(OWNED.iter().map(|(name, ..)| name)) {
+            assert!(known(name), "{name}");
+        }
+        for (used, alias) in ALIASES {
+            assert!(known(used) && known(alias), "{used} {alias}");
+        }
+        assert!(JAVA.iter().all(|(name, _)| !CONSUMER_ONLY.contains(name) && !PRODUCER_ONLY.contains(name)));
+    }
+
+    #[test]
+    fn what_does_not_fit_together_is_found_without_kafka() {
+        let with = |given: &[(&str, &str)]| {
+            let mut properties = Properties::default();
+            properties.set("bootstrap.servers", "127.0.0.1:1");
+            for (name, value) in given {
+                properties.set(*name, *value);
+            }
+            properties
+        };
+        for role in [Role::Consumer, Role::Producer] {
+            assert_eq!(check_together(role, &with(&[])), Ok(()));
+            let reason =
+                check_together(role, &with(&[("security.protocol", "ssl"), ("ssl.ca.location", "/nowhere/ca.pem")])).expect_err("no file");
+            assert!(reason.contains("/nowhere/ca.pem"), "{reason}");
+            check_together(role, &with(&[("security.protocol", "sasl_plaintext"), ("sasl.mechanism", "PLAIN")])).expect_err("no user");
+        }
+        check_together(Role::Consumer, &with(&[("fetch.max.bytes", "1000"), ("message.max.bytes", "2000")])).expect_err("too small");
     }
 
     #[test]
