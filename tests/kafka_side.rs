@@ -48,10 +48,21 @@ fn send(producer: &rdkafka::producer::ThreadedProducer<rdkafka::producer::Defaul
 #[test]
 #[ignore = "needs Apache Kafka: run ./dev test kafka"]
 fn topics_have_kafkas_own_ids() {
-    let (topic, side) = side_on("ids", 1);
-    let described = kafka::dev_kafka(&["TopicCommand", "--bootstrap-server", &bootstrap(), "--describe", "--topic", &topic], "", &[]);
-    let id = described.split("TopicId:").nth(1).and_then(|rest| rest.split_whitespace().next()).expect("an id").to_owned();
-    assert_eq!(&*side.topic(&topic).id, id);
+    // Enough of them that every character of their alphabet is seen.
+    let prefix = fresh("ids");
+    let topics: Vec<String> = (0..30).map(|number| format!("{prefix}-{number}")).collect();
+    for topic in &topics {
+        kafka::create_topic(&bootstrap(), topic, 1, 1, &[]);
+    }
+    let side = Side::start_ready(options(&bootstrap(), 1, matching(&format!("{prefix}-.*"))));
+    let pattern = format!("{prefix}-.*");
+    let described = kafka::dev_kafka(&["TopicCommand", "--bootstrap-server", &bootstrap(), "--describe", "--topic", &pattern], "", &[]);
+    for topic in &topics {
+        let line = described.lines().find(|line| line.split_whitespace().any(|word| word == topic) && line.contains("TopicId:"));
+        let id = line.and_then(|line| line.split("TopicId:").nth(1)).and_then(|rest| rest.split_whitespace().next()).expect("an id");
+        assert_eq!(&*side.topic(topic).id, id);
+        kafka::delete_topic(&bootstrap(), topic);
+    }
 }
 
 #[test]
@@ -310,5 +321,39 @@ fn many_topics_and_partitions_are_ready_soon() {
     assert_eq!(side.map.topics().count(), 20);
     for number in 0..20 {
         kafka::delete_topic(&bootstrap(), &format!("{prefix}-{number}"));
+    }
+}
+
+#[test]
+#[ignore = "needs Apache Kafka: run ./dev test kafka"]
+fn a_partition_without_a_leader_delays_no_other_and_starts_where_it_was_to() {
+    let (bootstrap, folder) = (kafka::bootstrap_three(), kafka::folder_three());
+    let topic = fresh("leaderless");
+    kafka::create_topic(&bootstrap, &topic, 6, 1, &[]);
+    let writer = kafka::producer(&bootstrap, &[]);
+    for partition in 0..6 {
+        let record = BaseRecord::<str, str>::to(&topic).key("k").payload("before").partition(partition);
+        writer.send(record).map_err(|(error, _)| error).expect("queued");
+    }
+    writer.flush(PATIENCE).expect("all are written");
+    let dead = kafka::leader(&bootstrap, &topic);
+    kafka::broker_action(&folder, "kill", &dead.to_string());
+    let lacks_leader = |side: &Side| side.topic(&topic).partitions.iter().filter(|partition| partition.generation.0 == 0).count();
+    let mut side = eventually("the cluster knows that the broker is gone", || {
+        let mut side = Side::start(murmur2(options(&bootstrap, 1, listed(&[&topic]))));
+        side.until("the map", |side| (side.map.topic(&topic).is_some() && side.active > 0).then_some(()));
+        (lacks_leader(&side) > 0 && lacks_leader(&side) < 6).then_some(side)
+    });
+    let began = Instant::now();
+    let living = side.topic(&topic).partitions.iter().position(|partition| partition.generation.0 > 0).expect("a living partition") as u32;
+    assert!(matches!(side.publish_answered(&record(&topic, Some(living), "k", "during")), PublishResult::Stored { .. }));
+    let at = side.at(&topic, living);
+    side.until("it is read", |side| (side.records(at).len() == 1).then_some(()));
+    assert!(began.elapsed() < Duration::from_secs(4), "nobody waits for the dead: {:?}", began.elapsed());
+    assert!(matches!(side.side.metadata.state(), NodeState::Loading { .. }));
+    kafka::broker_action(&folder, "start", &dead.to_string());
+    side.until("ready", |side| (side.side.metadata.state() == NodeState::Ready).then_some(()));
+    for (number, partition) in side.topic(&topic).partitions.iter().enumerate() {
+        assert_eq!(partition.start, Offset(1), "partition {number} starts at its end, not at its beginning");
     }
 }

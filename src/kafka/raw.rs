@@ -233,7 +233,7 @@ pub(super) fn check_property(name: &str, value: &str) -> PropertyVerdict {
     }
 }
 
-/// The ids of topics, as Kafka shows them (base64). A topic that has none, or that cannot be described, is left out.
+/// The ids of topics, as Kafka's own tools show them (URL-safe base64). A topic that has none, or that cannot be described, is left out.
 ///
 /// # Errors
 /// librdkafka's word when the brokers do not answer in time.
@@ -290,7 +290,9 @@ unsafe fn described(event: *mut sys::rd_kafka_event_t) -> Result<HashMap<String,
                 continue;
             }
             let name = CStr::from_ptr(sys::rd_kafka_TopicDescription_name(topic)).to_string_lossy().into_owned();
-            ids.insert(name, CStr::from_ptr(sys::rd_kafka_Uuid_base64str(id)).to_string_lossy().into_owned());
+            // Kafka writes ids in the URL-safe alphabet, librdkafka in the other one.
+            let text = CStr::from_ptr(sys::rd_kafka_Uuid_base64str(id)).to_string_lossy().replace('+', "-").replace('/', "_");
+            ids.insert(name, text);
         }
         Ok(ids)
     }
