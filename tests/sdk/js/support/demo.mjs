@@ -10,8 +10,8 @@ export class Demo {
     if (process.env.CORESPAN_DEMO_URL) {
       demo.url = process.env.CORESPAN_DEMO_URL;
     } else {
-      const address = `127.0.0.1:${await freePort()}`;
-      demo.process = spawn(corespanBinary(), ["demo", "--listen", address], { stdio: ["ignore", "pipe", "pipe"] });
+      const ports = ["--port", String(await freePort()), "--admin-port", String(await freePort())];
+      demo.process = spawn(corespanBinary(), ["demo", ...ports], { stdio: ["ignore", "pipe", "pipe"] });
       demo.url = await demo.#announced();
     }
     const { host, port } = new URL(demo.url);
