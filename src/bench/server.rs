@@ -1,10 +1,14 @@
-//! A node under test: `corespan serve` as a child, with a configuration of one shard.
+//! A node under test, as a child process with a configuration of one shard: `corespan serve`, or on an embedded cluster the hidden task `node` of
+//! this tool, which is the same node told that its Kafka is no real one.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
 
 /// How long it has to become ready.
 const READY_TIME: Duration = Duration::from_secs(30);
@@ -18,8 +22,9 @@ pub struct Server {
 
 /// What it serves.
 pub struct ServerPlan<'a> {
-    /// The `corespan` binary.
+    /// The binary, and its subcommand that takes `--config`.
     pub binary: &'a Path,
+    pub subcommand: &'a str,
     pub bootstrap: &'a str,
     pub topic: &'a str,
     /// CPU of its one shard.
@@ -40,21 +45,23 @@ impl Server {
         let (address, admin) = (free()?, free()?);
         let text = format!(
             "drain.seconds = 0\n[listen]\naddress = \"{address}\"\nadmin = \"{admin}\"\nconnections.max = 15000\n[cores]\nshards = [{}]\npoll = \"{}\"\n[log]\nlevel = \"warn\"\n\
-             [kafka.consumer]\n\"bootstrap.servers\" = \"{}\"\ntopics = [\"{}\"]\n{}\n[kafka.producer]\n\"bootstrap.servers\" = \"{}\"\n\
+             [cache]\nbytes.max = \"64MiB\"\n[kafka.consumer]\n\"bootstrap.servers\" = \"{}\"\ntopics = [\"{}\"]\n{}\n[kafka.producer]\n\"bootstrap.servers\" = \"{}\"\n\
              [topic.\"{}\"]\npartitioner = \"murmur2\"\n",
             plan.cpu, plan.poll, plan.bootstrap, plan.topic, plan.consumer, plan.bootstrap, plan.topic
         );
         let config = std::env::temp_dir().join(format!("corespan-bench-{}-{}.toml", std::process::id(), address.port()));
         std::fs::write(&config, text)?;
-        let child = Command::new(plan.binary).arg("serve").arg("--config").arg(&config).stdout(Stdio::null()).spawn()?;
+        let child = off_the_tools_cpu(|| {
+            Command::new(plan.binary).arg(plan.subcommand).arg("--config").arg(&config).stdout(Stdio::null()).spawn()
+        })?;
         let mut server = Server { child, address, config };
         let deadline = Instant::now() + READY_TIME;
         while !ready(admin) {
             if let Some(status) = server.child.try_wait()? {
-                return Err(io::Error::other(format!("corespan serve ended with {status}")));
+                return Err(io::Error::other(format!("the node ended with {status}")));
             }
             if Instant::now() > deadline {
-                return Err(io::Error::other("corespan serve is not ready in time"));
+                return Err(io::Error::other("the node is not ready in time"));
             }
             std::thread::sleep(Duration::from_millis(50));
         }
@@ -74,6 +81,24 @@ impl Drop for Server {
         let _ = self.child.wait();
         let _ = std::fs::remove_file(&self.config);
     }
+}
+
+/// A child takes over the CPUs of the thread that starts it, and this tool keeps to one: the node must not.
+///
+/// # Errors
+/// Those of `start`.
+pub fn off_the_tools_cpu<T>(start: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    let this_thread = Pid::from_raw(0);
+    let own = sched_getaffinity(this_thread)?;
+    let mut all = CpuSet::new();
+    for cpu in 0..CpuSet::count() {
+        all.set(cpu)?;
+    }
+    // The kernel takes away those that the process may not use.
+    sched_setaffinity(this_thread, &all)?;
+    let started = start();
+    sched_setaffinity(this_thread, &own)?;
+    started
 }
 
 fn ready(admin: SocketAddr) -> bool {

@@ -1,15 +1,17 @@
 //! Measures a node beside a control in the same run, and prints ratios.
 
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Parser, Subcommand};
-use corespan::bench::sender::{SendPlan, Sender};
-use corespan::bench::server::ServerPlan;
+use corespan::bench::sender::{SendPlan, Sender, Sent};
+use corespan::bench::server::{ServerPlan, off_the_tools_cpu};
 use corespan::bench::{Clients, Seen, Server, Usage};
 use corespan::kafka::EmbeddedCluster;
 use corespan::kafka::load::{Load, consume_bare, create_topic, produce};
@@ -39,11 +41,29 @@ enum Task {
     Latency,
     /// Memory of idle subscribed connections.
     Idle,
+    /// The bare sender of `deliver` and `fan-out`: prints its address; at the end of its input it stops and prints sends and CPU seconds.
+    #[command(hide = true)]
+    BareSender {
+        #[arg(long)]
+        to_all: bool,
+    },
+    /// The clients of the bare sender.
+    #[command(hide = true)]
+    BareClients {
+        #[arg(long)]
+        address: SocketAddr,
+    },
+    /// The node of the other tasks, when their Kafka is the embedded one.
+    #[command(hide = true)]
+    Node {
+        #[arg(long)]
+        config: PathBuf,
+    },
 }
 
 #[derive(Parser, Clone)]
 struct Options {
-    /// The node's binary; the one beside this tool by default.
+    /// The binary with the node: `corespan` if --brokers is given, else a `corespan-bench`; the ones beside or of this tool by default.
     #[arg(long, global = true)]
     server: Option<PathBuf>,
     /// A real Kafka in place of the embedded one.
@@ -74,6 +94,10 @@ struct Options {
     #[arg(long, global = true, default_value = "park", value_parser = ["park", "busy"])]
     poll: String,
 }
+
+/// The node's allocator: the hidden task is the node.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const TOPIC: &str = "bench";
 const PARTITIONS: u32 = 4;
@@ -110,12 +134,16 @@ impl Options {
                 (Some(cluster), bootstrap)
             }
         };
-        let binary = match &self.server {
-            Some(binary) => binary.clone(),
-            None => std::env::current_exe()?.with_file_name("corespan"),
+        let (binary, subcommand) = match (&self.server, &self.brokers) {
+            (Some(binary), Some(_)) => (binary.clone(), "serve"),
+            (None, Some(_)) => (std::env::current_exe()?.with_file_name("corespan"), "serve"),
+            // `corespan serve` wants a real Kafka.
+            (Some(binary), None) => (binary.clone(), "node"),
+            (None, None) => (std::env::current_exe()?, "node"),
         };
         let consumer = if cluster.is_some() { "\"fetch.wait.max.ms\" = 5" } else { "" };
-        let plan = ServerPlan { binary: &binary, bootstrap: &bootstrap, topic: TOPIC, cpu: self.cpu, poll: &self.poll, consumer };
+        let plan =
+            ServerPlan { binary: &binary, subcommand, bootstrap: &bootstrap, topic: TOPIC, cpu: self.cpu, poll: &self.poll, consumer };
         let server = Server::start(&plan).with_context(|| format!("{}", binary.display()))?;
         let load = Load { bootstrap, topic: TOPIC.to_owned(), partitions: PARTITIONS, keys, rate: self.rate, value_bytes: self.bytes };
         let embedded = cluster.is_some();
@@ -125,13 +153,23 @@ impl Options {
 
 fn run(arguments: &Arguments) -> Result<()> {
     let options = &arguments.options;
+    if let Task::Node { config } = &arguments.command {
+        return Ok(corespan::lifecycle::serve_embedded(corespan::config::Config::load(config)?)?);
+    }
     core_affinity::set_for_current(core_affinity::CoreId { id: options.tool_cpu });
     corespan::cores::raise_open_files().context("open files")?;
-    match arguments.command {
+    match &arguments.command {
         Task::Deliver => compare(options, false),
         Task::FanOut => compare(options, true),
         Task::Latency => latency(options),
         Task::Idle => idle(options),
+        Task::BareSender { to_all } => bare_sender(options, *to_all),
+        Task::BareClients { address } => {
+            let mut clients = Clients::connect(*address, options.connections, true, |_| String::new())?;
+            clients.receive(WARM_UP + Duration::from_secs(options.seconds))?;
+            Ok(())
+        }
+        Task::Node { .. } => unreachable!("run above"),
     }
 }
 
@@ -162,19 +200,7 @@ fn compare(options: &Options, to_all: bool) -> Result<()> {
             Ok((seen, Usage::of(stage.server.pid()).since(before)))
         })?;
         check(&seen)?;
-        // JSON push around the value: about 60 bytes.
-        let plan = SendPlan {
-            connections: options.connections,
-            rate: options.rate,
-            to_all,
-            frame_bytes: options.bytes + 60,
-            cpu: Some(options.cpu),
-        };
-        let sender = Sender::start(plan)?;
-        let mut bare = Clients::connect(sender.address, options.connections, true, |_| String::new())?;
-        bare.receive(WARM_UP + Duration::from_secs(options.seconds))?;
-        let sent = sender.stop()?;
-        drop(bare);
+        let sent = bare(options, to_all)?;
         let per_send = sent.cpu_seconds * 1e6 / sent.sends.max(1) as f64;
         let deliveries = seen.deliveries.max(1) as f64;
         let per_delivery = usage.shards_cpu_seconds * 1e6 / deliveries;
@@ -190,6 +216,58 @@ fn compare(options: &Options, to_all: bool) -> Result<()> {
     }
     ratios.sort_by(f64::total_cmp);
     println!("median bare/node = {:.2} (1.00: the node costs what the kernel costs)", ratios[ratios.len() / 2]);
+    Ok(())
+}
+
+/// One round of the control. Sender and clients are processes of their own: a process holds one end of the connections only.
+fn bare(options: &Options, to_all: bool) -> Result<Sent> {
+    let command = |task: &str| -> Result<Command> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg(task);
+        for (name, value) in [
+            ("--connections", options.connections as u64),
+            ("--rate", options.rate),
+            ("--bytes", options.bytes as u64),
+            ("--seconds", options.seconds),
+            ("--cpu", options.cpu as u64),
+            ("--tool-cpu", options.tool_cpu as u64),
+        ] {
+            command.arg(name).arg(value.to_string());
+        }
+        Ok(command)
+    };
+    let mut sender = command("bare-sender")?;
+    sender.args(to_all.then_some("--to-all")).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut sender = off_the_tools_cpu(|| sender.spawn()).context("the bare sender")?;
+    let mut says = BufReader::new(sender.stdout.take().context("the bare sender's output")?);
+    let mut line = String::new();
+    says.read_line(&mut line)?;
+    let clients = command("bare-clients")?.args(["--address", line.trim()]).status().context("the bare sender's clients")?;
+    drop(sender.stdin.take());
+    line.clear();
+    says.read_line(&mut line)?;
+    sender.wait()?;
+    let mut numbers = line.split_whitespace();
+    match (clients.success(), numbers.next().and_then(|sends| sends.parse().ok()), numbers.next().and_then(|cpu| cpu.parse().ok())) {
+        (true, Some(sends), Some(cpu_seconds)) => Ok(Sent { sends, cpu_seconds }),
+        _ => bail!("the bare sender or its clients failed"),
+    }
+}
+
+fn bare_sender(options: &Options, to_all: bool) -> Result<()> {
+    let plan = SendPlan {
+        connections: options.connections,
+        rate: options.rate,
+        to_all,
+        // JSON push around the value: about 60 bytes.
+        frame_bytes: options.bytes + 60,
+        cpu: Some(options.cpu),
+    };
+    let sender = Sender::start(plan)?;
+    println!("{}", sender.address);
+    std::io::stdin().read_to_end(&mut Vec::new())?;
+    let sent = sender.stop()?;
+    println!("{} {}", sent.sends, sent.cpu_seconds);
     Ok(())
 }
 

@@ -16,6 +16,6 @@ pub use demo::{DemoOptions, demo};
 pub use error::LifecycleError;
 pub use feed::{Fleet, TOPIC as DEMO_TOPIC};
 pub use node::{Node, prepare};
-pub use serve::serve;
+pub use serve::{serve, serve_embedded};
 pub use shards::{Desks, Shards};
 pub use signals::{Signal, Signals};

@@ -8,9 +8,19 @@ use crate::kafka::KafkaOptions;
 
 /// Runs a node until a signal asks it to stop. Errors are what keeps it from starting or from going on, each one readable line.
 pub fn serve(config: Config) -> Result<(), LifecycleError> {
+    serve_on(config, false)
+}
+
+/// The same on an embedded cluster of another process, which lacks what `KafkaOptions::embedded` names. For `corespan-bench`.
+pub fn serve_embedded(config: Config) -> Result<(), LifecycleError> {
+    serve_on(config, true)
+}
+
+fn serve_on(config: Config, embedded: bool) -> Result<(), LifecycleError> {
     let plan = prepare(&config)?;
     let signals = Signals::listen().map_err(LifecycleError::Signals)?;
-    let options = kafka_options(&config, plan.shards.len() as u16);
+    let mut options = kafka_options(&config, plan.shards.len() as u16);
+    options.embedded = embedded;
     let node = Node::start(&config, &plan, options)?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),

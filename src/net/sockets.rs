@@ -10,7 +10,7 @@ use std::os::fd::RawFd;
 use std::task::Waker;
 
 use nix::errno::Errno;
-use nix::sys::socket::{MsgFlags, sendmsg};
+use nix::sys::socket::{MsgFlags, send, sendmsg};
 use slotmap::SlotMap;
 
 use super::NetSettings;
@@ -93,7 +93,13 @@ impl Sockets {
         for some in slices.chunks(SLICES_MAX) {
             let wanted: usize = some.iter().map(|slice| slice.len()).sum();
             let sent = loop {
-                match sendmsg::<()>(socket.fd, some, &[], MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL, None) {
+                let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+                // One frame is the usual case, and `send` copies no list of slices into the kernel.
+                let sent = match some {
+                    [one] => send(socket.fd, one, flags),
+                    _ => sendmsg::<()>(socket.fd, some, &[], flags, None),
+                };
+                match sent {
                     Ok(sent) => break sent,
                     Err(Errno::EINTR) => {}
                     Err(Errno::EAGAIN | Errno::ENOBUFS) => break 0,

@@ -153,11 +153,12 @@ impl ShardCore {
         };
         self.home.push(now_ms, at, record, offset);
         let newest = self.home.get(at).records().len() - 1;
+        let mut frames: [Option<Bytes>; Form::COUNT] = Default::default();
         for place in 0..self.home.get(at).interest.len() {
             let interest = self.home.get(at).interest[place];
             for form in Form::ALL {
                 if interest.forms & (1 << form.index()) != 0 {
-                    let frame = self.home.push_frame(at, newest, form);
+                    let frame = frames[form.index()].get_or_insert_with(|| self.home.live_frame(at, newest, form)).clone();
                     self.say_from_home(interest.shard, FromHome::Delivery { local: interest.local, form, offset, frame });
                 }
             }

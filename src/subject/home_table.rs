@@ -130,6 +130,11 @@ impl CachedRecord {
     fn encoded(&mut self) -> &mut Encoded {
         self.encoded.get_or_insert_default()
     }
+
+    /// What the first kept form adds beside its bytes.
+    fn encoded_weight(&self) -> usize {
+        if self.encoded.is_some() { 0 } else { size_of::<Encoded>() }
+    }
 }
 
 impl HomeSubject {
@@ -363,11 +368,25 @@ impl HomeTable {
         }
     }
 
-    /// The push of a remembered record in one form, made when first wanted.
+    /// The push of a remembered record for those who are live when it comes. It is not kept: who comes back for it later is rare, and it would more than
+    /// double what a remembered record takes.
+    pub fn live_frame(&mut self, key: HomeKey, index: usize, form: Form) -> Bytes {
+        let subject = &self.subjects[key];
+        let cached = &subject.records[index];
+        let (frame, oversize) = encode_within(self.limits.push_bytes_max, subject.kind, &cached.record, cached.offset, |publication| {
+            encode_push(form, subject.name.as_str(), subject.id, publication)
+        });
+        self.encoded += 1;
+        self.oversize += u64::from(oversize);
+        frame
+    }
+
+    /// The push of a remembered record in one form, made when first wanted by someone who catches up, and kept.
     pub fn push_frame(&mut self, key: HomeKey, index: usize, form: Form) -> Bytes {
         let subject = &mut self.subjects[key];
         let (name, id, kind) = (subject.name.clone(), subject.id, subject.kind);
         let cached = &mut subject.records[index];
+        let bookkeeping = cached.encoded_weight();
         if let Some(frame) = &cached.encoded().pushes[form.index()] {
             return frame.clone();
         }
@@ -375,8 +394,8 @@ impl HomeTable {
             encode_push(form, name.as_str(), id, publication)
         });
         cached.encoded().pushes[form.index()] = Some(frame.clone());
-        cached.weight += frame.len();
-        self.bytes += frame.len();
+        cached.weight += bookkeeping + frame.len();
+        self.bytes += bookkeeping + frame.len();
         self.encoded += 1;
         self.oversize += u64::from(oversize);
         frame
@@ -399,6 +418,7 @@ impl HomeTable {
         let place = protocol as usize;
         let kind = subject.kind;
         let cached = &mut subject.records[index];
+        let bookkeeping = cached.encoded_weight();
         if let Some(publication) = &cached.encoded().publications[place] {
             return publication.clone();
         }
@@ -406,8 +426,8 @@ impl HomeTable {
             encode_publication(protocol, publication)
         });
         cached.encoded().publications[place] = Some(encoded.clone());
-        cached.weight += encoded.len();
-        self.bytes += encoded.len();
+        cached.weight += bookkeeping + encoded.len();
+        self.bytes += bookkeeping + encoded.len();
         self.oversize += u64::from(oversize);
         encoded
     }
