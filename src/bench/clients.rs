@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
-use crate::kafka::load::{LATENCY_MAX_MICROS, monotonic_ns, stamp};
+use crate::kafka::load::{latencies, monotonic_ns, stamp};
 
 /// How long a node has to answer an upgrade or a subscribe.
 const ANSWER_TIME: Duration = Duration::from_secs(20);
@@ -65,13 +65,7 @@ impl Clients {
     /// # Errors
     /// The node closed a connection.
     pub fn receive(&mut self, time: Duration) -> io::Result<Seen> {
-        let mut seen = Seen {
-            latencies: Histogram::new_with_bounds(1, LATENCY_MAX_MICROS, 3).expect("the bounds are in order"),
-            deliveries: 0,
-            reads: 0,
-            gaps: 0,
-            seconds: 0.0,
-        };
+        let mut seen = Seen { latencies: latencies(), deliveries: 0, reads: 0, gaps: 0, seconds: 0.0 };
         let began = Instant::now();
         let mut events = vec![EpollEvent::empty(); 1_024];
         while began.elapsed() < time {

@@ -45,7 +45,7 @@ impl Server {
         let (address, admin) = (free()?, free()?);
         let text = format!(
             "drain.seconds = 0\n[listen]\naddress = \"{address}\"\nadmin = \"{admin}\"\nconnections.max = 15000\n[cores]\nshards = [{}]\npoll = \"{}\"\n[log]\nlevel = \"warn\"\n\
-             [cache]\nbytes.max = \"64MiB\"\n[kafka.consumer]\n\"bootstrap.servers\" = \"{}\"\ntopics = [\"{}\"]\n{}\n[kafka.producer]\n\"bootstrap.servers\" = \"{}\"\n\
+             [cache]\nbytes.max = \"32MiB\"\n[kafka.consumer]\n\"bootstrap.servers\" = \"{}\"\ntopics = [\"{}\"]\n{}\n[kafka.producer]\n\"bootstrap.servers\" = \"{}\"\n\
              [topic.\"{}\"]\npartitioner = \"murmur2\"\n",
             plan.cpu, plan.poll, plan.bootstrap, plan.topic, plan.consumer, plan.bootstrap, plan.topic
         );

@@ -101,8 +101,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const TOPIC: &str = "bench";
 const PARTITIONS: u32 = 4;
-/// Time for caches, sockets and clocks to come to rest.
-const WARM_UP: Duration = Duration::from_secs(2);
+/// Time for sockets to come to rest and for the node's cache to fill: from then on memory is used again, not asked for.
+const WARM_UP: Duration = Duration::from_secs(4);
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -200,7 +200,7 @@ fn compare(options: &Options, to_all: bool) -> Result<()> {
             Ok((seen, Usage::of(stage.server.pid()).since(before)))
         })?;
         check(&seen)?;
-        let sent = bare(options, to_all)?;
+        let sent = bare(options, to_all, &mut clients)?;
         let per_send = sent.cpu_seconds * 1e6 / sent.sends.max(1) as f64;
         let deliveries = seen.deliveries.max(1) as f64;
         let per_delivery = usage.shards_cpu_seconds * 1e6 / deliveries;
@@ -220,7 +220,7 @@ fn compare(options: &Options, to_all: bool) -> Result<()> {
 }
 
 /// One round of the control. Sender and clients are processes of their own: a process holds one end of the connections only.
-fn bare(options: &Options, to_all: bool) -> Result<Sent> {
+fn bare(options: &Options, to_all: bool, waiting: &mut Clients) -> Result<Sent> {
     let command = |task: &str| -> Result<Command> {
         let mut command = Command::new(std::env::current_exe()?);
         command.arg(task);
@@ -242,7 +242,14 @@ fn bare(options: &Options, to_all: bool) -> Result<Sent> {
     let mut says = BufReader::new(sender.stdout.take().context("the bare sender's output")?);
     let mut line = String::new();
     says.read_line(&mut line)?;
-    let clients = command("bare-clients")?.args(["--address", line.trim()]).status().context("the bare sender's clients")?;
+    let mut receivers = command("bare-clients")?.args(["--address", line.trim()]).spawn().context("the bare sender's clients")?;
+    let clients = loop {
+        if let Some(status) = receivers.try_wait()? {
+            break status;
+        }
+        // The node's clients answer its pings meanwhile.
+        waiting.receive(Duration::from_millis(100))?;
+    };
     drop(sender.stdin.take());
     line.clear();
     says.read_line(&mut line)?;

@@ -13,9 +13,6 @@ use rdkafka::{ClientConfig, Message as _, Offset as KafkaOffset, TopicPartitionL
 
 use crate::subject::Partitioner;
 
-/// The longest latency that histograms tell apart, in microseconds: a minute. What is longer counts as that.
-pub const LATENCY_MAX_MICROS: u64 = 60_000_000;
-
 /// What to produce.
 #[derive(Clone, Debug)]
 pub struct Load {
@@ -28,6 +25,11 @@ pub struct Load {
     pub rate: u64,
     /// Bytes of a value.
     pub value_bytes: usize,
+}
+
+/// An empty histogram of latencies in microseconds, up to ten minutes; longer ones count as that.
+pub fn latencies() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, 600_000_000, 3).expect("three digits are allowed")
 }
 
 /// Nanoseconds of the machine's monotonic clock: the same in every process.
@@ -110,7 +112,7 @@ pub fn consume_bare(load: &Load, stop: &AtomicBool, settings: &[(&str, &str)]) -
         list.add_partition_offset(&load.topic, partition, KafkaOffset::End).map_err(|error| error.to_string())?;
     }
     consumer.assign(&list).map_err(|error| error.to_string())?;
-    let mut latencies = Histogram::new_with_bounds(1, LATENCY_MAX_MICROS, 3).expect("the bounds are in order");
+    let mut latencies = latencies();
     while !stop.load(Ordering::Relaxed) {
         if let Some(Ok(message)) = consumer.poll(Duration::from_millis(20))
             && let Some((time, _)) = message.payload().and_then(stamp)
