@@ -41,8 +41,10 @@ impl Server {
     /// # Errors
     /// It did not start, or not in time.
     pub fn start(plan: &ServerPlan<'_>) -> io::Result<Server> {
-        let free = || TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
-        let (address, admin) = (free()?, free()?);
+        // Both are held until both are known, so that they differ.
+        let free = [TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?];
+        let (address, admin) = (free[0].local_addr()?, free[1].local_addr()?);
+        drop(free);
         let text = format!(
             "drain.seconds = 0\n[listen]\naddress = \"{address}\"\nadmin = \"{admin}\"\nconnections.max = 15000\n[cores]\nshards = [{}]\npoll = \"{}\"\n[log]\nlevel = \"warn\"\n\
              [cache]\nbytes.max = \"32MiB\"\n[kafka.consumer]\n\"bootstrap.servers\" = \"{}\"\ntopics = [\"{}\"]\n{}\n[kafka.producer]\n\"bootstrap.servers\" = \"{}\"\n\

@@ -6,6 +6,8 @@ pub mod kafka;
 pub mod kafka_side;
 pub mod node;
 
+use std::net::TcpListener;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// Longest wait for anything that should happen; generous, as the machine may be busy.
@@ -23,7 +25,15 @@ pub fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T 
     }
 }
 
-/// A port that was free a moment ago.
+/// A port that nobody else takes: one of its own for every caller of this process, below those that the kernel gives to clients and to port 0.
 pub fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port()
+    const FIRST: u32 = 10_000;
+    const COUNT: u32 = 20_000;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    // Test programs that run beside each other begin at different places.
+    let first = std::process::id().wrapping_mul(97);
+    (0..COUNT)
+        .map(|_| (FIRST + first.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % COUNT) as u16)
+        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .expect("a free port")
 }

@@ -1,6 +1,7 @@
 """A corespan node, Kafka's console producer and a network that can be cut, for the tests of the Python SDK."""
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -30,10 +31,11 @@ def create_topic(name, partitions):
     )
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+def free_ports(count):
+    """Different ones: all are held until the last is found."""
+    with contextlib.ExitStack() as held:
+        probes = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [probe.getsockname()[1] for probe in probes]
 
 
 class ConsoleProducer:
@@ -69,7 +71,7 @@ class Node:
     """`corespan serve` as a process of its own, ready when the constructor returns."""
 
     def __init__(self, topics):
-        self.port, self.admin_port = free_port(), free_port()
+        self.port, self.admin_port = free_ports(2)
         self.folder = tempfile.TemporaryDirectory(prefix="corespan-")
         config = Path(self.folder.name, "corespan.toml")
         bootstrap = needed("CORESPAN_TEST_KAFKA")

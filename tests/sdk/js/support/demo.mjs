@@ -2,7 +2,7 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { corespanBinary } from "./environment.mjs";
-import { freePort } from "./node.mjs";
+import { freePorts } from "./node.mjs";
 
 export class Demo {
   static async start() {
@@ -10,7 +10,8 @@ export class Demo {
     if (process.env.CORESPAN_DEMO_URL) {
       demo.url = process.env.CORESPAN_DEMO_URL;
     } else {
-      const ports = ["--port", String(await freePort()), "--admin-port", String(await freePort())];
+      const [port, adminPort] = await freePorts(2);
+      const ports = ["--port", String(port), "--admin-port", String(adminPort)];
       demo.process = spawn(corespanBinary(), ["demo", ...ports], { stdio: ["ignore", "pipe", "pipe"] });
       demo.url = await demo.#announced();
     }

@@ -7,20 +7,19 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { corespanBinary, kafkaBootstrap } from "./environment.mjs";
 
-export async function freePort() {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address();
-  server.close();
-  await once(server, "close");
-  return port;
+// Different ones: all are held until the last is found.
+export async function freePorts(count) {
+  const servers = Array.from({ length: count }, () => createServer().listen(0, "127.0.0.1"));
+  await Promise.all(servers.map((server) => once(server, "listening")));
+  const ports = servers.map((server) => server.address().port);
+  await Promise.all(servers.map((server) => once(server.close(), "close")));
+  return ports;
 }
 
 export class Node {
   static async start(topics) {
     const node = new Node();
-    node.port = await freePort();
-    node.adminPort = await freePort();
+    [node.port, node.adminPort] = await freePorts(2);
     node.folder = mkdtempSync(join(tmpdir(), "corespan-"));
     const config = join(node.folder, "corespan.toml");
     writeFileSync(
