@@ -78,6 +78,10 @@ struct Options {
     /// Bytes of a record's value.
     #[arg(long, global = true, default_value_t = 200)]
     bytes: usize,
+    /// Milliseconds for which the producer gathers a batch. The embedded cluster answers a fetch with one batch of each partition: at high
+    /// rates it wants more than 1.
+    #[arg(long, global = true, default_value_t = 5)]
+    linger_ms: u64,
     /// Seconds measured in each round.
     #[arg(long, global = true, default_value_t = 5)]
     seconds: u64,
@@ -145,7 +149,15 @@ impl Options {
         let plan =
             ServerPlan { binary: &binary, subcommand, bootstrap: &bootstrap, topic: TOPIC, cpu: self.cpu, poll: &self.poll, consumer };
         let server = Server::start(&plan).with_context(|| format!("{}", binary.display()))?;
-        let load = Load { bootstrap, topic: TOPIC.to_owned(), partitions: PARTITIONS, keys, rate: self.rate, value_bytes: self.bytes };
+        let load = Load {
+            bootstrap,
+            topic: TOPIC.to_owned(),
+            partitions: PARTITIONS,
+            keys,
+            rate: self.rate,
+            value_bytes: self.bytes,
+            linger_ms: self.linger_ms,
+        };
         let embedded = cluster.is_some();
         Ok(Stage { _cluster: cluster, server, load, embedded })
     }

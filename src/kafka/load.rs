@@ -25,6 +25,8 @@ pub struct Load {
     pub rate: u64,
     /// Bytes of a value.
     pub value_bytes: usize,
+    /// Milliseconds for which the producer gathers a batch.
+    pub linger_ms: u64,
 }
 
 /// An empty histogram of latencies in microseconds, up to ten minutes; longer ones count as that.
@@ -52,7 +54,7 @@ fn number(bytes: &[u8]) -> Option<(u64, &[u8])> {
     (len > 0).then_some((value, &bytes[len..]))
 }
 
-/// Produces at the rate until told to stop; records of one millisecond go out together. Gives how many were queued.
+/// Produces at the rate until told to stop. Gives how many were queued.
 ///
 /// # Errors
 /// librdkafka's word.
@@ -60,7 +62,7 @@ pub fn produce(load: &Load, stop: &AtomicBool, sent: &AtomicU64) -> Result<u64, 
     let mut config = ClientConfig::new();
     config
         .set("bootstrap.servers", &load.bootstrap)
-        .set("linger.ms", "1")
+        .set("linger.ms", load.linger_ms.to_string())
         .set("acks", "1")
         .set("queue.buffering.max.messages", "1000000")
         .set("socket.nagle.disable", "true");
