@@ -8,7 +8,7 @@ use glommio::{LocalExecutorBuilder, Placement};
 const IO_MEMORY_BYTES: usize = 64 << 10;
 /// Entries of each io_uring. The kernel's table of waiting polls has a bucket for 32 completions (two for each entry), 256 at most, and glommio
 /// cancels a timer in every loop, which walks a bucket: with 1,024 entries and 10,000 connections that was a quarter of the shard's time, with
-/// 4,096 it is a fiftieth. More buckets there are not, and more entries cost memory (88 bytes each, three rings).
+/// 4,096 it is a fiftieth. More buckets there are not, and more entries cost memory (100 bytes each, three rings).
 const RING_DEPTH: usize = 4096;
 /// How long a task may run before others are looked at. The default of 100 ms delays messages of other cores by as much; below 200 us the timer
 /// itself costs.
