@@ -6,6 +6,9 @@ source "$scripts/setup.sh"
 
 kafka_user=alice
 kafka_password=alice-secret
+# A second user, who may do only what is granted to her with AclCommand.
+kafka_user_limited=bob
+kafka_password_limited=bob-secret
 kafka_seconds_to_start=60
 
 kafka() {
@@ -134,6 +137,7 @@ kafka_configure() {
   [ "$sasl" = no ] || format+=(
     --add-scram "SCRAM-SHA-512=[name=$kafka_user,password=$kafka_password]"
     --add-scram "SCRAM-SHA-256=[name=$kafka_user,password=$kafka_password]"
+    --add-scram "SCRAM-SHA-512=[name=$kafka_user_limited,password=$kafka_password_limited]"
   )
   for id in $(seq "$brokers"); do
     index=$((id - 1))
@@ -161,7 +165,10 @@ kafka_configure() {
         local scram=org.apache.kafka.common.security.scram.ScramLoginModule
         echo "listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config=$scram required;"
         echo "listener.name.sasl_ssl.scram-sha-256.sasl.jaas.config=$scram required;"
-        echo "listener.name.sasl_ssl.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required user_$kafka_user=\"$kafka_password\";"
+        echo "listener.name.sasl_ssl.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required user_$kafka_user=\"$kafka_password\" user_$kafka_user_limited=\"$kafka_password_limited\";"
+        echo authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+        echo "super.users=User:ANONYMOUS;User:$kafka_user"
+        echo allow.everyone.if.no.acl.found=false
       fi
       echo default.replication.factor="$replicas"
       echo offsets.topic.replication.factor="$replicas"
@@ -259,6 +266,7 @@ kafka_print() {
       echo sasl.mechanisms=SCRAM-SHA-512
       echo sasl.username=$kafka_user
       echo sasl.password=$kafka_password
+      echo "# or $kafka_user_limited, $kafka_password_limited, who has only the rights that ./dev kafka AclCommand gives to User:$kafka_user_limited"
       echo ssl.ca.location="$dir/ca.pem"
     fi
     [ "$shape_connect" = no ] || echo "Kafka Connect: http://127.0.0.1:$((shape_port + 30))/connectors"

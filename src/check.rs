@@ -45,15 +45,10 @@ fn describe(config: &Config, machine: &Machine, plan: &Plan) -> anyhow::Result<S
     writeln!(out, "# locked memory needed: {}", size_text(locked_memory_needed(plan.shards.len())))?;
     match raise_open_files() {
         Ok(files) => {
-            writeln!(out, "# open files: {}", files.soft)?;
-            let wanted = config.listen.connections_max as u64 * shards;
-            if files.soft < wanted {
-                writeln!(
-                    out,
-                    "# note: open files end before listen.connections.max ({} on each of {shards} shards); \
-                     for more connections raise LimitNOFILE in the systemd unit",
-                    config.listen.connections_max
-                )?;
+            let connections = config.connections_within(files.soft, plan.shards.len());
+            writeln!(out, "# open files: {}; connections: {} on each shard", files.soft, connections.shard_max)?;
+            if let Some(note) = connections.note {
+                writeln!(out, "# note: {note}")?;
             }
         }
         Err(error) => writeln!(out, "# warning: {error}")?,

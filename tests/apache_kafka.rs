@@ -259,9 +259,18 @@ fn the_loss_of_a_leader_loses_and_doubles_nothing() {
 }
 
 fn config_sasl(topic: &str, mechanism: &str, password: &str) -> String {
+    config_of_user(topic, mechanism, "alice", password)
+}
+
+/// For a user who has only the rights that a test grants.
+fn config_limited(topic: &str) -> String {
+    config_of_user(topic, "SCRAM-SHA-512", "bob", "bob-secret")
+}
+
+fn config_of_user(topic: &str, mechanism: &str, user: &str, password: &str) -> String {
     let (bootstrap, _, certificate) = kafka::sasl();
     let keys = format!(
-        "\"security.protocol\" = \"SASL_SSL\"\n\"sasl.mechanisms\" = \"{mechanism}\"\n\"sasl.username\" = \"alice\"\n\"sasl.password\" = \"{password}\"\n\"ssl.ca.location\" = \"{certificate}\"\n"
+        "\"security.protocol\" = \"SASL_SSL\"\n\"sasl.mechanisms\" = \"{mechanism}\"\n\"sasl.username\" = \"{user}\"\n\"sasl.password\" = \"{password}\"\n\"ssl.ca.location\" = \"{certificate}\"\n"
     );
     config(&bootstrap, &[topic]).replace("\"bootstrap.servers\"", &format!("{keys}\"bootstrap.servers\""))
 }
@@ -292,6 +301,102 @@ fn a_wrong_password_is_said_and_the_node_listens_unready() {
     assert!(node.exited().is_none(), "the node goes on trying:\n{}", node.log());
     assert!(!node.log().contains("wrong\""), "the log names no password");
     Client::connect(node.port);
+}
+
+#[test]
+#[ignore = "needs Apache Kafka: run ./dev test kafka"]
+fn publishing_without_the_right_is_error_103_until_it_is_granted() {
+    let (_, plain, _) = kafka::sasl();
+    let [readable, hidden] = ["readable", "hidden"].map(kafka::fresh);
+    for topic in [&readable, &hidden] {
+        kafka::create_topic(&plain, topic, 2, 1, &[]);
+    }
+    // Nothing on a consumer group, nothing to write with: not even a producer's id.
+    kafka::grant("Read", &readable);
+    let node = Node::start_ready(&config_limited(&readable));
+    let mut client = Client::connect(node.port);
+    client.subscribe(&format!("/{readable}/k")).expect("the subscribe is granted");
+    let nowhere = kafka::fresh("nowhere");
+    for topic in [&readable, &hidden, &nowhere, &readable] {
+        let begin = Instant::now();
+        let refusal = client.publish(&format!("/{topic}/k"), "1").expect_err("there is no right to write");
+        assert_eq!((refusal.code, refusal.temporary), (103, false), "{topic}: {refusal:?}\n{}", node.log());
+        assert!(begin.elapsed() < Duration::from_secs(5), "before the SDKs give up");
+    }
+    kafka::grant("Write", &hidden);
+    eventually("what is granted works", || client.publish(&format!("/{hidden}/k"), "1").ok());
+    let refusal = client.publish(&format!("/{readable}/k"), "1").expect_err("there is no right to write here");
+    assert_eq!(refusal.code, 103, "{refusal:?}");
+    kafka::grant("Write", &readable);
+    eventually("what is granted works", || client.publish(&format!("/{readable}/k"), "2").ok());
+    assert_eq!(client.next_publication().data, json!(2), "reading needs no right on a group");
+}
+
+#[test]
+#[ignore = "needs Apache Kafka: run ./dev test kafka"]
+fn a_topic_that_may_not_be_read_is_said_by_name_and_read_once_it_may_be() {
+    let (_, plain, _) = kafka::sasl();
+    let [described, readable] = ["described", "described-readable"].map(kafka::fresh);
+    for topic in [&described, &readable] {
+        kafka::create_topic(&plain, topic, 1, 1, &[]);
+        kafka::grant("Describe", topic);
+    }
+    kafka::grant("Read", &readable);
+    let mut node = Node::start(&config_limited(&described));
+    let named = |text: &str| text.contains(&described) && text.contains("Read");
+    eventually("/ready says which right is missing", || node.readiness().filter(|(status, why)| *status == 503 && named(why)));
+    eventually("the log says it", || named(&node.log()).then_some(()));
+    // Under an expression it does not keep the others from being served.
+    let regex = config_limited("x").replace("topics = [\"x\"]", "\"topics.regex\" = \"described.*\"");
+    let other = Node::start_ready(&regex);
+    let mut client = Client::connect(other.port);
+    client.subscribe(&format!("/{readable}/k")).expect("the subscribe is granted");
+    let refusal = client.subscribe(&format!("/{described}/k")).expect_err("it may not be read");
+    assert_eq!((refusal.code, refusal.temporary), (100, true), "{refusal:?}");
+    eventually("the log says it", || named(&other.log()).then_some(()));
+    kafka::grant("Read", &described);
+    node.await_ready();
+    eventually("it is served", || client.subscribe(&format!("/{described}/k")).ok());
+    kafka::produce(&plain, &described, &[("k", "1")]);
+    assert_eq!(client.next_publication().data, json!(1));
+}
+
+#[test]
+#[ignore = "needs Apache Kafka: run ./dev test kafka"]
+fn a_topic_first_seen_empty_follows_the_rule_of_its_first_producers() {
+    let topic = kafka::fresh("unwritten");
+    let (node, mut client) = node_on(&topic, 6);
+    let keys: Vec<String> = (0..60).map(|n| format!("key-{n}")).collect();
+    for key in &keys {
+        assert!(client.subscribe(&format!("/{topic}/{key}")).expect("the subscribe is granted").recoverable);
+    }
+    // librdkafka's rule, not Java's, which an empty topic is taken for.
+    let records: Vec<(&str, &str)> = keys.iter().map(|key| (key.as_str(), "1")).collect();
+    kafka::produce(&kafka::bootstrap(), &topic, &records);
+    let mut live: HashMap<String, u64> = HashMap::new();
+    let mut told: HashSet<String> = HashSet::new();
+    while live.len() < keys.len() || told.is_empty() {
+        match client.next_push(PATIENCE) {
+            Some(Push::Publication { channel, publication }) => {
+                assert_eq!(live.insert(channel, publication.offset), None, "delivered once")
+            }
+            Some(Push::Unsubscribe { channel, code: 2500 }) => assert!(told.insert(channel), "told once"),
+            other => panic!("{} records and {} words, then {other:?}; log:\n{}", live.len(), told.len(), node.log()),
+        }
+    }
+    while let Some(Push::Unsubscribe { channel, code: 2500 }) = client.next_push(Duration::from_secs(2)) {
+        assert!(told.insert(channel), "told once");
+    }
+    let expected: HashSet<String> = live.iter().filter(|(_, offset)| **offset == 0).map(|(channel, _)| channel.clone()).collect();
+    assert!(told.len() < keys.len() && expected.is_subset(&told), "whose home moved is told, and no other:\n{told:?}\n{expected:?}");
+    for channel in &told {
+        let subscribed = eventually("it is served again", || client.subscribe(channel).ok());
+        assert!(subscribed.recoverable, "{channel} has a home");
+    }
+    kafka::produce(&kafka::bootstrap(), &topic, &records);
+    for _ in &keys {
+        assert!(client.next_publication().offset > 0, "every record is at home now");
+    }
 }
 
 #[test]
@@ -351,7 +456,10 @@ fn a_node_without_kafka_listens_and_becomes_ready_when_kafka_comes() {
     let refusal = client.publish("/vehicles/1", "2").expect_err("Kafka is down");
     assert!(matches!(refusal.code, 400 | 401), "{refusal:?}");
     assert!(begin.elapsed() < Duration::from_secs(5), "before the SDKs give up");
+    let (_, why) = eventually("the node is not ready for long", || node.readiness().filter(|(status, _)| *status == 503));
+    assert!(why.contains("Kafka"), "the reason is Kafka: {why}");
     cluster.start_again("1");
+    node.await_ready();
     eventually("publishing works again", || client.publish("/vehicles/1", "3").ok());
     eventually("records arrive again", || (client.next_publication().data == json!(3)).then_some(()));
 }

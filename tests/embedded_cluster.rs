@@ -245,7 +245,7 @@ fn a_topic_that_does_not_exist_is_told_and_never_made() {
     side.brokers[0].lookup_topic("nowhere");
     side.brokers[0].lookup_topic("vehicles");
     side.until("both are answered", |side| (side.topics_found.len() == 2).then_some(()));
-    assert_eq!(side.topics_found, [("nowhere".to_owned(), Ok(None)), ("vehicles".to_owned(), Ok(Some(1)))]);
+    assert_eq!(side.topics_found, [("nowhere".to_owned(), Err(PublishFailure::NoSuchTopic)), ("vehicles".to_owned(), Ok(1))]);
     let began = Instant::now();
     let (key, status) = side.publish(0, &record("nowhere", Some(0), "k", "v"));
     if status == ProduceStatus::Queued {
@@ -332,16 +332,49 @@ fn the_partitioner_is_guessed_from_where_the_newest_records_are() {
         }
     }
     rdkafka::producer::Producer::flush(&writer, support::PATIENCE).expect("all are written");
-    let mut side = Side::start_ready(embedded(&cluster, 1, matching(".*")));
+    let side = Side::start_ready(embedded(&cluster, 1, matching(".*")));
     let rule = |side: &Side, topic: &str| (side.topic(topic).partitioner, side.topic(topic).partitioner_is_guess);
     assert_eq!(rule(&side, "java"), (Partitioner::Murmur2, true));
     assert_eq!(rule(&side, "librdkafka"), (Partitioner::Crc32, true));
     assert_eq!(rule(&side, "chaos"), (Partitioner::Any, true));
     assert_eq!(rule(&side, "empty"), (Partitioner::Murmur2, true));
-    // A record elsewhere takes a guess back.
-    let index = side.topic("empty").index;
+}
+
+#[test]
+fn a_guess_that_a_record_contradicts_is_decided_again_by_what_is_there() {
+    let cluster = cluster_with("late", 5);
+    let mut side = Side::start_ready(embedded(&cluster, 1, listed(&["late"])));
+    assert_eq!(side.topic("late").partitioner, Partitioner::Murmur2, "nothing is there yet");
+    let index = side.topic("late").index;
+    let keys: Vec<String> = (0..100).map(|number| format!("key-{number}")).collect();
+    let pairs: Vec<(&str, &str)> = keys.iter().map(|key| (key.as_str(), "v")).collect();
+    // librdkafka's default: crc32. Two records are found elsewhere under the first map.
+    support::kafka::produce(cluster.bootstrap(), "late", &pairs);
     side.brokers[0].report_misfit(index);
-    side.until("the topic turns to any", |side| (side.topic("empty").partitioner == Partitioner::Any).then_some(()));
+    side.brokers[0].report_misfit(index);
+    side.until("the rule that fits", |side| (side.topic("late").partitioner == Partitioner::Crc32).then_some(()));
+    let (before, after) = (side.map.version, side.topic("late"));
+    assert!(after.partitioner_is_guess);
+    assert_eq!(
+        after.partitions.iter().map(|partition| partition.generation.0).collect::<HashSet<_>>(),
+        HashSet::from([1]),
+        "the logs are the same"
+    );
+    // What another shard says late of the first rule changes nothing.
+    side.brokers[0].acknowledge_map(before - 1);
+    side.brokers[0].report_misfit(index);
+    side.brokers[0].acknowledge_map(before);
+    cluster.create_topic("another", 1).expect("the topic is made");
+    side.until("another map", |side| (side.map.version > before).then_some(()));
+    assert_eq!(side.topic("late").partitioner, Partitioner::Crc32);
+    // Java's rule too: now none is left.
+    let java = support::kafka::producer(cluster.bootstrap(), &[("partitioner", "murmur2_random")]);
+    for key in &keys {
+        java.send(rdkafka::producer::BaseRecord::to("late").key(key).payload("v")).map_err(|(error, _)| error).expect("queued");
+    }
+    rdkafka::producer::Producer::flush(&java, support::PATIENCE).expect("all are written");
+    side.brokers[0].report_misfit(index);
+    side.until("the topic turns to any", |side| (side.topic("late").partitioner == Partitioner::Any).then_some(()));
 }
 
 #[test]

@@ -57,7 +57,8 @@ const REACHED: &[&str] = &[
     "stale record",
     "stayed on",
     "told 2500",
-    "topic turned to any",
+    "a record is not where its topic's rule puts it",
+    "a topic was given another rule",
     "WebSocket pong",
 ];
 

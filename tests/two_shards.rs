@@ -10,7 +10,9 @@ use corespan::handoff::{Generation, MailboxSender, Offset, PartitionRef, Publish
 use corespan::http::{Site, SiteSettings};
 use corespan::lifecycle::{Desks, Shards};
 use corespan::net::{self, NetSettings};
-use corespan::shard::{self, Assignment, Broker, Letter, Poll, ProduceRecord, ProduceStatus, PublishResult, ShardPlan, ShardSettings};
+use corespan::shard::{
+    self, Assignment, Broker, Letter, Poll, ProduceRecord, ProduceStatus, PublishFailure, PublishResult, ShardPlan, ShardSettings,
+};
 use corespan::subject::Partitioner;
 use corespan::subject::topic_map::{Partition, Topic, TopicMap, ValueKind};
 use serde_json::json;
@@ -98,7 +100,9 @@ impl Broker for Vectors {
     }
     fn lookup_topic(&mut self, topic: &str) {
         let (letters, topic) = (self.letters.clone(), topic.to_owned());
-        std::thread::spawn(move || letters.post(Letter::TopicFound { topic, partitions: Ok(None) }).expect("the shard runs"));
+        std::thread::spawn(move || {
+            letters.post(Letter::TopicFound { topic, partitions: Err(PublishFailure::NoSuchTopic) }).expect("the shard runs")
+        });
     }
     fn acknowledge_map(&mut self, _version: u64) {
         self.log.acknowledged.fetch_add(1, Ordering::SeqCst);

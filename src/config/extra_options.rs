@@ -4,7 +4,7 @@ use super::document::{Entry, Origin, Value};
 use super::kafka_settings::{CONSUMER, CONSUMER_OWN, PRODUCER, PRODUCER_OWN, near_miss};
 use super::properties::is_secret;
 use super::reader::Reader;
-use crate::kafka::settings::scope;
+use crate::kafka::settings::{other_names, scope};
 
 /// Applies the options in their order.
 pub fn apply(options: &str, reader: &mut Reader) {
@@ -24,6 +24,8 @@ pub fn apply(options: &str, reader: &mut Reader) {
 
 fn set(name: &str, value: &str, reader: &mut Reader) {
     let set = |reader: &mut Reader, table: &str| {
+        // Under whatever name the file has it.
+        other_names(name).for_each(|other| reader.remove(&format!("{table}.{other}")));
         reader.set(Entry { key: format!("{table}.{name}"), value: Value::Text(value.to_owned()), origin: Origin::ExtraOptions });
     };
     if CONSUMER_OWN.contains(&name) {

@@ -8,7 +8,7 @@ use super::document::{Entry, Origin, Value};
 use super::problem::did_you_mean;
 use super::properties::{Properties, is_secret, masked};
 use super::reader::Reader;
-use crate::kafka::settings::{Role, check_property, check_together, scope};
+use crate::kafka::settings::{Role, check_property, check_together, other_names, scope};
 use crate::subject::name::is_topic;
 
 pub const CONSUMER: &str = "kafka.consumer";
@@ -200,6 +200,11 @@ fn read_properties(reader: &mut Reader, table: &str) -> Properties {
         let (other, own) = if table == CONSUMER { (PRODUCER, &PRODUCER_OWN[..]) } else { (CONSUMER, &CONSUMER_OWN[..]) };
         let checked =
             if own.contains(&name) { Err(format!("it belongs to [{other}]; move it there")) } else { check_property(role, name, &value) };
+        let twice = other_names(name).find(|other| properties.get(other).is_some());
+        let checked = checked.and_then(|()| match twice {
+            Some(other) => Err(format!("it is another name of {other}, which is given too; remove one of them")),
+            None => Ok(()),
+        });
         match checked {
             Ok(()) => {
                 reader.note(&key, format!("{:?}", masked(name, &value)), Some(origin));

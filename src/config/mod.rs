@@ -24,7 +24,7 @@ pub use problem::{ConfigError, Problem, did_you_mean};
 pub use properties::{Properties, is_secret, masked};
 pub use reader::{EXTRA_OPTIONS, Effective};
 pub use settings::{
-    CacheSettings, ClientSettings, Config, CoreSettings, HousekeepingChoice, ListenSettings, LogFormat, LogSettings, OutboxSettings,
-    PartitionerChoice, PublishSettings, ShardChoice, TopicSettings,
+    CacheSettings, ClientSettings, Config, Connections, CoreSettings, HousekeepingChoice, ListenSettings, LogFormat, LogSettings,
+    OutboxSettings, PartitionerChoice, PublishSettings, ShardChoice, TopicSettings,
 };
 pub use units::{size_text, time_text};

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::kafka_settings::{KafkaSettings, TopicChoice};
 use super::reader::Effective;
+use crate::cores;
 use crate::http::SiteSettings;
 use crate::net::NetSettings;
 use crate::shard::{Poll, ShardSettings};
@@ -125,6 +127,17 @@ pub struct OutboxSettings {
     pub shard_bytes_max: usize,
 }
 
+/// How many connections there can be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Connections {
+    /// Per shard.
+    pub shard_max: usize,
+    /// The number was written down; else it is the default, and having fewer is nothing to worry about.
+    pub is_asked_for: bool,
+    /// Why there are fewer than that, in one line.
+    pub note: Option<String>,
+}
+
 /// `[topic."T"]`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TopicSettings {
@@ -141,6 +154,16 @@ pub enum PartitionerChoice {
     #[default]
     Auto,
     Fixed(Partitioner),
+}
+
+impl PartitionerChoice {
+    /// The rule of a topic without records to judge by.
+    pub fn without_records(self) -> Partitioner {
+        match self {
+            PartitionerChoice::Auto => Partitioner::Murmur2,
+            PartitionerChoice::Fixed(rule) => rule,
+        }
+    }
 }
 
 /// `[log]`.
@@ -191,10 +214,26 @@ impl Config {
                 TopicChoice::Matching(regex) => Some(regex.clone()),
                 TopicChoice::Listed(_) => None,
             },
+            topics: Arc::new(self.topics.clone()),
             null_key_partition: self.kafka.producer.null_key_partition,
             node: self.node_name.clone(),
             ..ShardSettings::default()
         }
+    }
+
+    /// Connections that each shard takes with so many open files.
+    pub fn connections_within(&self, files: u64, shards: usize) -> Connections {
+        let (wanted, fitting) = (self.listen.connections_max, cores::connections_within(files, shards));
+        let is_asked_for = self.effective.iter().any(|effective| effective.key == "listen.connections.max" && effective.origin.is_some());
+        if wanted <= fitting {
+            return Connections { shard_max: wanted, is_asked_for, note: None };
+        }
+        let whose = if is_asked_for { "" } else { "the default of " };
+        let note = format!(
+            "{whose}listen.connections.max = {wanted} is more than {files} open files allow: each of {shards} shards takes {fitting} connections \
+             and refuses more with 503; for more raise LimitNOFILE in the systemd unit, or ulimit -n"
+        );
+        Connections { shard_max: fitting, is_asked_for, note: Some(note) }
     }
 
     /// What each shard's sockets need to know.

@@ -216,6 +216,38 @@ fn extra_options_replace_what_the_file_says_for_both_clients() {
 }
 
 #[test]
+fn an_extra_option_wins_over_the_same_property_under_another_name() {
+    let other = LEAST.replace("bootstrap.servers", "metadata.broker.list");
+    assert_ne!(other, LEAST);
+    let config = parse_with(&other, "-Dbootstrap.servers=10.0.0.1:9092").unwrap();
+    for properties in [&config.kafka.consumer.properties, &config.kafka.producer.properties] {
+        assert_eq!((properties.get("bootstrap.servers"), properties.get("metadata.broker.list")), (Some("10.0.0.1:9092"), None));
+    }
+}
+
+#[test]
+fn a_property_under_two_names_is_one_line() {
+    let twice =
+        LEAST.replacen("topics =", "\"client.id\" = \"x\"\n\"sasl.mechanism\" = \"PLAIN\"\n\"sasl.mechanisms\" = \"PLAIN\"\ntopics =", 1);
+    let lines = parse(&twice).unwrap_err();
+    assert_eq!(lines.len(), 1, "{lines:#?}");
+    assert!(lines[0].contains("sasl.mechanisms") && lines[0].contains("another name of sasl.mechanism,"), "{}", lines[0]);
+}
+
+#[test]
+fn connections_are_lowered_to_what_open_files_allow_and_said_in_one_line() {
+    let config = parse(LEAST).unwrap();
+    assert_eq!(config.connections_within(10_000_000, 2).note, None);
+    let few = config.connections_within(100_768, 2);
+    assert_eq!((few.shard_max, few.is_asked_for), (50_000, false));
+    let note = few.note.unwrap();
+    assert!(note.contains("listen.connections.max = 200000") && note.contains("LimitNOFILE") && note.lines().count() == 1, "{note}");
+    let asked = parse(&format!("[listen]\nconnections.max = 60000\n{LEAST}")).unwrap();
+    assert!(asked.connections_within(100_768, 2).is_asked_for);
+    assert_eq!(asked.connections_within(1_000_000, 2).shard_max, 60_000);
+}
+
+#[test]
 fn extra_option_topics_removes_topics_regex_and_the_other_way_round() {
     assert!(matches!(parse_with(LEAST, "-Dtopics.regex=v.*").unwrap().kafka.consumer.topics, TopicChoice::Matching(_)));
     let regex = LEAST.replace("topics = [\"vehicles\"]", "topics.regex = 'v.*'");

@@ -50,6 +50,16 @@ pub fn raise_open_files() -> Result<Limit, CoresError> {
     Ok(limit(hard, hard))
 }
 
+/// Open files that are not clients': Kafka's connections and wake-ups, for each shard and besides, rings, logs, the admin port.
+const FILES_SHARD: u64 = 128;
+const FILES_BASE: u64 = 512;
+
+/// How many connections each shard can have with so many open files; at least one.
+pub fn connections_within(files: u64, shards: usize) -> usize {
+    let others = (FILES_BASE + FILES_SHARD * shards as u64).min(files / 2);
+    usize::try_from((files - others) / shards.max(1) as u64).unwrap_or(usize::MAX).max(1)
+}
+
 fn limit(soft: u64, hard: u64) -> Limit {
     let plain = |value: u64| if value == RLIM_INFINITY { u64::MAX } else { value };
     Limit { soft: plain(soft), hard: plain(hard) }
@@ -64,6 +74,14 @@ mod tests {
         let limit = raise_open_files().unwrap();
         assert_eq!(limit.soft, limit.hard);
         assert_eq!(raise_open_files().unwrap(), limit);
+    }
+
+    #[test]
+    fn connections_are_what_files_are_left_for() {
+        assert_eq!(connections_within(1_024, 2), 256);
+        assert_eq!(connections_within(100_768, 2), 50_000);
+        assert_eq!(connections_within(0, 4), 1);
+        assert_eq!(connections_within(u64::MAX, 1), usize::MAX - 640);
     }
 
     #[test]

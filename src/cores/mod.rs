@@ -14,6 +14,6 @@ mod plan;
 pub use affinity::pin_current_thread_to;
 pub use error::CoresError;
 pub use io_uring::probe_io_uring;
-pub use limits::{Limit, locked_memory_needed, raise_locked_memory, raise_open_files};
+pub use limits::{Limit, connections_within, locked_memory_needed, raise_locked_memory, raise_open_files};
 pub use machine::{Cpu, Machine, cpu_ranges};
 pub use plan::Plan;

@@ -9,7 +9,7 @@ use super::metadata::{self, MetadataHandle};
 use super::producer::Producers;
 use super::settings::{KafkaOptions, consumer_config};
 use crate::handoff::{Generation, MailboxSender, PartitionRef, PublishKey, RecordBatch, ShardId, TopicIndex, Wake};
-use crate::shard::{Assignment, Broker, Letter, ProduceRecord, ProduceStatus};
+use crate::shard::{Assignment, Broker, Letter, ProduceRecord, ProduceStatus, PublishFailure};
 
 /// The node's Kafka clients.
 pub struct KafkaSide {
@@ -26,6 +26,8 @@ pub struct ShardBroker {
     /// Where this shard's own letters go.
     letters: MailboxSender<Letter>,
     topics: HashMap<TopicIndex, Arc<str>>,
+    /// What this shard routes by.
+    map_version: u64,
 }
 
 /// Kafka's clients cannot be made.
@@ -58,7 +60,7 @@ impl KafkaSide {
                 .map_err(failed)?,
             );
         }
-        let metadata = metadata::spawn(options, letters.to_vec()).map_err(failed)?;
+        let metadata = metadata::spawn(options, letters.to_vec(), producers.clone()).map_err(failed)?;
         let broker = |(place, consumer): (usize, ShardConsumer)| ShardBroker {
             shard: ShardId(place as u16),
             consumer,
@@ -66,6 +68,7 @@ impl KafkaSide {
             metadata: metadata.clone(),
             letters: letters[place].clone(),
             topics: HashMap::new(),
+            map_version: 0,
         };
         let brokers = consumers.into_iter().enumerate().map(broker).collect();
         Ok((KafkaSide { metadata, producers }, brokers))
@@ -83,6 +86,7 @@ impl Broker for ShardBroker {
             match self.consumer.poll(bytes_max)? {
                 Polled::Batch(batch) => return Some(batch),
                 Polled::OutOfRange { partition, generation, position } => self.metadata.out_of_range(partition, generation, position),
+                Polled::Missing => self.metadata.look(),
             }
         }
     }
@@ -113,16 +117,17 @@ impl Broker for ShardBroker {
 
     fn lookup_topic(&mut self, topic: &str) {
         if !self.metadata.ask_topic(self.shard, topic) {
-            let _ = self.letters.try_post(Letter::TopicFound { topic: topic.to_owned(), partitions: Err(()) });
+            let _ = self.letters.try_post(Letter::TopicFound { topic: topic.to_owned(), partitions: Err(PublishFailure::Unavailable) });
         }
     }
 
     fn acknowledge_map(&mut self, version: u64) {
+        self.map_version = version;
         self.metadata.acknowledge(self.shard, version);
     }
 
     fn report_misfit(&mut self, topic: TopicIndex) {
-        self.metadata.misfit(topic);
+        self.metadata.misfit(topic, self.map_version);
     }
 
     fn partition_ready(&mut self, partition: PartitionRef, generation: Generation) {

@@ -51,12 +51,16 @@ pub enum Polled {
     Batch(RecordBatch),
     /// The partition's position is not in the log any more: it was truncated, or its start passed us.
     OutOfRange { partition: PartitionRef, generation: Generation, position: Offset },
+    /// A topic or a partition is not there, or not any more.
+    Missing,
 }
 
 struct Reading {
     partition: PartitionRef,
     generation: Generation,
     next: Offset,
+    /// Of the last record; -1 before the first.
+    leader_epoch: i32,
     /// Set by the helper once no older assignment can give records.
     current: Arc<AtomicBool>,
 }
@@ -111,7 +115,7 @@ impl ShardConsumer {
         let Assignment { partition, topic, generation, start } = assignment;
         let number = partition.partition as i32;
         let current = Arc::new(AtomicBool::new(false));
-        let reading = Reading { partition, generation, next: start, current: current.clone() };
+        let reading = Reading { partition, generation, next: start, leader_epoch: -1, current: current.clone() };
         let places = self.places.entry(topic.to_string()).or_default();
         let place = *places.entry(number).or_insert(self.readings.len());
         if place == self.readings.len() {
@@ -171,6 +175,14 @@ impl ShardConsumer {
                 }
                 Some(RawEvent::Record { record }) => {
                     let Some(reading) = found.and_then(|place| self.readings[place].as_mut()) else { continue };
+                    if record.leader_epoch >= 0 && record.leader_epoch < reading.leader_epoch {
+                        // Leader epochs never go back in a log: this is another one, under the old name. It is read no further as if it were.
+                        reading.current = Arc::default();
+                        let (partition, generation, position) = (reading.partition, reading.generation, reading.next);
+                        self.ahead = batch;
+                        return Some(Polled::OutOfRange { partition, generation, position });
+                    }
+                    reading.leader_epoch = reading.leader_epoch.max(record.leader_epoch);
                     reading.next = record.offset.next();
                     let (at, generation, next) = (reading.partition, reading.generation, reading.next);
                     bytes += record.weight();
@@ -212,6 +224,17 @@ impl ShardConsumer {
                         return Some(Polled::OutOfRange { partition, generation, position });
                     }
                     tracing::debug!(?place, "consumer: {text}");
+                    let missing = matches!(
+                        code,
+                        Code::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART
+                            | Code::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_ID
+                            | Code::RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC
+                            | Code::RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION
+                    );
+                    if missing {
+                        self.ahead = batch;
+                        return Some(Polled::Missing);
+                    }
                 }
                 Some(RawEvent::Log { level, text }) => tracing::debug!(level, "librdkafka: {text}"),
                 Some(RawEvent::Other) => {}

@@ -2,9 +2,12 @@
 //!
 //! Two housekeeping threads: the reader makes maps, has them acknowledged by every shard, and then says that they are active; the second answers
 //! the shards' questions (log ends, topics outside the map), so that a slow broker delays no map. Rules: a start is always a number; a topic with
-//! another id, a truncation or an offset out of range opens a new generation; an index is never used for another name.
+//! another id, a truncation or an offset out of range opens a new generation; an index is never used for another name. Whatever a shard finds that
+//! the map does not explain (a record where no rule puts it, a position that is not in its log) makes the next reading come at once, for only the
+//! cluster itself can tell a truncated log from a topic that was made again.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::Bound;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -19,11 +22,12 @@ use rdkafka::{ClientConfig, ClientContext, Offset as KafkaOffset, TopicPartition
 
 use super::consumer::QuietContext;
 use super::detect::{detect, newest_keys};
-use super::raw;
+use super::producer::Producers;
+use super::raw::{self, Described};
 use super::settings::{KafkaOptions, reader_config};
 use crate::config::{PartitionerChoice, TopicChoice};
 use crate::handoff::{Generation, MailboxSender, Offset, PartitionRef, ShardId, TopicIndex};
-use crate::shard::Letter;
+use crate::shard::{Letter, PublishFailure};
 use crate::subject::{Partition, Partitioner, Topic, TopicMap};
 
 /// One request to Kafka.
@@ -36,8 +40,12 @@ const QUESTION_PAUSE: Duration = Duration::from_secs(1);
 const ALONE_TIME: Duration = Duration::from_millis(500);
 /// How often an unreachable Kafka is tried again.
 const RETRY_TIME: Duration = Duration::from_millis(500);
-/// How often the log says that Kafka is unreachable.
+/// How often the log says that Kafka is unreachable, or that topics may not be read.
 const SAY_TIME: Duration = Duration::from_secs(10);
+/// How long Kafka may be unreachable before a node that was ready is not any more: longer than it takes another broker to answer in its place.
+const LOST_TIME: Duration = Duration::from_secs(10);
+/// How often the answering client's events are thrown away while nobody asks: nothing else empties its queue.
+const IDLE_TIME: Duration = Duration::from_secs(1);
 /// How long the newest records are read to guess partitioners.
 const DETECT_TIME: Duration = Duration::from_secs(4);
 /// Words of shards that wait for the reader: a few for each partition and map at most.
@@ -46,16 +54,36 @@ const WORDS_MAX: usize = 65_536;
 const WORDS_AT_ONCE_MAX: usize = 4_096;
 /// Questions of shards that wait. A shard has one open per partition or topic name; beyond this they are answered "not known".
 const QUESTIONS_MAX: usize = 4_096;
+/// How often a topic's newest records are asked for before its rule is decided without: they may have been deleted.
+const MISFIT_TRIES_MAX: u32 = 5;
+/// Topics whose `cleanup.policy` is read again in one reading: Kafka answers with all settings of a topic, some 5 KiB each.
+const POLICIES_AT_ONCE_MAX: usize = 100;
 /// A topic is gone when this many readings in a row lack it: metadata of a cluster in trouble can be incomplete.
 const ABSENCES_MAX: u32 = 2;
 
 /// What shards tell the reader.
 #[derive(Debug)]
 enum Word {
-    Acknowledged { shard: ShardId, version: u64 },
-    Ready { partition: PartitionRef, generation: Generation },
-    Misfit { topic: TopicIndex },
-    OutOfRange { partition: PartitionRef, generation: Generation, position: Offset },
+    Acknowledged {
+        shard: ShardId,
+        version: u64,
+    },
+    Ready {
+        partition: PartitionRef,
+        generation: Generation,
+    },
+    /// `version`: the map that the shard routed by.
+    Misfit {
+        topic: TopicIndex,
+        version: u64,
+    },
+    OutOfRange {
+        partition: PartitionRef,
+        generation: Generation,
+        position: Offset,
+    },
+    /// A consumer met a topic or a partition that is not there.
+    Look,
     Stop,
 }
 
@@ -112,8 +140,13 @@ impl MetadataHandle {
         let _ = self.words.send(Word::Ready { partition, generation });
     }
 
-    pub(super) fn misfit(&self, topic: TopicIndex) {
-        let _ = self.words.send(Word::Misfit { topic });
+    pub(super) fn misfit(&self, topic: TopicIndex, version: u64) {
+        let _ = self.words.send(Word::Misfit { topic, version });
+    }
+
+    /// Asks for a reading soon. One that finds no room is not needed: the reader has enough to look at.
+    pub(super) fn look(&self) {
+        let _ = self.words.try_send(Word::Look);
     }
 
     pub(super) fn out_of_range(&self, partition: PartitionRef, generation: Generation, position: Offset) {
@@ -156,8 +189,9 @@ impl ClientContext for Complaints {
 
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::debug!(%error, "librdkafka: {reason}");
-        // "All brokers down" says less than what came before it.
-        if error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown) {
+        // "All brokers down" says less than what came before it, and a group is never joined: no right on one is needed.
+        let idle = [RDKafkaErrorCode::AllBrokersDown, RDKafkaErrorCode::GroupAuthorizationFailed];
+        if error.rdkafka_error_code().is_none_or(|code| !idle.contains(&code)) {
             self.note(reason);
         }
     }
@@ -165,11 +199,15 @@ impl ClientContext for Complaints {
 
 impl ConsumerContext for Complaints {}
 
-/// Starts the reader. Call it under the housekeeping mask.
+/// Starts the reader. Call it under the housekeeping mask. `producers`: whose eyes see the topics that can be published to.
 ///
 /// # Errors
 /// librdkafka's word when it does not take the configuration.
-pub fn spawn(options: Arc<Mutex<KafkaOptions>>, shards: Vec<MailboxSender<Letter>>) -> Result<MetadataHandle, KafkaError> {
+pub fn spawn(
+    options: Arc<Mutex<KafkaOptions>>,
+    shards: Vec<MailboxSender<Letter>>,
+    producers: Arc<Producers>,
+) -> Result<MetadataHandle, KafkaError> {
     let config = reader_config(&lock(&options));
     let complaints = Complaints::default();
     let reader: BaseConsumer<Complaints> = config.create_with_context(complaints.clone())?;
@@ -180,7 +218,10 @@ pub fn spawn(options: Arc<Mutex<KafkaOptions>>, shards: Vec<MailboxSender<Letter
     let handle = MetadataHandle { words, questions, state: state.clone() };
     let failed = |error: std::io::Error| KafkaError::ClientCreation(error.to_string());
     let answers = shards.clone();
-    thread::Builder::new().name("kafka-answers".to_owned()).spawn(move || answer_questions(&answerer, &asked, &answers)).map_err(failed)?;
+    thread::Builder::new()
+        .name("kafka-answers".to_owned())
+        .spawn(move || answer_questions(&answerer, &producers, &asked, &answers))
+        .map_err(failed)?;
     thread::Builder::new()
         .name("metadata".to_owned())
         .spawn(move || Reader::new(options, config, reader, complaints, shards, state).run(&inbox))
@@ -192,10 +233,23 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn answer_questions(consumer: &BaseConsumer<QuietContext>, asked: &Receiver<Question>, shards: &[MailboxSender<Letter>]) {
+fn answer_questions(
+    consumer: &BaseConsumer<QuietContext>,
+    producers: &Producers,
+    asked: &Receiver<Question>,
+    shards: &[MailboxSender<Letter>],
+) {
     // While Kafka does not answer, one question in a while waits for it, and the others behind it are answered at once: their clients wait too.
     let mut unanswered: Option<Instant> = None;
-    for question in asked {
+    loop {
+        let question = match asked.recv_timeout(IDLE_TIME) {
+            Ok(question) => question,
+            Err(RecvTimeoutError::Timeout) => {
+                while consumer.poll(Duration::ZERO).is_some() {}
+                continue;
+            }
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
         let hopeless = unanswered.is_some_and(|since| since.elapsed() < QUESTION_PAUSE);
         let answered;
         let (shard, letter) = match question {
@@ -206,9 +260,11 @@ fn answer_questions(consumer: &BaseConsumer<QuietContext>, asked: &Receiver<Ques
                 (shard, Letter::LogEnd { partition, generation, end: end.map(|(_, high)| Offset(high)) })
             }
             Question::Topic { shard, topic } => {
-                let metadata = if hopeless { None } else { consumer.fetch_metadata(Some(&topic), QUESTION_TIME).ok() };
+                // The producer's credentials may be others than the consumer's.
+                let metadata = if hopeless { None } else { producers.metadata(&topic, QUESTION_TIME).ok() };
                 answered = metadata.is_some();
-                (shard, Letter::TopicFound { partitions: metadata.map_or(Err(()), |metadata| partition_count(&metadata, &topic)), topic })
+                let partitions = metadata.map_or(Err(PublishFailure::Unavailable), |metadata| partition_count(&metadata, &topic));
+                (shard, Letter::TopicFound { partitions, topic })
             }
         };
         if answered {
@@ -221,22 +277,17 @@ fn answer_questions(consumer: &BaseConsumer<QuietContext>, asked: &Receiver<Ques
     }
 }
 
-/// How many partitions a topic has; `Err` if it is there, or may be, and cannot be used now.
-fn partition_count(metadata: &Metadata, topic: &str) -> Result<Option<u32>, ()> {
+/// How many partitions a topic has, or why it cannot be published to.
+fn partition_count(metadata: &Metadata, topic: &str) -> Result<u32, PublishFailure> {
     use rdkafka::types::RDKafkaRespErr as Code;
-    let Some(topic) = metadata.topics().iter().find(|other| other.name() == topic) else {
-        return Ok(None);
-    };
+    let topic = metadata.topics().iter().find(|other| other.name() == topic).ok_or(PublishFailure::NoSuchTopic)?;
     match topic.error() {
-        None if topic.partitions().is_empty() => Ok(None),
-        None => Ok(Some(topic.partitions().len() as u32)),
-        // Kafka does not say whether there is a topic that the credentials may not see.
-        Some(
-            Code::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART
-            | Code::RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION
-            | Code::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED,
-        ) => Ok(None),
-        Some(_) => Err(()),
+        None if topic.partitions().is_empty() => Err(PublishFailure::NoSuchTopic),
+        None => Ok(topic.partitions().len() as u32),
+        Some(Code::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART | Code::RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION) => Err(PublishFailure::NoSuchTopic),
+        // Said of any topic that the credentials may not see, whether it is there or not.
+        Some(Code::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED) => Err(PublishFailure::Denied),
+        Some(_) => Err(PublishFailure::Unavailable),
     }
 }
 
@@ -244,10 +295,16 @@ fn partition_count(metadata: &Metadata, topic: &str) -> Result<Option<u32>, ()> 
 struct Known {
     index: TopicIndex,
     topic: Arc<Topic>,
+    /// Readings in a row that lack it, and when the first of them was.
     absences: u32,
+    absent_since: Option<Instant>,
     /// Where partitions start that Kafka could not be asked about yet. They are in the map with generation 0, so that every key has its home, but
     /// nobody reads them.
     waiting: HashMap<u32, StartAt>,
+    /// The first map with the partitioner as it is.
+    rule_since: u64,
+    /// Rules that a record has contradicted: never guessed again.
+    refuted: Vec<Partitioner>,
 }
 
 /// Where a partition starts, before Kafka has said which number that is.
@@ -271,6 +328,24 @@ struct Resolved {
     low: i64,
     start: i64,
     end: i64,
+    /// Leader epoch of the end; -1 if unknown.
+    leader_epoch: i32,
+}
+
+/// An offset as Kafka gave it, with its leader epoch (-1 if unknown).
+#[derive(Clone, Copy, Debug)]
+struct Found {
+    offset: KafkaOffset,
+    leader_epoch: i32,
+}
+
+/// A guessed rule that a record has contradicted.
+#[derive(Clone, Copy, Debug, Default)]
+struct Misfit {
+    /// The map that the shard routed by.
+    version: u64,
+    /// How often the topic's newest records could not be had.
+    tries: u32,
 }
 
 struct Reader {
@@ -284,6 +359,8 @@ struct Reader {
     index_next: u32,
     /// Every name keeps its index, also while the topic is away, and the generations it had.
     indexes: HashMap<String, (TopicIndex, Generation)>,
+    /// The last id of every name, also while the topic is away.
+    ids: HashMap<String, Arc<str>>,
     publishable: HashMap<Arc<str>, u32>,
     version: u64,
     acknowledged: HashSet<ShardId>,
@@ -293,6 +370,23 @@ struct Reader {
     ids_seen: bool,
     read_once: bool,
     said: Option<Instant>,
+    /// Since when Kafka has not been reached.
+    lost: Option<Instant>,
+    /// When the log said last that topics may not be read.
+    said_unreadable: Option<Instant>,
+    /// When the last reading ended.
+    read_at: Option<Instant>,
+    /// A consumer met something that is not there: the next reading comes soon.
+    look: bool,
+    /// Topics with a record that is not where their guessed rule puts it.
+    misfits: HashMap<TopicIndex, Misfit>,
+    /// Positions that are not in their log.
+    out_of_range: Vec<(PartitionRef, Generation, Offset)>,
+    /// For questions that only an admin client asks; made when first needed.
+    admin: Option<AdminClient<DefaultClientContext>>,
+    /// When topics' settings were read last, and of which topic last.
+    policies_read: Option<Instant>,
+    policies_cursor: String,
     /// Partitions that had no leader at the last reading: asking about them would only cost time.
     leaderless: HashSet<Place>,
     /// The node has been ready. It stays so while a new map is under way, or every node of a cluster would leave the load balancer at once.
@@ -301,8 +395,10 @@ struct Reader {
 
 /// Why a reading failed.
 enum ReadError {
-    /// Try again.
+    /// Try again; librdkafka may know better why.
     Unreachable(String),
+    /// Kafka answers, but the node cannot begin with what it says. Try again.
+    NotYet(String),
     /// The node cannot start.
     Fatal(String),
 }
@@ -326,6 +422,7 @@ impl Reader {
             known: BTreeMap::new(),
             index_next: 0,
             indexes: HashMap::new(),
+            ids: HashMap::new(),
             publishable: HashMap::new(),
             version: 0,
             acknowledged: HashSet::new(),
@@ -335,6 +432,15 @@ impl Reader {
             ids_seen: false,
             read_once: false,
             said: None,
+            lost: None,
+            said_unreadable: None,
+            read_at: None,
+            look: false,
+            misfits: HashMap::new(),
+            out_of_range: Vec::new(),
+            admin: None,
+            policies_read: None,
+            policies_cursor: String::new(),
             leaderless: HashSet::new(),
             was_ready: false,
         }
@@ -355,19 +461,32 @@ impl Reader {
                     }
                     // Counts all partitions: once for all words that waited.
                     self.update_state();
+                    if self.is_in_a_hurry() {
+                        let earliest = self.read_at.map_or_else(Instant::now, |read_at| read_at + RETRY_TIME);
+                        due = due.min(earliest);
+                    }
                 }
                 Err(RecvTimeoutError::Timeout) if self.version == self.active => {
                     due = Instant::now()
                         + match self.read() {
                             Ok(()) => {
                                 self.said = None;
+                                self.lost = None;
                                 self.complaints.note("");
+                                self.update_state();
                                 let interval = lock(&self.options).metadata_interval;
                                 // A partition whose start is not known yet is asked for again soon.
-                                if self.is_whole() { interval } else { RETRY_TIME.min(interval) }
+                                if self.is_whole() && !self.is_in_a_hurry() { interval } else { RETRY_TIME.min(interval) }
                             }
                             Err(ReadError::Unreachable(reason)) => {
-                                self.say_unreachable(&reason);
+                                // Librdkafka's log and errors come out of the queue.
+                                while self.consumer.poll(Duration::ZERO).is_some() {}
+                                let complaint = self.complaints.last();
+                                self.say_unreachable(if complaint.is_empty() { reason } else { complaint });
+                                RETRY_TIME
+                            }
+                            Err(ReadError::NotYet(reason)) => {
+                                self.say_unreachable(reason);
                                 RETRY_TIME
                             }
                             Err(ReadError::Fatal(reason)) => {
@@ -375,6 +494,7 @@ impl Reader {
                                 return;
                             }
                         };
+                    self.read_at = Some(Instant::now());
                 }
                 // A map is under way: shards acknowledge it within a turn.
                 Err(RecvTimeoutError::Timeout) => due = Instant::now() + RETRY_TIME,
@@ -386,12 +506,9 @@ impl Reader {
         *lock(&self.state) = state;
     }
 
-    fn say_unreachable(&mut self, reason: &str) {
-        // Librdkafka's log and errors come out of the queue.
-        while self.consumer.poll(Duration::ZERO).is_some() {}
-        let complaint = self.complaints.last();
-        let reason = if complaint.is_empty() { reason.to_owned() } else { complaint };
-        if !self.read_once {
+    fn say_unreachable(&mut self, reason: String) {
+        self.lost.get_or_insert_with(Instant::now);
+        if !self.read_once || self.is_lost() {
             self.set_state(NodeState::Connecting { reason: reason.clone() });
         }
         if self.said.is_none_or(|said| said.elapsed() >= SAY_TIME) {
@@ -415,14 +532,28 @@ impl Reader {
             Word::Ready { partition, generation } => {
                 self.ready.insert((partition, generation));
             }
-            Word::Misfit { topic } => self.turn_to_any(topic),
-            Word::OutOfRange { partition, generation, position } => self.start_again(partition, generation, position),
+            Word::Misfit { topic, version } => {
+                let misfit = self.misfits.entry(topic).or_default();
+                misfit.version = misfit.version.max(version);
+            }
+            Word::OutOfRange { partition, generation, position } => self.out_of_range.push((partition, generation, position)),
+            Word::Look => self.look = true,
             Word::Acknowledged { .. } | Word::Stop => {}
         }
     }
 
+    /// Whether Kafka has been away for so long that the node is of no use to anybody.
+    fn is_lost(&self) -> bool {
+        self.lost.is_some_and(|since| since.elapsed() >= LOST_TIME)
+    }
+
+    /// Whether something waits for the next reading.
+    fn is_in_a_hurry(&self) -> bool {
+        self.look || !self.misfits.is_empty() || !self.out_of_range.is_empty()
+    }
+
     fn update_state(&mut self) {
-        if !self.read_once {
+        if !self.read_once || self.is_lost() {
             return;
         }
         let partitions = || {
@@ -446,58 +577,87 @@ impl Reader {
         self.known.values().all(|known| known.topic.partitions.iter().all(|partition| partition.generation.0 > 0))
     }
 
-    /// A record was where the guessed rule does not put it.
-    fn turn_to_any(&mut self, index: TopicIndex) {
-        let Some(known) = self.known.values_mut().find(|known| known.index == index && known.topic.partitioner_is_guess) else {
-            return;
-        };
-        let topic = Arc::make_mut(&mut known.topic);
-        if topic.partitioner != Partitioner::Any {
-            tracing::warn!(
-                topic = %topic.name,
-                "a record is not on the partition that {:?} gives its key: subjects of this topic are live only from now on (set partitioner in [topic.\"{}\"])",
-                topic.partitioner, topic.name
-            );
-            topic.partitioner = Partitioner::Any;
-            self.publish();
+    /// Records were where the guessed rules do not put them: decides again, by what is in those topics now. Whether a map changed.
+    fn decide_again(&mut self) -> bool {
+        let mut changed = false;
+        for (index, misfit) in std::mem::take(&mut self.misfits) {
+            let Some((name, known)) = self.known.iter().find(|(_, known)| known.index == index) else {
+                continue;
+            };
+            let topic = known.topic.clone();
+            // A word about an earlier rule says nothing about this one.
+            if !topic.partitioner_is_guess || topic.partitioner == Partitioner::Any || misfit.version < known.rule_since {
+                continue;
+            }
+            let (name, count) = (name.clone(), topic.partitions.len() as u32);
+            let wanted: Vec<(Place, StartAt)> = (0..count).map(|number| ((name.clone(), number), StartAt::End)).collect();
+            let resolved = self.resolve(&wanted);
+            let keys = self.newest_keys(resolved.iter());
+            let keys = keys.get(&name).map(Vec::as_slice).unwrap_or_default();
+            if (keys.is_empty() || resolved.len() < wanted.len()) && misfit.tries < MISFIT_TRIES_MAX {
+                // Not to be had now: at the next reading.
+                self.misfits.insert(index, Misfit { tries: misfit.tries + 1, ..misfit });
+                continue;
+            }
+            let Some(known) = self.known.get_mut(&name) else { continue };
+            known.refuted.push(topic.partitioner);
+            let keys = keys.iter().map(|(key, partition)| (key.as_slice(), *partition));
+            let rule = detect(keys, count, &topic.earlier_counts, &known.refuted);
+            if rule == Partitioner::Any {
+                tracing::warn!(
+                    topic = %name,
+                    "a record is not on the partition that {:?} gives its key, and no other rule explains the newest records: subjects of this topic are live only from now on (set partitioner in [topic.\"{name}\"])",
+                    topic.partitioner
+                );
+            } else {
+                tracing::info!(
+                    topic = %name, before = ?topic.partitioner, now = ?rule,
+                    "the newest records are where another partitioner puts their keys: keys that find another home are announced to their subscribers"
+                );
+            }
+            Arc::make_mut(&mut known.topic).partitioner = rule;
+            known.rule_since = self.version + 1;
+            changed = true;
         }
+        changed
     }
 
-    /// A partition's position is not in its log: a new generation from what is there.
-    fn start_again(&mut self, at: PartitionRef, generation: Generation, position: Offset) {
-        let Some(known) = self.known.values_mut().find(|known| known.index == at.topic) else {
-            return;
+    /// Positions of this topic that are not in their logs: what these partitions start with next is asked for. Whether there are any.
+    fn lose_positions(&mut self, name: &str) -> bool {
+        let Some(known) = self.known.get_mut(name) else {
+            return false;
         };
-        let name = known.topic.name.clone();
-        let topic = Arc::make_mut(&mut known.topic);
-        let Some(partition) = topic.partitions.get_mut(at.partition as usize).filter(|partition| partition.generation == generation) else {
-            return;
-        };
-        let (low, high) = match self.consumer.fetch_watermarks(&name, at.partition as i32, REQUEST_TIME) {
-            Ok(ends) => ends,
-            Err(error) => {
-                // Not known now: the next reading asks again and opens the generation.
-                tracing::warn!(topic = %name, partition = at.partition, position = position.0, %error, "the log does not hold this position; where it begins is asked for again");
-                partition.generation = Generation(0);
+        let mut lost = false;
+        for (at, generation, position) in self.out_of_range.iter().filter(|(at, _, _)| at.topic == known.index) {
+            let number = at.partition as usize;
+            if known.topic.partitions.get(number).is_some_and(|partition| partition.generation == *generation) {
+                tracing::warn!(
+                    topic = name,
+                    partition = number,
+                    position = position.0,
+                    "the log does not hold this position: it is read from the nearest one that it has, and positions from before are not recovered"
+                );
+                Arc::make_mut(&mut known.topic).partitions[number].generation = Generation(0);
                 known.waiting.insert(at.partition, StartAt::Position(position.0));
-                self.indexes.entry(name.to_string()).and_modify(|(_, highest)| *highest = (*highest).max(generation));
-                self.publish();
-                return;
+                lost = true;
             }
+        }
+        lost
+    }
+
+    /// What is said of partitions that have another generation by now is of no interest any more.
+    fn forget_settled(&mut self) {
+        let known = &self.known;
+        let generation = |at: &PartitionRef| {
+            let known = known.values().find(|known| known.index == at.topic)?;
+            known.topic.partitions.get(at.partition as usize).map(|partition| partition.generation)
         };
-        let start = position.0.min(high).max(low);
-        let highest = self.indexes.get_mut(&*name).map(|(_, highest)| {
-            highest.0 = highest.0.max(generation.0) + 1;
-            *highest
-        });
-        partition.generation = highest.unwrap_or(Generation(generation.0 + 1));
-        partition.start = Offset(start);
-        partition.ready_at = Offset(high);
-        self.publish();
+        self.out_of_range.retain(|(at, told, _)| generation(at) == Some(*told));
     }
 
     /// One reading of the cluster; publishes a map if anything changed.
     fn read(&mut self) -> Result<(), ReadError> {
+        self.look = false;
         let unreachable = |error: KafkaError| ReadError::Unreachable(error.to_string());
         let metadata = self.consumer.fetch_metadata(None, REQUEST_TIME).map_err(unreachable)?;
         while self.consumer.poll(Duration::ZERO).is_some() {}
@@ -529,19 +689,24 @@ impl Reader {
         }
         self.check_listed(&metadata, &found)?;
         let names: Vec<&str> = found.keys().map(String::as_str).collect();
-        let ids = if embedded || names.is_empty() {
+        let described = if embedded || names.is_empty() {
             HashMap::new()
         } else {
-            raw::topic_ids(self.consumer.client().native_ptr(), &names, REQUEST_TIME).map_err(ReadError::Unreachable)?
+            raw::describe_topics(self.consumer.client().native_ptr(), &names, REQUEST_TIME).map_err(ReadError::Unreachable)?
         };
-        self.ids_seen |= !ids.is_empty();
+        self.check_readable(&described)?;
+        self.ids_seen |= described.values().any(|described| described.id.is_some());
 
         let mut changed = self.publishable != publishable;
         self.publishable = publishable;
         let mut fresh: Vec<(String, u32, Arc<str>)> = Vec::new();
         for (name, count) in &found {
-            let id: Arc<str> = match ids.get(name) {
-                Some(id) => Arc::from(id.as_str()),
+            let described = described.get(name);
+            if described.is_some_and(|described| !described.is_readable) && !self.known.contains_key(name) {
+                continue;
+            }
+            let id: Arc<str> = match described.and_then(|described| described.id.as_deref()) {
+                Some(id) => Arc::from(id),
                 // A cluster that has ids and does not tell one now (a topic that is just being made or deleted): at the next reading.
                 None if self.ids_seen => continue,
                 None => Arc::from(format!("{}.{name}", self.cluster_id)),
@@ -549,6 +714,8 @@ impl Reader {
             match self.known.get_mut(name) {
                 Some(known) if known.topic.id == id => {
                     known.absences = 0;
+                    known.absent_since = None;
+                    changed |= self.lose_positions(name);
                     changed |= self.grow(name, *count);
                 }
                 _ => fresh.push((name.clone(), *count, id)),
@@ -557,7 +724,11 @@ impl Reader {
         changed |= self.forget_absent(&found);
         if !fresh.is_empty() {
             changed |= self.add(fresh, embedded);
+        } else if !embedded {
+            changed |= self.read_policies();
         }
+        self.forget_settled();
+        changed |= self.decide_again();
         let first = !self.read_once;
         self.read_once = true;
         if changed || first || self.version == 0 {
@@ -580,13 +751,37 @@ impl Reader {
         };
         // A topic whose leaders are away is there all the same.
         if metadata.topics().iter().any(|topic| topic.name() == absent && topic.error().is_some_and(|error| error as i32 == 5)) {
-            return Err(ReadError::Unreachable(format!("topic {absent} has no leader")));
+            return Err(ReadError::NotYet(format!("topic {absent} has no leader")));
         }
         let there: Vec<&str> = metadata.topics().iter().map(|topic| topic.name()).filter(|name| !name.starts_with("__")).take(20).collect();
         Err(ReadError::Fatal(format!(
             "kafka.consumer.topics: topic {absent:?} does not exist on this cluster or may not be described with these credentials; there are: {}. Create it, correct the list, or use \"topics.regex\" for topics that appear later",
             if there.is_empty() { "none".to_owned() } else { there.join(", ") }
         )))
+    }
+
+    /// Topics that the consumer's credentials may see but not read. A listed one keeps the node from becoming ready.
+    fn check_readable(&mut self, described: &HashMap<String, Described>) -> Result<(), ReadError> {
+        let mut unreadable: Vec<&str> =
+            described.iter().filter(|(_, described)| !described.is_readable).map(|(name, _)| name.as_str()).collect();
+        if unreadable.is_empty() {
+            self.said_unreadable = None;
+            return Ok(());
+        }
+        unreadable.sort_unstable();
+        let names = unreadable.join(", ");
+        if !self.read_once && matches!(&lock(&self.options).topics, TopicChoice::Listed(_)) {
+            return Err(ReadError::NotYet(format!(
+                "kafka.consumer.topics: {names} may not be read with these credentials; grant the right Read"
+            )));
+        }
+        if self.said_unreadable.is_none_or(|said| said.elapsed() >= SAY_TIME) {
+            self.said_unreadable = Some(Instant::now());
+            tracing::warn!(
+                "topics that may not be read with the credentials of kafka.consumer: {names}; their subscribers get nothing until the right Read is granted"
+            );
+        }
+        Ok(())
     }
 
     fn owner(&self, name: &str, partition: u32) -> ShardId {
@@ -604,36 +799,47 @@ impl Reader {
             if let StartAt::Time(time_ms) = start { Some((place, KafkaOffset::Offset(*time_ms))) } else { None }
         }));
         let resolve = |(place, start): &(Place, StartAt)| {
-            let (low, high) = *ends.get(place)?;
+            let (low, high, leader_epoch) = *ends.get(place)?;
             let start = match start {
                 StartAt::Beginning => low,
                 StartAt::End => high,
                 StartAt::Position(position) => *position,
-                // No record is as young: the end.
-                StartAt::Time(_) => by_time.as_ref()?.get(place).copied().unwrap_or(high),
+                StartAt::Time(_) => match by_time.as_ref()?.get(place)?.offset {
+                    KafkaOffset::Offset(offset) => offset,
+                    // No record is as young: the end.
+                    _ => high,
+                },
             };
-            Some((place.clone(), Resolved { low, start: start.min(high).max(low), end: high }))
+            Some((place.clone(), Resolved { low, start: start.min(high).max(low), end: high, leader_epoch }))
         };
         wanted.iter().filter_map(resolve).collect()
     }
 
-    /// Log starts and last stable offsets: of all partitions in two rounds of requests, or of each alone if one of them spoils the round.
-    fn ends(&self, places: &[&Place]) -> HashMap<Place, (i64, i64)> {
+    /// Log starts, last stable offsets and their leader epochs: of all partitions in two rounds of requests, or of each alone if one of them spoils
+    /// the round.
+    fn ends(&self, places: &[&Place]) -> HashMap<Place, (i64, i64, i32)> {
         let round = |offset: KafkaOffset| self.offsets(places.iter().map(move |place| (*place, offset)));
         if let (Some(lows), Some(highs)) = (round(KafkaOffset::Beginning), round(KafkaOffset::End)) {
-            return lows.into_iter().filter_map(|(place, low)| highs.get(&place).map(|high| (place, (low, *high)))).collect();
+            let both = |(place, low): (Place, Found)| match (low.offset, highs.get(&place)) {
+                (KafkaOffset::Offset(low), Some(Found { offset: KafkaOffset::Offset(high), leader_epoch })) => {
+                    Some((place, (low, *high, *leader_epoch)))
+                }
+                _ => None,
+            };
+            return lows.into_iter().filter_map(both).collect();
         }
         let deadline = Instant::now() + REQUEST_TIME;
         let ask = |place: &&Place| {
             let time = deadline.saturating_duration_since(Instant::now()).min(ALONE_TIME);
             let ends = if time.is_zero() { None } else { self.consumer.fetch_watermarks(&place.0, place.1 as i32, time).ok() };
-            ends.map(|ends| ((*place).clone(), ends))
+            ends.map(|(low, high)| ((*place).clone(), (low, high, -1)))
         };
         places.iter().filter_map(ask).collect()
     }
 
-    /// The offsets of times, or of `Beginning` and `End`, as librdkafka's list takes them. `None` if the request as a whole failed.
-    fn offsets<'p>(&self, wanted: impl Iterator<Item = (&'p Place, KafkaOffset)>) -> Option<HashMap<Place, i64>> {
+    /// The offsets of times, or of `Beginning` and `End`, as librdkafka's list takes them, and what it answers them with. A partition that it
+    /// cannot say now is left out; `None` if the request as a whole failed.
+    fn offsets<'p>(&self, wanted: impl Iterator<Item = (&'p Place, KafkaOffset)>) -> Option<HashMap<Place, Found>> {
         let mut list = TopicPartitionList::new();
         for ((name, number), offset) in wanted {
             // Any number is taken as an offset.
@@ -649,11 +855,13 @@ impl Reader {
                 return None;
             }
         };
-        let offset = |element: &rdkafka::topic_partition_list::TopicPartitionListElem<'_>| match (element.error(), element.offset()) {
-            (Ok(()), KafkaOffset::Offset(offset)) => Some(((element.topic().to_owned(), element.partition() as u32), offset)),
-            _ => None,
-        };
-        Some(found.elements().iter().filter_map(offset).collect())
+        let epochs = raw::leader_epochs(&found);
+        let elements = found.elements();
+        let answered = elements.iter().zip(epochs).filter(|(element, _)| element.error().is_ok());
+        let found = answered.map(|(element, leader_epoch)| {
+            ((element.topic().to_owned(), element.partition() as u32), Found { offset: element.offset(), leader_epoch })
+        });
+        Some(found.collect())
     }
 
     /// Partitions that were added, and partitions that are still waited for. Whether the topic changed.
@@ -713,17 +921,20 @@ impl Reader {
     fn partition(&self, name: &str, number: u32, generation: Generation, resolved: Option<&Resolved>) -> Partition {
         let owner = self.owner(name, number);
         match resolved {
-            Some(at) => Partition { owner, generation, start: Offset(at.start), ready_at: Offset(at.end), leader_epoch: -1 },
+            Some(at) => Partition { owner, generation, start: Offset(at.start), ready_at: Offset(at.end), leader_epoch: at.leader_epoch },
             None => Partition { owner, generation: Generation(0), start: Offset(0), ready_at: Offset(0), leader_epoch: -1 },
         }
     }
 
     fn forget_absent(&mut self, found: &BTreeMap<String, u32>) -> bool {
+        let interval = lock(&self.options).metadata_interval;
         let mut gone = Vec::new();
         for (name, known) in &mut self.known {
             if !found.contains_key(name) {
                 known.absences += 1;
-                if known.absences >= ABSENCES_MAX {
+                // Readings that something made come early count, but do not shorten the time.
+                let absent = known.absent_since.get_or_insert_with(Instant::now).elapsed();
+                if known.absences >= ABSENCES_MAX && absent >= interval {
                     gone.push(name.clone());
                 }
             }
@@ -747,11 +958,16 @@ impl Reader {
         } else {
             StartAt::End
         };
+        // A topic that was away and is the same as before is no new one: its past may be long, and positions from before are told to be lost.
+        let ids = &self.ids;
+        let start_of = |name: &String, id: &Arc<str>| if ids.get(name) == Some(id) { StartAt::End } else { start };
+        let starts: HashMap<String, StartAt> = fresh.iter().map(|(name, _, id)| (name.clone(), start_of(name, id))).collect();
         let wanted: Vec<(Place, StartAt)> =
-            fresh.iter().flat_map(|(name, count, _)| (0..*count).map(move |number| ((name.clone(), number), start))).collect();
+            fresh.iter().flat_map(|(name, count, _)| (0..*count).map(|number| ((name.clone(), number), starts[name]))).collect();
         let resolved = self.resolve(&wanted);
         let mut guesses = self.guess_partitioners(&fresh, &resolved);
-        let compacted = if embedded { HashMap::new() } else { self.compacted(&fresh) };
+        let names: Vec<&str> = fresh.iter().map(|(name, _, _)| name.as_str()).collect();
+        let compacted = if embedded { HashMap::new() } else { self.compacted(&names) };
         for (name, count, id) in fresh {
             let made_again = self.known.contains_key(&name) || self.indexes.contains_key(&name);
             let index = match self.indexes.get(&name) {
@@ -767,11 +983,11 @@ impl Reader {
             let partitions: Vec<Partition> =
                 (0..count).map(|number| self.partition(&name, number, generation, resolved.get(&(name.clone(), number)))).collect();
             let waiting =
-                (0..count).filter(|number| partitions[*number as usize].generation.0 == 0).map(|number| (number, start)).collect();
+                (0..count).filter(|number| partitions[*number as usize].generation.0 == 0).map(|number| (number, starts[&name])).collect();
             let settings = (lock(&self.options).topic)(&name);
             let (partitioner, guess) = match settings.partitioner {
                 PartitionerChoice::Fixed(rule) => (rule, false),
-                PartitionerChoice::Auto => (guesses.remove(&name).unwrap_or(Partitioner::Murmur2), true),
+                PartitionerChoice::Auto => (guesses.remove(&name).unwrap_or(settings.partitioner.without_records()), true),
             };
             if partitioner == Partitioner::Any && guess {
                 tracing::warn!(topic = %name, "neither murmur2 nor crc32 explains where its newest records are: its subjects are live only (set partitioner in [topic.\"{name}\"])");
@@ -791,7 +1007,17 @@ impl Reader {
                 snapshot: settings.snapshot,
             };
             tracing::info!(topic = %name, partitions = count, ?partitioner, compacted = topic.compacted, made_again, "topic is served");
-            self.known.insert(name, Known { index, topic: Arc::new(topic), absences: 0, waiting });
+            self.ids.insert(name.clone(), topic.id.clone());
+            let known = Known {
+                index,
+                topic: Arc::new(topic),
+                absences: 0,
+                absent_since: None,
+                waiting,
+                rule_since: self.version + 1,
+                refuted: Vec::new(),
+            };
+            self.known.insert(name, known);
         }
         true
     }
@@ -799,12 +1025,20 @@ impl Reader {
     fn guess_partitioners(&self, fresh: &[(String, u32, Arc<str>)], resolved: &HashMap<Place, Resolved>) -> HashMap<String, Partitioner> {
         let auto = |name: &str| (lock(&self.options).topic)(name).partitioner == PartitionerChoice::Auto;
         let wanted: Vec<&(String, u32, Arc<str>)> = fresh.iter().filter(|(name, count, _)| *count > 1 && auto(name)).collect();
-        let partitions: Vec<(String, i32, i64, i64)> = wanted
-            .iter()
-            .flat_map(|(name, count, _)| (0..*count).map(move |number| (name.clone(), number)))
-            .filter_map(|place| resolved.get(&place).map(|at| (place.0, place.1 as i32, at.low, at.end)))
-            .collect();
-        if partitions.iter().all(|(_, _, low, high)| low == high) {
+        let places: Vec<Place> = wanted.iter().flat_map(|(name, count, _)| (0..*count).map(move |number| (name.clone(), number))).collect();
+        let keys = self.newest_keys(places.iter().filter_map(|place| Some((place, resolved.get(place)?))));
+        let judge = |(name, count, _): &&(String, u32, Arc<str>)| {
+            let keys = keys.get(name)?;
+            Some((name.clone(), detect(keys.iter().map(|(key, partition)| (key.as_slice(), *partition)), *count, &[], &[])))
+        };
+        wanted.iter().filter_map(judge).collect()
+    }
+
+    /// The newest keys of these partitions, by topic, with a consumer of their own.
+    fn newest_keys<'p>(&self, places: impl Iterator<Item = (&'p Place, &'p Resolved)>) -> HashMap<String, Vec<(Vec<u8>, u32)>> {
+        let partitions: Vec<(String, i32, i64, i64)> =
+            places.filter(|(_, at)| at.low < at.end).map(|(place, at)| (place.0.clone(), place.1 as i32, at.low, at.end)).collect();
+        if partitions.is_empty() {
             return HashMap::new();
         }
         let scratch: Result<BaseConsumer<QuietContext>, KafkaError> = self.config.create_with_context(QuietContext);
@@ -813,26 +1047,56 @@ impl Reader {
         };
         let keys = newest_keys(&scratch, &partitions, DETECT_TIME);
         let _ = thread::Builder::new().name("close".to_owned()).spawn(move || drop(scratch));
-        let judge = |(name, count, _): &&(String, u32, Arc<str>)| {
-            let keys = keys.get(name)?;
-            Some((name.clone(), detect(keys.iter().map(|(key, partition)| (key.as_slice(), *partition)), *count)))
-        };
-        wanted.iter().filter_map(judge).collect()
+        keys
     }
 
-    /// Which topics have `compact` in their `cleanup.policy`. One that may not be asked is left out, and taken for compacted: the careful side.
-    fn compacted(&self, fresh: &[(String, u32, Arc<str>)]) -> HashMap<String, bool> {
-        let mut config = self.config.clone();
-        for name in
-            ["group.id", "enable.partition.eof", "auto.offset.reset", "isolation.level", "enable.auto.commit", "enable.auto.offset.store"]
-        {
-            config.remove(name);
+    /// Reads the settings of some topics again, once in an interval, all in turn. Whether one changed.
+    fn read_policies(&mut self) -> bool {
+        let interval = lock(&self.options).metadata_interval;
+        if self.policies_read.is_some_and(|read| read.elapsed() < interval) {
+            return false;
         }
-        let admin: Result<AdminClient<DefaultClientContext>, KafkaError> = config.create();
-        let Ok(admin) = admin else {
+        self.policies_read = Some(Instant::now());
+        let after = (Bound::Excluded(self.policies_cursor.as_str()), Bound::Unbounded);
+        let mut names: Vec<String> = self.known.range::<str, _>(after).take(POLICIES_AT_ONCE_MAX).map(|(name, _)| name.clone()).collect();
+        // From the first one on again.
+        self.policies_cursor = if names.len() < POLICIES_AT_ONCE_MAX { String::new() } else { names.last().cloned().unwrap_or_default() };
+        if names.is_empty() {
+            names = self.known.keys().take(POLICIES_AT_ONCE_MAX).cloned().collect();
+        }
+        let compacted = self.compacted(&names.iter().map(String::as_str).collect::<Vec<_>>());
+        let mut changed = false;
+        for (name, compacted) in compacted {
+            if let Some(known) = self.known.get_mut(&name).filter(|known| known.topic.compacted != compacted) {
+                tracing::info!(topic = %name, compacted, "the topic's cleanup.policy has changed");
+                Arc::make_mut(&mut known.topic).compacted = compacted;
+                changed = true;
+            }
+        }
+        changed
+    }
+
+    /// Which topics have `compact` in their `cleanup.policy`. One that may not be asked is left out, and taken for compacted when it is new: the
+    /// careful side.
+    fn compacted(&mut self, names: &[&str]) -> HashMap<String, bool> {
+        if self.admin.is_none() {
+            let mut config = self.config.clone();
+            for name in [
+                "group.id",
+                "enable.partition.eof",
+                "auto.offset.reset",
+                "isolation.level",
+                "enable.auto.commit",
+                "enable.auto.offset.store",
+            ] {
+                config.remove(name);
+            }
+            self.admin = config.create().ok();
+        }
+        let Some(admin) = &self.admin else {
             return HashMap::new();
         };
-        let resources: Vec<ResourceSpecifier<'_>> = fresh.iter().map(|(name, _, _)| ResourceSpecifier::Topic(name)).collect();
+        let resources: Vec<ResourceSpecifier<'_>> = names.iter().map(|name| ResourceSpecifier::Topic(name)).collect();
         let options = AdminOptions::new().request_timeout(Some(REQUEST_TIME));
         let answer = futures_lite::future::block_on(admin.describe_configs(resources.iter(), &options));
         let mut compacted = HashMap::new();

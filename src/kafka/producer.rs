@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,6 +15,7 @@ use rdkafka::ClientConfig;
 use rdkafka::ClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, Message as _, OwnedHeaders};
+use rdkafka::metadata::Metadata;
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, PurgeConfig, ThreadedProducer};
 
 use super::raw;
@@ -31,6 +33,14 @@ pub struct Ticket {
 /// wait.
 pub struct Deliveries {
     shards: Vec<MailboxSender<Letter>>,
+    /// Kafka lets this client write to no topic at all. librdkafka says so once, and gives up every record without naming the reason again.
+    is_denied: AtomicBool,
+}
+
+impl Deliveries {
+    fn new(shards: &[MailboxSender<Letter>]) -> Deliveries {
+        Deliveries { shards: shards.to_vec(), is_denied: AtomicBool::new(false) }
+    }
 }
 
 impl ClientContext for Deliveries {
@@ -40,6 +50,10 @@ impl ClientContext for Deliveries {
 
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::debug!(%error, "librdkafka: {reason}");
+        // Of a producer's id: the end of this client.
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::ClusterAuthorizationFailed) {
+            self.is_denied.store(true, Ordering::Release);
+        }
     }
 }
 
@@ -51,6 +65,7 @@ impl ProducerContext for Deliveries {
             Ok(message) => PublishResult::Stored { partition: message.partition() as u32, offset: Offset(message.offset()) },
             // Whatever ended it: an earlier try may have been stored. librdkafka knows whether one was ever sent, and never forgets it.
             Err((_, message)) if raw::is_possibly_persisted(message) => PublishResult::Unknown,
+            Err(_) if self.is_denied.load(Ordering::Acquire) => PublishResult::Failed(PublishFailure::Denied),
             Err((error, _)) => PublishResult::Failed(failure(error)),
         };
         // A shard that has ended has told its clients.
@@ -124,7 +139,7 @@ impl Producers {
     /// librdkafka's word when it does not take the configuration.
     pub fn new(options: &KafkaOptions, shards: &[MailboxSender<Letter>]) -> Result<Producers, KafkaError> {
         let config = producer_config(options);
-        let make = |_| Ok(RwLock::new(Arc::new(config.create_with_context(Deliveries { shards: shards.to_vec() })?)));
+        let make = |_| Ok(RwLock::new(Arc::new(config.create_with_context(Deliveries::new(shards))?)));
         let producers = (0..options.producers_size.max(1)).map(make).collect::<Result<_, KafkaError>>()?;
         let shared = Arc::new(Shared { config, shards: shards.to_vec(), producers });
         let (repairs, asked) = bounded(REPAIRS_MAX);
@@ -163,9 +178,13 @@ impl Producers {
         match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::QueueFull) => ProduceStatus::Full,
             Some(RDKafkaErrorCode::Fatal) => {
-                // Tried again at the next tick, when there is a new producer.
                 let _ = self.repairs.try_send(Repair::Renew(place));
-                ProduceStatus::Full
+                if self.shared.producer(place).context().is_denied.load(Ordering::Acquire) {
+                    ProduceStatus::Refused(PublishFailure::Denied)
+                } else {
+                    // Tried again at the next tick, when there is a new producer.
+                    ProduceStatus::Full
+                }
             }
             // The shard knows from its map, or from a look-up, that there is such a partition; this producer's metadata may be older.
             Some(RDKafkaErrorCode::UnknownPartition | RDKafkaErrorCode::UnknownTopic) if self.may_appear(&record.topic) => {
@@ -180,6 +199,11 @@ impl Producers {
                 ProduceStatus::Refused(failure)
             }
         }
+    }
+
+    /// The metadata of a topic, as those see it that can publish. Waits: for housekeeping threads.
+    pub(super) fn metadata(&self, topic: &str, patience: Duration) -> Result<Metadata, KafkaError> {
+        self.shared.producer(0).client().fetch_metadata(Some(topic), patience)
     }
 
     /// Whether what a publish did not find may be there after another look, which this asks for.
@@ -213,6 +237,7 @@ impl Producers {
 
 /// The repair thread: until the last `Producers` is gone.
 fn repair(shared: &Shared, asked: &Receiver<Repair>) {
+    let mut renewed: HashMap<usize, Instant> = HashMap::new();
     for repair in asked {
         match repair {
             Repair::Refresh(topic) => {
@@ -227,8 +252,14 @@ fn repair(shared: &Shared, asked: &Receiver<Repair>) {
                 let Some((code, reason)) = shared.producer(place).client().fatal_error() else {
                     continue;
                 };
+                // A right that is missing will be missing for a while: every publish until then would cost a new client.
+                let is_denied = shared.producer(place).context().is_denied.load(Ordering::Acquire);
+                if is_denied && renewed.get(&place).is_some_and(|renewed| renewed.elapsed() < REFRESH_AGE) {
+                    continue;
+                }
+                renewed.insert(place, Instant::now());
                 tracing::error!(%code, reason, "a producer cannot go on, another takes its place; records on their way are answered as unknown");
-                match shared.config.create_with_context(Deliveries { shards: shared.shards.clone() }) {
+                match shared.config.create_with_context(Deliveries::new(&shared.shards)) {
                     Ok(producer) => {
                         let dead = std::mem::replace(
                             &mut *shared.producers[place].write().unwrap_or_else(PoisonError::into_inner),

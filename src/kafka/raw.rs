@@ -7,6 +7,7 @@ use std::ptr;
 use std::time::Duration;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
+use rdkafka::TopicPartitionList;
 use rdkafka::bindings as sys;
 use rdkafka::message::BorrowedMessage;
 
@@ -233,11 +234,24 @@ pub(super) fn check_property(name: &str, value: &str) -> PropertyVerdict {
     }
 }
 
-/// The ids of topics, as Kafka's own tools show them (URL-safe base64). A topic that has none, or that cannot be described, is left out.
+/// What Kafka says of a topic beside its partitions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Described {
+    /// As Kafka's own tools show it (URL-safe base64); `None` on clusters without topic ids.
+    pub(super) id: Option<String>,
+    /// The credentials have the right Read. True where Kafka does not say.
+    pub(super) is_readable: bool,
+}
+
+/// Describes topics. One that cannot be described is left out.
 ///
 /// # Errors
 /// librdkafka's word when the brokers do not answer in time.
-pub(super) fn topic_ids(client: *mut sys::rd_kafka_t, names: &[&str], timeout: Duration) -> Result<HashMap<String, String>, String> {
+pub(super) fn describe_topics(
+    client: *mut sys::rd_kafka_t,
+    names: &[&str],
+    timeout: Duration,
+) -> Result<HashMap<String, Described>, String> {
     let names: Vec<CString> = names.iter().filter_map(|name| CString::new(*name).ok()).collect();
     let mut pointers: Vec<*const c_char> = names.iter().map(|name| name.as_ptr()).collect();
     let timeout_ms = timeout.as_millis() as i32;
@@ -247,6 +261,10 @@ pub(super) fn topic_ids(client: *mut sys::rd_kafka_t, names: &[&str], timeout: D
         let options = sys::rd_kafka_AdminOptions_new(client, sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS);
         let mut reason = [0 as c_char; 256];
         sys::rd_kafka_AdminOptions_set_request_timeout(options, timeout_ms, reason.as_mut_ptr(), reason.len());
+        let refused = sys::rd_kafka_AdminOptions_set_include_authorized_operations(options, 1);
+        if !refused.is_null() {
+            sys::rd_kafka_error_destroy(refused);
+        }
         let topics = sys::rd_kafka_TopicCollection_of_topic_names(pointers.as_mut_ptr(), pointers.len());
         sys::rd_kafka_DescribeTopics(client, topics, options, queue);
         let event = sys::rd_kafka_queue_poll(queue, timeout_ms + 500);
@@ -263,7 +281,7 @@ pub(super) fn topic_ids(client: *mut sys::rd_kafka_t, names: &[&str], timeout: D
 
 /// # Safety
 /// `event` is null, or the live result of a DescribeTopics.
-unsafe fn described(event: *mut sys::rd_kafka_event_t) -> Result<HashMap<String, String>, String> {
+unsafe fn described(event: *mut sys::rd_kafka_event_t) -> Result<HashMap<String, Described>, String> {
     if event.is_null() {
         return Err("no answer to DescribeTopics in time".to_owned());
     }
@@ -278,7 +296,7 @@ unsafe fn described(event: *mut sys::rd_kafka_event_t) -> Result<HashMap<String,
         }
         let mut count = 0;
         let list = sys::rd_kafka_DescribeTopics_result_topics(result, &mut count);
-        let mut ids = HashMap::new();
+        let mut all = HashMap::new();
         for index in 0..count {
             let topic = *list.add(index);
             let error = sys::rd_kafka_TopicDescription_error(topic);
@@ -286,14 +304,29 @@ unsafe fn described(event: *mut sys::rd_kafka_event_t) -> Result<HashMap<String,
                 continue;
             }
             let id = sys::rd_kafka_TopicDescription_topic_id(topic);
-            if id.is_null() || (sys::rd_kafka_Uuid_most_significant_bits(id) == 0 && sys::rd_kafka_Uuid_least_significant_bits(id) == 0) {
-                continue;
-            }
-            let name = CStr::from_ptr(sys::rd_kafka_TopicDescription_name(topic)).to_string_lossy().into_owned();
+            let has_id =
+                !id.is_null() && (sys::rd_kafka_Uuid_most_significant_bits(id) != 0 || sys::rd_kafka_Uuid_least_significant_bits(id) != 0);
             // Kafka writes ids in the URL-safe alphabet, librdkafka in the other one.
-            let text = CStr::from_ptr(sys::rd_kafka_Uuid_base64str(id)).to_string_lossy().replace('+', "-").replace('/', "_");
-            ids.insert(name, text);
+            let id = has_id.then(|| CStr::from_ptr(sys::rd_kafka_Uuid_base64str(id)).to_string_lossy().replace('+', "-").replace('/', "_"));
+            let mut rights_count = 0;
+            let rights = sys::rd_kafka_TopicDescription_authorized_operations(topic, &mut rights_count);
+            let has = |right: sys::rd_kafka_AclOperation_t| (0..rights_count).any(|place| *rights.add(place) as u32 == right as u32);
+            let is_readable = rights.is_null()
+                || rights_count == 0
+                || has(sys::rd_kafka_AclOperation_t::RD_KAFKA_ACL_OPERATION_READ)
+                || has(sys::rd_kafka_AclOperation_t::RD_KAFKA_ACL_OPERATION_ALL);
+            let name = CStr::from_ptr(sys::rd_kafka_TopicDescription_name(topic)).to_string_lossy().into_owned();
+            all.insert(name, Described { id, is_readable });
         }
-        Ok(ids)
+        Ok(all)
+    }
+}
+
+/// The leader epochs of a list's elements, in their order; -1 where Kafka did not say.
+pub(super) fn leader_epochs(list: &TopicPartitionList) -> Vec<i32> {
+    // SAFETY: the list is live and has so many elements.
+    unsafe {
+        let list = &*list.ptr();
+        (0..list.cnt as usize).map(|place| sys::rd_kafka_topic_partition_get_leader_epoch(list.elems.add(place))).collect()
     }
 }

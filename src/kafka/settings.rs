@@ -222,6 +222,15 @@ fn name_used(name: &str) -> &str {
     ALIASES.iter().find(|(_, alias)| *alias == name).map_or(name, |(used, _)| used)
 }
 
+/// The other names of a property.
+pub fn other_names(name: &str) -> impl Iterator<Item = &'static str> {
+    ALIASES
+        .iter()
+        .filter(move |(used, alias)| *used == name_used(name) || *alias == name)
+        .flat_map(|(used, alias)| [*used, *alias])
+        .filter(move |other| *other != name)
+}
+
 /// librdkafka takes `topic.acks` for `acks`; one name is enough, and what the bridge owns is known by it.
 fn without_topic_prefix(name: &str) -> Option<&str> {
     let rest = name.strip_prefix("topic.")?;
@@ -293,6 +302,7 @@ fn check_for_idempotence(name: &str, value: &str) -> Result<(), String> {
 /// # Errors
 /// librdkafka's own words, and the given value of the property that they name.
 pub fn check_together(role: Role, properties: &Properties) -> Result<(), String> {
+    check_tokens(properties)?;
     let mut config = match role {
         Role::Consumer => with(consumer_defaults(false), properties),
         Role::Producer => with(producer_defaults(), properties),
@@ -315,6 +325,19 @@ pub fn check_together(role: Role, properties: &Properties) -> Result<(), String>
             None => reason,
         }
     })
+}
+
+/// librdkafka takes OAUTHBEARER without a source of tokens, and then waits for one for ever.
+fn check_tokens(properties: &Properties) -> Result<(), String> {
+    let given = |name| properties.iter().find(|(other, _)| name_used(other) == name).map(|(_, value)| value);
+    let has_source = given("enable.sasl.oauthbearer.unsecure.jwt") == Some("true");
+    if given("sasl.mechanism") != Some("OAUTHBEARER") || has_source {
+        return Ok(());
+    }
+    Err("sasl.mechanism = \"OAUTHBEARER\" has no source of tokens in this build (librdkafka's own, sasl.oauthbearer.method = \"oidc\", needs it \
+         built with libcurl); use \"SCRAM-SHA-512\" or \"PLAIN\" over TLS, or, for trials only, unsecured tokens: \
+         enable.sasl.oauthbearer.unsecure.jwt = true"
+        .to_owned())
 }
 
 /// What every client gets unless the user says otherwise.
@@ -470,6 +493,25 @@ mod tests {
             check_together(role, &with(&[("security.protocol", "sasl_plaintext"), ("sasl.mechanism", "PLAIN")])).expect_err("no user");
         }
         check_together(Role::Consumer, &with(&[("fetch.max.bytes", "1000"), ("message.max.bytes", "2000")])).expect_err("too small");
+    }
+
+    #[test]
+    fn tokens_without_a_source_are_refused_in_plain_words() {
+        let mut properties = Properties::default();
+        properties.set("bootstrap.servers", "127.0.0.1:1");
+        properties.set("security.protocol", "sasl_plaintext");
+        for name in ["sasl.mechanism", "sasl.mechanisms"] {
+            let mut properties = properties.clone();
+            properties.set(name, "OAUTHBEARER");
+            for role in [Role::Consumer, Role::Producer] {
+                let reason = check_together(role, &properties).expect_err(name);
+                assert!(reason.contains("OAUTHBEARER") && reason.contains("SCRAM-SHA-512"), "{reason}");
+            }
+            properties.set("enable.sasl.oauthbearer.unsecure.jwt", "true");
+            assert_eq!(check_together(Role::Consumer, &properties), Ok(()));
+        }
+        let reason = check_property(Role::Consumer, "sasl.oauthbearer.method", "oidc").expect_err("there is no libcurl");
+        assert!(reason.contains("sasl.oauthbearer.method"), "{reason}");
     }
 
     #[test]

@@ -28,12 +28,11 @@ pub fn prepare(config: &Config) -> Result<Plan, LifecycleError> {
     let plan = Plan::new(&config.cores, &Machine::probe()?)?;
     config.check_shards(plan.shards.len())?;
     let files = cores::raise_open_files()?;
-    let wanted = (config.listen.connections_max * plan.shards.len()) as u64;
-    if files.soft < wanted {
-        tracing::warn!(
-            limit = files.soft,
-            "the limit of open files is below listen.connections.max x shards ({wanted}); raise it (LimitNOFILE) or connections are refused at the limit"
-        );
+    let connections = config.connections_within(files.soft, plan.shards.len());
+    match connections.note {
+        Some(note) if connections.is_asked_for => tracing::warn!("{note}"),
+        Some(note) => tracing::info!("{note}"),
+        None => {}
     }
     cores::raise_locked_memory(plan.shards.len())?;
     cores::probe_io_uring()?;
@@ -59,7 +58,8 @@ impl Node {
     /// `prepare` has put on the housekeeping CPUs.
     pub fn start(config: &Config, plan: &Plan, options: KafkaOptions) -> Result<Node, LifecycleError> {
         let demo = options.embedded;
-        let settings = config.net_settings();
+        let mut settings = config.net_settings();
+        settings.connections_max = config.connections_within(cores::raise_open_files()?.soft, plan.shards.len()).shard_max;
         let address = config.listen.address;
         let mut listening = net::listen(address, plan.shards.len(), &settings).map_err(|error| match error.kind() {
             std::io::ErrorKind::AddrInUse => LifecycleError::AddressInUse { address },

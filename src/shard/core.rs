@@ -13,6 +13,7 @@ use std::sync::Arc;
 use slotmap::{SecondaryMap, SlotMap};
 
 use super::connection::{Session, Timer, disconnect};
+use super::event::PublishFailure;
 use super::home::HeldQueue;
 use super::publish::OpenPublish;
 use super::{Effects, Event, ShardCounters, ShardSettings};
@@ -52,8 +53,7 @@ impl<T> Outgoing<T> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TopicLookup {
     Found(u32),
-    Absent,
-    Unavailable,
+    Refused(PublishFailure),
     Asked,
 }
 

@@ -39,8 +39,8 @@ pub enum Event<'a> {
     LogEnd { partition: PartitionRef, generation: Generation, end: Option<Offset> },
     /// Kafka's answer to a publish. Exactly one for each `ProduceStatus::Queued`.
     Published { publish: PublishKey, result: PublishResult },
-    /// The answer to `Effects::lookup_topic`: how many partitions, `Ok(None)` if there is no such topic, `Err` if Kafka cannot be asked.
-    TopicFound { topic: &'a str, partitions: Result<Option<u32>, ()> },
+    /// The answer to `Effects::lookup_topic`: how many partitions, or why it cannot be published to.
+    TopicFound { topic: &'a str, partitions: Result<u32, PublishFailure> },
     /// Time passes: at least every `TICK_MS` milliseconds.
     Tick,
     /// Graceful stop: no new subscribes or publishes are taken; open publishes are answered; connections get disconnect 3001 spread over

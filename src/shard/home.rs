@@ -633,16 +633,17 @@ impl ShardCore {
                 }
             }
             self.reset_floors(topic, &renewed);
+            // A topic that was made again may have fewer.
+            for number in topic.partitions.len()..before.map_or(0, |before| before.partitions.len()) {
+                self.close_partition(PartitionRef { topic: topic.index, partition: number as u32 }, effects);
+            }
         }
         for topic in old.topics().filter(|topic| map.at(topic.index).is_none()) {
             for key in self.home.of_topic(topic.index) {
                 self.reset_subject(key);
             }
             for partition in 0..topic.partitions.len() as u32 {
-                let at = PartitionRef { topic: topic.index, partition };
-                if self.home.partitions.remove(&at).is_some_and(|partition| partition.active) {
-                    effects.unassign(at);
-                }
+                self.close_partition(PartitionRef { topic: topic.index, partition }, effects);
             }
         }
         // Held requests were routed by the old map.
@@ -654,6 +655,13 @@ impl ShardCore {
         }
         self.reroute_locals(now_ms);
         effects.acknowledge_map(map.version);
+    }
+
+    /// A partition that is not there any more is not read any more.
+    fn close_partition(&mut self, at: PartitionRef, effects: &mut impl Effects) {
+        if self.home.partitions.remove(&at).is_some_and(|partition| partition.active) {
+            effects.unassign(at);
+        }
     }
 
     /// Opens the partitions of a topic that are new here or have a new generation; says which ones those are. `same_topic`: it was not made again.

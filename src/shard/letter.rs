@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::event::{Event, PublishResult};
+use super::event::{Event, PublishFailure, PublishResult};
 use crate::handoff::{Generation, Offset, PartitionRef, PublishKey};
 use crate::subject::TopicMap;
 
@@ -24,7 +24,7 @@ pub enum Letter {
     },
     TopicFound {
         topic: String,
-        partitions: Result<Option<u32>, ()>,
+        partitions: Result<u32, PublishFailure>,
     },
     Drain {
         over_ms: u64,

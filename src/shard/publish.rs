@@ -50,7 +50,12 @@ impl ShardCore {
             return Taken::NotNow;
         }
         let topic = self.map.topic(name.topic()).cloned();
-        let kind = topic.as_ref().map_or(ValueKind::Auto, |topic| topic.value);
+        let (rule, kind) = match (&topic, self.settings.topics.get(name.topic())) {
+            (Some(topic), _) => (topic.partitioner, topic.value),
+            // Not consumed, only published to.
+            (None, Some(settings)) => (settings.partitioner.without_records(), settings.value),
+            (None, None) => (Partitioner::Murmur2, ValueKind::Auto),
+        };
         let value = if request.removed {
             None
         } else {
@@ -69,20 +74,19 @@ impl ShardCore {
         }
         let partitions = match self.partitions_of(now_ms, name.topic(), effects) {
             TopicLookup::Found(partitions) => partitions,
-            TopicLookup::Absent => {
+            TopicLookup::Refused(PublishFailure::NoSuchTopic) => {
                 self.refuse_publish(connection, id, errors::absent_topic(name.topic(), &self.settings));
                 return Taken::Yes;
             }
-            TopicLookup::Unavailable => {
-                self.refuse_publish(connection, id, errors::KAFKA_UNAVAILABLE);
+            TopicLookup::Refused(failure) => {
+                self.refuse_publish(connection, id, errors::publish_failed(failure, name.topic()));
                 return Taken::Yes;
             }
             TopicLookup::Asked => return Taken::NotNow,
         };
-        let partition = match (name.key(), &topic) {
-            (Some(key), Some(topic)) => Some(topic.partitioner.partition(key.as_bytes(), partitions)),
-            (Some(key), None) => Some(Partitioner::Murmur2.partition(key.as_bytes(), partitions)),
-            (None, _) => self.settings.null_key_partition.filter(|partition| *partition < partitions),
+        let partition = match name.key() {
+            Some(key) => Some(rule.partition(key.as_bytes(), partitions)),
+            None => self.settings.null_key_partition.filter(|partition| *partition < partitions),
         };
         let record = ProduceRecord {
             topic: topic.map_or_else(|| Arc::from(name.topic()), |topic| topic.name.clone()),
@@ -132,7 +136,7 @@ impl ShardCore {
         if self.lookups.len() >= TOPIC_LOOKUPS_MAX {
             self.lookups.retain(|_, (until_ms, _)| *until_ms > now_ms);
             if self.lookups.len() >= TOPIC_LOOKUPS_MAX {
-                return TopicLookup::Unavailable;
+                return TopicLookup::Refused(PublishFailure::Unavailable);
             }
         }
         self.lookups.insert(topic.to_owned(), (now_ms + crate::limits::HOLD_MS, TopicLookup::Asked));
@@ -140,14 +144,9 @@ impl ShardCore {
         TopicLookup::Asked
     }
 
-    pub(super) fn take_topic_found(&mut self, now_ms: u64, topic: &str, partitions: Result<Option<u32>, ()>) {
+    pub(super) fn take_topic_found(&mut self, now_ms: u64, topic: &str, partitions: Result<u32, PublishFailure>) {
         if let Some(entry) = self.lookups.get_mut(topic) {
-            let lookup = match partitions {
-                Ok(Some(partitions)) => TopicLookup::Found(partitions),
-                Ok(None) => TopicLookup::Absent,
-                Err(()) => TopicLookup::Unavailable,
-            };
-            *entry = (now_ms + TOPIC_ABSENT_MS, lookup);
+            *entry = (now_ms + TOPIC_ABSENT_MS, partitions.map_or_else(TopicLookup::Refused, TopicLookup::Found));
             self.held_may_go = true;
         }
     }

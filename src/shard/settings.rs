@@ -1,5 +1,10 @@
 //! What a shard needs to know of the configuration: validated elsewhere, immutable here.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::config::TopicSettings;
+
 /// Settings of one shard. Bytes are bytes, times milliseconds.
 #[derive(Clone, Debug)]
 pub struct ShardSettings {
@@ -33,6 +38,8 @@ pub struct ShardSettings {
     pub connect_timeout_ms: u64,
     /// `topics.regex`, anchored: a topic that matches but is not there yet may still come (error 100 in place of 102).
     pub topics_regex: Option<regex::Regex>,
+    /// `[topic."NAME"]`: topics that are only published to have their settings too.
+    pub topics: Arc<BTreeMap<String, TopicSettings>>,
     /// `null.key.partition`: where our own publishes without a key go.
     pub null_key_partition: Option<u32>,
     /// Requests held at this home at a time.
@@ -62,6 +69,7 @@ impl Default for ShardSettings {
             pong_timeout_ms: 8_000,
             connect_timeout_ms: 10_000,
             topics_regex: None,
+            topics: Arc::default(),
             null_key_partition: None,
             held_max: 100_000,
             flush_writes_max: 512,

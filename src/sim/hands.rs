@@ -45,7 +45,8 @@ pub struct SimHands {
     pub produced: VecDeque<(PublishKey, ProduceRecord)>,
     pub producer_room: usize,
     pub acknowledged: u64,
-    pub misfits: Vec<TopicIndex>,
+    /// With the version of the map that the shard routed by.
+    pub misfits: Vec<(TopicIndex, u64)>,
     pub sabotage: Option<Sabotage>,
     /// Batches until the sabotage strikes.
     pub fuse: u32,
@@ -164,7 +165,7 @@ impl Effects for SimHands {
     }
 
     fn report_misfit(&mut self, topic: TopicIndex) {
-        self.misfits.push(topic);
+        self.misfits.push((topic, self.acknowledged));
     }
 
     fn partition_ready(&mut self, _partition: PartitionRef, _generation: Generation) {}

@@ -20,7 +20,11 @@ struct Known {
     id: Arc<str>,
     partitions: Vec<Partition>,
     generation: u32,
-    any: bool,
+    /// The rule that this node follows; not always the producers'.
+    rule: Partitioner,
+    /// The first map with it.
+    rule_since: u64,
+    refuted: Vec<Partitioner>,
     guess: bool,
     compacted: bool,
 }
@@ -38,8 +42,10 @@ pub struct Node {
     eras: HashMap<(PartitionRef, Generation), usize>,
     /// How far partitions have been read, by life of their topic: where reading began, and the next offset.
     read: BTreeMap<(Arc<str>, usize), (i64, i64)>,
-    /// Lives of topics that no rule fits.
-    any: BTreeSet<Arc<str>>,
+    /// Lives of topics whose rule was a wrong one here, or has changed, or that have none.
+    doubted: BTreeSet<Arc<str>>,
+    /// Rules that were replaced by another one.
+    pub rules_replaced: u32,
     /// Elections that the node has noticed, by life and partition: the first era that it reads knowingly, and the last leader epoch before it.
     noticed: BTreeMap<(Arc<str>, usize), (usize, i32)>,
     /// The leader epoch that positions given now carry, by life and partition.
@@ -92,7 +98,8 @@ impl Node {
             lives: HashMap::new(),
             eras: HashMap::new(),
             read: BTreeMap::new(),
-            any: BTreeSet::new(),
+            doubted: BTreeSet::new(),
+            rules_replaced: 0,
             noticed: BTreeMap::new(),
             leader_epochs: BTreeMap::new(),
             out_of_range: Vec::new(),
@@ -119,9 +126,9 @@ impl Node {
         self.read.iter().filter(|((life, _), _)| **life == *id).map(|((_, partition), (_, next))| (*partition, *next)).collect()
     }
 
-    /// Whether the node knows no rule for a life of a topic (any more): then it forgot what it knew.
-    pub fn is_any(&self, id: &str) -> bool {
-        self.any.contains(id)
+    /// Whether the node had another rule for a life of a topic than its producers, or has changed it: then it forgot some of what it knew.
+    pub fn is_doubted(&self, id: &str) -> bool {
+        self.doubted.contains(id)
     }
 
     /// The first era of a log that the node knew not to be the one before when it gave a position of the leader epoch `given`, if it can tell that
@@ -194,10 +201,18 @@ impl Node {
         let first = self.version == 0;
         let mut changed = first;
         for hands in &mut self.hands {
-            for index in hands.misfits.drain(..) {
-                for known in self.known.values_mut().filter(|known| known.index == index.0 && !known.any) {
-                    known.any = true;
-                    self.any.insert(known.id.clone());
+            for (index, version) in hands.misfits.drain(..) {
+                let current = |known: &&mut Known| {
+                    known.index == index.0 && known.guess && known.rule != Partitioner::Any && version >= known.rule_since
+                };
+                for known in self.known.values_mut().filter(current) {
+                    known.refuted.push(known.rule);
+                    // The newest records show a rule that none of them contradicts, right or wrong, or none.
+                    let left = [Partitioner::Murmur2, Partitioner::Crc32].into_iter().find(|rule| !known.refuted.contains(rule));
+                    known.rule = left.filter(|_| random.u8(0..3) > 0).unwrap_or(Partitioner::Any);
+                    known.rule_since = self.version + 1;
+                    self.rules_replaced += u32::from(known.rule != Partitioner::Any);
+                    self.doubted.insert(known.id.clone());
                     changed = true;
                 }
             }
@@ -261,15 +276,22 @@ impl Node {
                 let at = PartitionRef { topic: TopicIndex(index), partition: number as u32 };
                 self.eras.insert((at, Generation(generation)), log.eras.len() - 1);
             }
-            let known = Known {
-                index,
-                id: life.id.clone(),
-                partitions,
-                generation,
-                any: life.rule == Partitioner::Any || (same && old.is_some_and(|old| old.any)),
-                guess: old.map_or(random.bool(), |old| old.guess),
-                compacted: life.compacted,
+            let guess = old.map_or(random.bool(), |old| old.guess);
+            let rule = match old {
+                Some(old) if same => old.rule,
+                // A topic that was empty when it was first seen.
+                _ if guess && random.u8(0..3) == 0 => [Partitioner::Murmur2, Partitioner::Crc32, Partitioner::Any][random.usize(0..3)],
+                _ => life.rule,
             };
+            if rule != life.rule || rule == Partitioner::Any {
+                self.doubted.insert(life.id.clone());
+            }
+            let (rule_since, refuted) = match old {
+                Some(old) if same => (old.rule_since, old.refuted.clone()),
+                _ => (self.version + 1, Vec::new()),
+            };
+            let known =
+                Known { index, id: life.id.clone(), partitions, generation, rule, rule_since, refuted, guess, compacted: life.compacted };
             self.lives.insert((TopicIndex(index), Generation(generation)), life.id.clone());
             self.known.insert(topic.name.to_string(), known);
             changed = true;
@@ -285,13 +307,12 @@ impl Node {
         let mut topics = vec![None; self.indexes.len()];
         for (name, known) in &self.known {
             let life = kafka.topic(name).map(|topic| topic.life());
-            let rule = life.map_or(Partitioner::Murmur2, |life| life.rule);
             let counts = life.map(|life| life.earlier_counts.clone()).unwrap_or_default();
             topics[known.index as usize] = Some(Arc::new(Topic {
                 index: TopicIndex(known.index),
                 name: Arc::from(name.as_str()),
                 id: known.id.clone(),
-                partitioner: if known.any { Partitioner::Any } else { rule },
+                partitioner: known.rule,
                 partitioner_is_guess: known.guess && known.partitions.len() > 1,
                 null_key_partition: self.null_key_partition.filter(|partition| (*partition as usize) < known.partitions.len()),
                 partitions: known.partitions.clone(),

@@ -683,7 +683,8 @@ impl World {
         }
         if let Some(topic) = self.nodes[node].hands[shard].lookups.pop() {
             let count = self.kafka.topic(&topic).map(|topic| topic.life().logs.len() as u32);
-            let partitions = if self.healed_ms.is_some() || self.random.u8(0..4) > 0 { Ok(count) } else { Err(()) };
+            let told = self.healed_ms.is_some() || self.random.u8(0..4) > 0;
+            let partitions = if told { count.ok_or(PublishFailure::NoSuchTopic) } else { Err(PublishFailure::Unavailable) };
             self.nodes[node].handle(now_ms, shard, Event::TopicFound { topic: &topic, partitions });
         }
     }
@@ -966,11 +967,13 @@ impl World {
                 if counters.cache_bytes > self.settings.cache_bytes_max as u64 {
                     return Err(format!("rule 17: the cache has {} bytes of {}", counters.cache_bytes, self.settings.cache_bytes_max));
                 }
+                let replaced = self.nodes[node].rules_replaced;
                 let coverage = &mut self.coverage;
+                coverage.note_if(replaced > 0, "a topic was given another rule");
                 coverage.note_if(counters.subscriptions_parked > 0, "parked");
                 coverage.note_if(counters.lanes_full > 0, "lane full");
                 coverage.note_if(counters.records_elsewhere > 0, "record found elsewhere");
-                coverage.note_if(counters.misfits > 0, "topic turned to any");
+                coverage.note_if(counters.misfits > 0, "a record is not where its topic's rule puts it");
                 coverage.note_if(counters.requests_held > 0, "request held");
                 coverage.note_if(counters.requests_held_expired > 0, "held too long");
                 coverage.note_if(counters.records_without_subject > 0, "record without a subject");

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use corespan::config::{PartitionerChoice, TopicSettings};
 use corespan::handoff::{Generation, Offset, PartitionRef, RecordBatch, ShardId, TopicIndex};
 use corespan::shard::{Event, PublishFailure, PublishResult, ShardSettings};
 use corespan::subject::{Partitioner, Topic, TopicMap, ValueKind};
@@ -215,6 +216,40 @@ fn rule_4_a_new_generation_clears_the_cache_and_tells_subscribers() {
     assert_ne!(reply["subscribe"]["recovered"], json!(true), "a position in the old log is no position in the new one");
     node.consume_keyed(&topic, 0, "k", "3");
     assert_eq!(node.pushes(client), [(1, json!(3))]);
+}
+
+#[test]
+fn rule_4_partitions_that_a_topic_made_again_has_no_more_are_not_read_any_more() {
+    let (mut node, topic) = serving(2, 4);
+    let client = node.connect(0);
+    let lost = (0..100).map(|n| n.to_string()).find(|key| topic.home(Some(key.as_bytes())).partition.partition == 3).unwrap();
+    node.subscribe(client, &format!("/v/{lost}"));
+    let mut again = harness::topic(0, "v", 2, 2);
+    again.id = Arc::from("another");
+    again.partitions.iter_mut().for_each(|partition| partition.generation.0 = 2);
+    node.take_map(map(2, vec![again]));
+    assert_eq!(node.frames(client)[0]["push"]["unsubscribe"]["code"], 2500);
+    let unassigned: Vec<u32> = node.hands.iter().flat_map(|hands| hands.unassigned.iter().map(|at| at.partition)).collect();
+    assert_eq!(unassigned, [2, 3]);
+}
+
+#[test]
+fn rule_2_topics_that_are_only_published_to_have_the_rule_and_the_values_of_their_settings() {
+    let told = TopicSettings { partitioner: PartitionerChoice::Fixed(Partitioner::Crc32), value: ValueKind::Text, snapshot: false };
+    let settings = ShardSettings { topics: Arc::new([("outside".to_owned(), told)].into()), ..ShardSettings::default() };
+    let mut node = Node::serving(1, settings, vec![harness::topic(0, "v", 1, 1)]);
+    let client = node.connect(0);
+    for (place, (topic, rule, value)) in
+        [("outside", Partitioner::Crc32, "hello"), ("elsewhere", Partitioner::Murmur2, "\"hello\"")].into_iter().enumerate()
+    {
+        node.send(client, json!({"publish": {"channel": format!("/{topic}/k"), "data": "hello"}}));
+        node.settle();
+        node.handle(0, Event::TopicFound { topic, partitions: Ok(7) });
+        node.settle();
+        let record = &node.hands[0].produced[place].1;
+        assert_eq!(record.partition, Some(rule.partition(b"k", 7)));
+        assert_eq!(record.value.as_deref(), Some(value.as_bytes()));
+    }
 }
 
 #[test]
@@ -867,7 +902,7 @@ fn every_refusal_has_its_code() {
     let id = node.send(client, json!({"publish": {"channel": "/elsewhere/1", "data": 1}}));
     node.settle();
     assert_eq!(node.hands[0].lookups, ["elsewhere"]);
-    node.handle(0, Event::TopicFound { topic: "elsewhere", partitions: Ok(None) });
+    node.handle(0, Event::TopicFound { topic: "elsewhere", partitions: Err(PublishFailure::NoSuchTopic) });
     node.settle();
     assert_eq!(code(node.reply(client, id).unwrap()), 102);
     node.handle(0, Event::Received { connection: client.key, payload: b"{\"id\":" });

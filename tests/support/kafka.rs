@@ -41,6 +41,19 @@ pub fn sasl() -> (String, String, String) {
     (needed("CORESPAN_TEST_KAFKA_SASL"), needed("CORESPAN_TEST_KAFKA_SASL_PLAIN"), needed("CORESPAN_TEST_KAFKA_CA"))
 }
 
+/// Gives the second user of the SASL cluster, who has no rights, one on a topic.
+pub fn grant(operation: &str, topic: &str) {
+    let (_, plain, _) = sasl();
+    let who = ["AclCommand", "--bootstrap-server", &plain, "--add", "--allow-principal", "User:bob"];
+    dev_kafka(&[&who[..], &["--operation", operation, "--topic", topic]].concat(), "", &[]);
+}
+
+/// Changes settings of a topic.
+pub fn configure_topic(bootstrap: &str, topic: &str, settings: &str) {
+    let what = ["--alter", "--entity-type", "topics", "--entity-name", topic, "--add-config", settings];
+    dev_kafka(&[&["ConfigCommand", "--bootstrap-server", bootstrap][..], &what].concat(), "", &[]);
+}
+
 /// A name that no other topic has.
 pub fn fresh(name: &str) -> String {
     format!("{name}-{:08x}", fastrand::u32(..))

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use corespan::config::{PartitionerChoice, Properties, TopicChoice, TopicSettings};
 use corespan::handoff::{Generation, MailboxReceiver, Offset, PartitionRef, PublishKey, Record, RecordBatch, ShardId, Wake, mailbox};
 use corespan::kafka::{KafkaOptions, KafkaSide, NodeState, ShardBroker};
-use corespan::shard::{Assignment, Broker as _, Letter, ProduceRecord, ProduceStatus, PublishResult};
+use corespan::shard::{Assignment, Broker as _, Letter, ProduceRecord, ProduceStatus, PublishFailure, PublishResult};
 use corespan::subject::{Topic, TopicMap, ValueKind};
 use slotmap::SlotMap;
 
@@ -67,7 +67,7 @@ pub struct Side {
     keys: SlotMap<PublishKey, ()>,
     /// Every answer to a publish.
     pub answers: Vec<(ShardId, PublishKey, PublishResult)>,
-    pub topics_found: Vec<(String, Result<Option<u32>, ()>)>,
+    pub topics_found: Vec<(String, Result<u32, PublishFailure>)>,
     pub log_ends: Vec<(PartitionRef, Option<Offset>)>,
 }
 
