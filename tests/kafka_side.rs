@@ -214,6 +214,51 @@ fn a_topic_made_again_is_found_by_the_position_that_it_lacks_and_read_from_its_b
     }
 }
 
+/// Loses the last five of ten records in an unclean election, and writes so many others in their place before the reader can look.
+fn unclean_election(others: usize) {
+    let (bootstrap, folder) = (kafka::bootstrap_three(), kafka::folder_three());
+    let topic = fresh("unclean");
+    kafka::create_topic(&bootstrap, &topic, 1, 2, &[("min.insync.replicas", "1"), ("unclean.leader.election.enable", "true")]);
+    let broker = |action: &str, broker: i32| kafka::broker_action(&folder, action, &broker.to_string());
+    let mut side = Side::start_ready(murmur2(options(&bootstrap, 1, listed(&[&topic]))));
+    let at = side.at(&topic, 0);
+    let write = |value: &str, count: usize| kafka::produce(&bootstrap, &topic, &vec![("k", value); count]);
+    write("kept", 5);
+    let leader = kafka::leader(&bootstrap, &topic);
+    let follower = kafka::replicas(&bootstrap, &topic).into_iter().find(|replica| *replica != leader).expect("a follower");
+    broker("kill", follower);
+    write("lost", 5);
+    side.until("all ten", |side| (side.records(at).len() == 10).then_some(()));
+    broker("kill", leader);
+    broker("start", follower);
+    eventually("the follower leads", || (kafka::leader(&bootstrap, &topic) == follower).then_some(()));
+    write("new", others);
+    side.until("a new generation", |side| (side.topic(&topic).partitions[0].generation.0 > 1).then_some(()));
+    broker("start", leader);
+    write("last", 1);
+    side.until("what comes is read", |side| side.records(at).iter().any(|record| record.value.as_deref() == Some(b"last")).then_some(()));
+    let partition = side.topic(&topic).partitions[0].clone();
+    assert!(partition.start.0 <= 5 + others as i64 && partition.leader_epoch > 0, "it begins within the log that is there: {partition:?}");
+    for (_, batch) in side.batches.iter().filter(|(_, batch)| batch.partition == at) {
+        for record in &batch.records {
+            let old = matches!(record.value.as_deref(), Some(b"kept" | b"lost"));
+            assert_eq!(old, batch.generation.0 == 1, "{record:?} in {:?}", batch.generation);
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs Apache Kafka: run ./dev test kafka"]
+fn records_that_an_unclean_election_loses_open_a_new_generation() {
+    unclean_election(3);
+}
+
+#[test]
+#[ignore = "needs Apache Kafka: run ./dev test kafka"]
+fn records_that_others_have_replaced_open_a_new_generation_by_their_leader_epoch() {
+    unclean_election(20);
+}
+
 #[test]
 #[ignore = "needs Apache Kafka: run ./dev test kafka"]
 fn what_a_reader_is_told_of_its_topics_may_change() {

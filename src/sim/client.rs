@@ -39,6 +39,8 @@ pub struct Client {
     pub positions: BTreeMap<String, Kept>,
     /// Pongs that it owes for the server's pings.
     pub pongs_owed: u32,
+    /// Frames that it took, but for the server's pings.
+    pub taken: u64,
     /// WebSocket pings that it sent and that have no pong yet.
     pub pings: VecDeque<Vec<u8>>,
     /// What it heard, if somebody wants to know.
@@ -66,6 +68,7 @@ impl Client {
             held: BTreeMap::new(),
             positions: BTreeMap::new(),
             pongs_owed: 0,
+            taken: 0,
             pings: VecDeque::new(),
             heard: Vec::new(),
             asleep: false,
@@ -99,6 +102,7 @@ impl Client {
         let mut at = 0;
         while let Some((opcode, start, end)) = frame_at(&self.bytes, at) {
             let payload = self.bytes[start..end].to_vec();
+            let owed = self.pongs_owed;
             at = end;
             if self.closed.is_some() {
                 return Err("nothing follows a close frame".to_owned());
@@ -117,9 +121,15 @@ impl Client {
                 }
                 other => return Err(format!("an unexpected frame of opcode {other}")),
             }
+            self.taken += u64::from(self.pongs_owed == owed);
         }
         self.bytes.drain(..at);
         Ok(())
+    }
+
+    /// Whether a frame has come in part.
+    pub fn is_amid_frame(&self) -> bool {
+        !self.bytes.is_empty()
     }
 
     fn closes(&mut self, payload: &[u8], coverage: &mut Coverage) -> Verdict {

@@ -108,6 +108,11 @@ impl Era {
         &self.records[at..]
     }
 
+    /// The leader epoch of its end, as Kafka tells it; -1 if it is empty.
+    pub fn leader_epoch(&self) -> i32 {
+        self.records.last().map_or(-1, |record| record.leader_epoch)
+    }
+
     /// This era without the records from `to` on.
     fn fork(&self, to: i64) -> Era {
         let kept = self.records.iter().filter(|record| record.offset < to).cloned();

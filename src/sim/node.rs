@@ -253,9 +253,10 @@ impl Node {
                 (known.generation, known.start, known.ready_at) = (Generation(generation), Offset(start), Offset(log.now().end));
                 self.eras.insert((*at, Generation(generation)), log.eras.len() - 1);
                 let place = (life.id.clone(), at.partition as usize);
+                known.leader_epoch = log.now().leader_epoch();
                 let epoch = self.leader_epochs.entry(place.clone()).or_insert(-1);
                 self.noticed.insert(place, (log.eras.len() - 1, *epoch));
-                *epoch += 1;
+                *epoch = known.leader_epoch.max(*epoch + 1);
             }
             for number in partitions.len()..life.logs.len() {
                 let log = &life.logs[number];
@@ -271,8 +272,9 @@ impl Node {
                     generation: Generation(generation),
                     start: Offset(start),
                     ready_at: Offset(log.now().end),
-                    leader_epoch: -1,
+                    leader_epoch: log.now().leader_epoch(),
                 });
+                self.leader_epochs.insert((life.id.clone(), number), log.now().leader_epoch());
                 let at = PartitionRef { topic: TopicIndex(index), partition: number as u32 };
                 self.eras.insert((at, Generation(generation)), log.eras.len() - 1);
             }

@@ -609,7 +609,7 @@ impl World {
         let life = self.kafka.topic(name.topic())?.life();
         let partition = life.rule.partition(name.key()?.as_bytes(), life.logs.len() as u32);
         let log = &life.logs[partition as usize];
-        let leader_epoch = log.now().records.last().map_or(-1, |record| record.leader_epoch);
+        let leader_epoch = log.now().leader_epoch();
         let epoch = Epoch { topic_id: &life.id, partition, leader_epoch }.to_string();
         let offset = (log.now().end - self.random.i64(0..4)).max(log.now().forks_at).max(0) as u64;
         Some(Kept { epoch, offset, eras: BTreeSet::from([log.eras.len() - 1]) })
@@ -800,14 +800,16 @@ impl World {
                         continue;
                     }
                     let (node, shard, key) = (client.node, client.shard, client.key);
-                    let waiting = self.nodes[node].hands[shard]
+                    let (waiting, blocked) = self.nodes[node].hands[shard]
                         .sockets
                         .get(&key)
-                        .is_some_and(|socket| !socket.buffer.is_empty() || socket.wants_room);
+                        .map_or((false, false), |socket| (!socket.buffer.is_empty() || socket.wants_room, socket.wants_room));
                     if waiting {
+                        let before = client.taken;
                         self.take_bytes(node, shard, key, usize::MAX)?;
                         self.flush(node, shard)?;
-                        moved = true;
+                        // Many clients are pinged at all times: that alone is rest.
+                        moved |= blocked || self.clients.get(place).is_none_or(|client| client.taken != before || client.is_amid_frame());
                     }
                     if place < self.clients.len() {
                         self.pay_pongs(place);

@@ -169,6 +169,12 @@ pub fn leader(bootstrap: &str, topic: &str) -> i32 {
     })
 }
 
+/// The brokers that hold partition 0.
+pub fn replicas(bootstrap: &str, topic: &str) -> Vec<i32> {
+    let metadata = admin(bootstrap).inner().fetch_metadata(Some(topic), Duration::from_secs(5)).expect("metadata");
+    metadata.topics()[0].partitions()[0].replicas().to_vec()
+}
+
 /// A librdkafka producer: idempotent, its default partitioner (CRC32) unless `settings` say otherwise.
 pub fn producer(bootstrap: &str, settings: &[(&str, &str)]) -> ThreadedProducer<rdkafka::producer::DefaultProducerContext> {
     let mut config = ClientConfig::new();
