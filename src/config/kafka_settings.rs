@@ -231,10 +231,7 @@ fn read_properties(reader: &mut Reader, table: &str) -> Properties {
     }
     // What only a client as a whole shows: a file that is not there, two properties that contradict each other.
     if each_is_right && let Err(reason) = check_together(role, &properties) {
-        reader.problem(
-            None,
-            format!("[{table}]: {}; correct the property that it names", reason.split_whitespace().collect::<Vec<_>>().join(" ")),
-        );
+        reader.problem(None, format!("[{table}]: {}", reason.split_whitespace().collect::<Vec<_>>().join(" ")));
     }
     properties
 }

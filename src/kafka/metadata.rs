@@ -482,11 +482,11 @@ impl Reader {
                                 // Librdkafka's log and errors come out of the queue.
                                 while self.consumer.poll(Duration::ZERO).is_some() {}
                                 let complaint = self.complaints.last();
-                                self.say_unreachable(if complaint.is_empty() { reason } else { complaint });
+                                self.say_unreachable(if complaint.is_empty() { reason } else { complaint }, false);
                                 RETRY_TIME
                             }
                             Err(ReadError::NotYet(reason)) => {
-                                self.say_unreachable(reason);
+                                self.say_unreachable(reason, true);
                                 RETRY_TIME
                             }
                             Err(ReadError::Fatal(reason)) => {
@@ -506,7 +506,7 @@ impl Reader {
         *lock(&self.state) = state;
     }
 
-    fn say_unreachable(&mut self, reason: String) {
+    fn say_unreachable(&mut self, reason: String, answers: bool) {
         self.lost.get_or_insert_with(Instant::now);
         if !self.read_once || self.is_lost() {
             self.set_state(NodeState::Connecting { reason: reason.clone() });
@@ -514,7 +514,11 @@ impl Reader {
         if self.said.is_none_or(|said| said.elapsed() >= SAY_TIME) {
             self.said = Some(Instant::now());
             let servers = self.config.get("bootstrap.servers").unwrap_or_default();
-            tracing::warn!("Kafka at {servers} cannot be read ({reason}); trying again (kafka.consumer.bootstrap.servers)");
+            if answers {
+                tracing::warn!("Kafka at {servers} answers, but the node cannot begin: {reason}; trying again");
+            } else {
+                tracing::warn!("Kafka at {servers} cannot be read ({reason}); trying again (kafka.consumer.bootstrap.servers)");
+            }
         }
     }
 

@@ -321,8 +321,8 @@ pub fn check_together(role: Role, properties: &Properties) -> Result<(), String>
         };
         let named = properties.iter().find(|(name, _)| reason.contains(*name));
         match named {
-            Some((name, value)) => format!("{reason} ({name} = {:?})", masked(name, value)),
-            None => reason,
+            Some((name, value)) => format!("{reason} ({name} = {:?}); correct it", masked(name, value)),
+            None => format!("{reason}; correct the property that it names"),
         }
     })
 }
