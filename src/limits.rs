@@ -27,6 +27,17 @@ pub const REPLY_BYTES: usize = 512;
 /// Bytes that a shard writes to one socket in one call.
 pub const WRITE_BYTES_MAX: usize = 256 << 10;
 
+/// Commands of one client that a shard takes in one go: a message of its largest size may hold half a million empty ones, and other work of the
+/// core comes between the parts. Fewer would cost honest batches (SDKs subscribe to all their subjects in one frame) a turn more.
+pub const COMMANDS_AT_ONCE_MAX: u32 = 1_024;
+
+/// Bytes that unfinished messages of clients may hold in one shard, whatever `connections.max` says: clients cannot make the node hold more by
+/// beginning large messages on many connections. At least one message of the largest size, so that any can be sent.
+pub const INBOUND_BYTES_MAX: usize = 256 << 20;
+
+/// Unfinished messages up to this many bytes are always read: over the bound above, clients with small commands are still served.
+pub const INBOUND_SMALL_BYTES: usize = 4 << 10;
+
 /// Pieces of one write (IOV_MAX is 1,024; more than this gains nothing).
 pub const WRITE_SLICES_MAX: usize = 64;
 
@@ -53,4 +64,5 @@ const _: () = assert!(HOLD_MS < 5_000, "SDKs give up after 5 s");
 const _: () = assert!(TICK_MS * 10 <= HOLD_MS, "holds are measured in ticks");
 const _: () = assert!(ANSWER_BYTES_MAX + REPLY_BYTES < 1 << 20, "some SDKs refuse frames over 1 MiB");
 const _: () = assert!(WRITE_SLICES_MAX <= 1_024, "IOV_MAX");
+const _: () = assert!(INBOUND_BYTES_MAX >= 2 * (2 * (64 << 20)), "two messages of twice the largest publish.bytes.max");
 const _: () = assert!(LANE_BYTES_MAX >= 4 * TURN_BYTES_MAX, "a lane holds several turns");

@@ -72,6 +72,11 @@ impl Host for Script {
                 self.write_on(connection);
             }
             Event::Closed { .. } => self.log.send("closed").unwrap(),
+            Event::Received { .. } => self.log.send("received").unwrap(),
+            Event::Violated { connection, code, .. } => {
+                self.log.send(if code == 1013 { "try again later" } else { "violated" }).unwrap();
+                self.sockets.borrow_mut().close(connection);
+            }
             _ => {}
         }
     }
@@ -254,6 +259,44 @@ fn a_full_shard_says_when_to_come_back() {
         assert!(Instant::now() < deadline, "the place never became free");
     }
     drop(clients);
+    server.end();
+}
+
+#[test]
+fn unfinished_messages_of_all_clients_together_are_bounded() {
+    let settings = NetSettings { message_bytes_max: 1_000_000, inbound_bytes_max: 1_500_000, ..NetSettings::default() };
+    let server = Server::start(settings, 0);
+    let mut log = Vec::new();
+    let mut wait_for = |what: &str, times: usize| {
+        while log.iter().filter(|line| **line == what).count() < times {
+            log.push(server.log.recv_timeout(Duration::from_secs(10)).expect(what));
+        }
+    };
+    let open = || {
+        let mut client = server.connect();
+        client.write_all(UPGRADE).unwrap();
+        assert!(read_head(&mut client).starts_with("HTTP/1.1 101 "));
+        client
+    };
+    // A masked binary frame of 700,000 bytes, all but its last.
+    let mut large = vec![0x82, 0xff, 0, 0, 0, 0, 0, 0x0a, 0xae, 0x60, 0, 0, 0, 0];
+    large.resize(large.len() + 699_999, 0);
+    let (mut first, mut second, mut small) = (open(), open(), open());
+    first.write_all(&large[..300_000]).unwrap();
+    // The second is cut off while it sends; what it cannot send any more is no matter.
+    let _ = second.write_all(&large);
+    let _ = first.write_all(&large[300_000..]);
+    wait_for("try again later", 1);
+    small.write_all(b"\x81\x82\0\0\0\0{}").unwrap();
+    wait_for("received", 1);
+    drop((first, second));
+    wait_for("closed", 2);
+    // The room is free again.
+    let mut third = open();
+    large.push(0);
+    third.write_all(&large).unwrap();
+    wait_for("received", 2);
+    drop((small, third));
     server.end();
 }
 

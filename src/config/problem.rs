@@ -26,7 +26,7 @@ impl fmt::Display for Problem {
 /// Why there is no configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    #[error("cannot read the configuration {}: {error}; name another file with --config FILE", path.display())]
+    #[error("cannot read the configuration {}: {error}; {}", path.display(), remedy(error))]
     Unreadable { path: PathBuf, error: std::io::Error },
     #[error("the configuration {} has {bytes} bytes, the most is {most}; is it the right file?", path.display())]
     TooLarge { path: PathBuf, bytes: u64, most: u64 },
@@ -39,6 +39,13 @@ impl ConfigError {
     /// The error as lines, one for each thing that is wrong.
     pub fn lines(&self) -> Vec<String> {
         self.to_string().lines().map(str::to_owned).collect()
+    }
+}
+
+fn remedy(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        std::io::ErrorKind::PermissionDenied => "let the user that runs corespan read it, or name another file with --config FILE",
+        _ => "name another file with --config FILE",
     }
 }
 

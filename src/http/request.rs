@@ -109,7 +109,7 @@ impl<'a> Request<'a> {
         self.http_1_1 && !self.header_has_token("connection", "close") && !self.announces_body()
     }
 
-    fn announces_body(&self) -> bool {
+    pub(super) fn announces_body(&self) -> bool {
         self.header_values("transfer-encoding").next().is_some() || self.header_values("content-length").any(|length| length != b"0")
     }
 }

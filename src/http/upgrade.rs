@@ -34,6 +34,10 @@ impl UpgradeRequest {
         if request.header("sec-websocket-version") != Some("13") {
             return Err(upgrade_required("WebSocket version 13 is wanted"));
         }
+        if request.announces_body() {
+            // Its bytes would be taken for frames.
+            return Err(Response::error(400, "a request for a WebSocket has no body"));
+        }
         let mut keys = request.header_values("sec-websocket-key");
         let key = match (keys.next().and_then(valid_key), keys.next()) {
             (Some(key), None) => key,
@@ -153,6 +157,8 @@ mod tests {
     fn faulty_handshakes_are_refused_by_kind() {
         let status = |method: &str, change: &[(&str, Option<&str>)]| attempt(method, change, &[]).unwrap_err().status();
         assert_eq!(status("POST", &[]), 405);
+        assert_eq!(status("GET", &[("Content-Length", Some("5"))]), 400);
+        assert_eq!(status("GET", &[("Transfer-Encoding", Some("chunked"))]), 400);
         assert_eq!(status("GET", &[("Upgrade", None)]), 426);
         assert_eq!(status("GET", &[("Connection", Some("keep-alive"))]), 426);
         assert_eq!(status("GET", &[("Sec-WebSocket-Version", Some("8"))]), 426);

@@ -43,6 +43,7 @@ pub async fn accept<H: Host>(host: Rc<H>, listener: TcpListener, site: Site) {
             None => return,
             Some(Ok(stream)) => {
                 if !host.sockets().has_room() {
+                    host.sockets().refused.connections += 1;
                     continue;
                 }
                 let connection = host.sockets().insert(stream.as_raw_fd());

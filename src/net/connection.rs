@@ -25,6 +25,9 @@ const STEPS_MAX: u32 = 64;
 /// A client told to come back does so after this many seconds, and as many more at random: the herd must not return as one.
 const RETRY_AFTER_SECONDS: u32 = 5;
 
+/// WebSocket close code 1013 (IANA registry): SDKs come back after a while.
+const TRY_AGAIN_LATER: u16 = 1013;
+
 /// See the module's documentation.
 pub(super) struct Connection<H: Host> {
     host: Rc<H>,
@@ -93,7 +96,11 @@ impl<H: Host> Connection<H> {
     }
 
     fn read_head(&mut self, context: &mut Context<'_>) -> Step {
-        if self.expired() || !self.host.sockets().accepting {
+        if self.expired() {
+            self.host.sockets().refused.requests += 1;
+            return self.end();
+        }
+        if !self.host.sockets().accepting {
             return self.end();
         }
         let Phase::Head(head) = &mut self.phase else { return Step::More };
@@ -227,6 +234,8 @@ impl<H: Host> Connection<H> {
                 self.host.handle(Event::Violated { connection, code: violation.code, reason: violation.reason });
             }
             Ok(None) => {
+                // What was whole is taken, and its memory given back.
+                self.host.sockets().hold_inbound(connection, decoder.held_bytes());
                 let mut buffer = self.host.read_buffer();
                 match Pin::new(&mut self.stream).poll_read(context, &mut buffer) {
                     Poll::Pending => return Step::Wait,
@@ -234,7 +243,15 @@ impl<H: Host> Connection<H> {
                         drop(buffer);
                         return self.end();
                     }
-                    Poll::Ready(Ok(count)) => decoder.feed(&buffer[..count]),
+                    Poll::Ready(Ok(count)) => {
+                        decoder.feed(&buffer[..count]);
+                        drop(buffer);
+                        if !self.host.sockets().hold_inbound(connection, decoder.held_bytes()) {
+                            self.phase = Phase::Deaf;
+                            self.host.sockets().hold_inbound(connection, 0);
+                            self.host.handle(Event::Violated { connection, code: TRY_AGAIN_LATER, reason: "too many large messages at once" });
+                        }
+                    }
                 }
             }
         }

@@ -16,4 +16,4 @@ pub use accept::accept;
 pub use host::Host;
 pub use listener::{Listening, listen};
 pub use settings::NetSettings;
-pub use sockets::Sockets;
+pub use sockets::{Refused, Sockets};

@@ -1,5 +1,7 @@
 //! Bounds of a shard's sockets.
 
+use crate::limits::INBOUND_BYTES_MAX;
+
 /// Settings of one shard's sockets. Bytes are bytes, times milliseconds.
 #[derive(Clone, Debug)]
 pub struct NetSettings {
@@ -16,6 +18,8 @@ pub struct NetSettings {
     pub idle_timeout_ms: u64,
     /// Largest WebSocket message of a client.
     pub message_bytes_max: usize,
+    /// Bytes of unfinished messages of all clients of the shard; a larger one is cut off with 1013, and its SDK comes back.
+    pub inbound_bytes_max: usize,
 }
 
 impl Default for NetSettings {
@@ -27,6 +31,7 @@ impl Default for NetSettings {
             head_timeout_ms: 10_000,
             idle_timeout_ms: 60_000,
             message_bytes_max: 2_000_000,
+            inbound_bytes_max: INBOUND_BYTES_MAX,
         }
     }
 }

@@ -15,6 +15,7 @@ use slotmap::SlotMap;
 
 use super::NetSettings;
 use crate::handoff::ConnectionKey;
+use crate::limits::INBOUND_SMALL_BYTES;
 use crate::shard::WriteStatus;
 
 /// Slices that one `sendmsg` takes (`IOV_MAX` of Linux).
@@ -40,6 +41,8 @@ pub(super) struct Socket {
     pub(super) upgraded: bool,
     /// 0: none.
     pub(super) deadline_ms: u64,
+    /// What its unfinished message holds.
+    pub(super) inbound_bytes: u32,
     pub(super) waker: Option<Waker>,
 }
 
@@ -59,14 +62,49 @@ pub struct Sockets {
     deadlines: BinaryHeap<Reverse<(u64, ConnectionKey)>>,
     pub(super) settings: NetSettings,
     pub(super) upgraded: usize,
+    /// Of all slots.
+    inbound_bytes: usize,
+    pub(super) refused: Refused,
     pub(super) accepting: bool,
     pub(super) accept_waker: Option<Waker>,
+}
+
+/// What the sockets refused, by reason, since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Refused {
+    /// No place among the connections.
+    pub connections: u64,
+    /// No whole request in time.
+    pub requests: u64,
+    /// Unfinished messages, for those of all clients held too many bytes.
+    pub inbound: u64,
 }
 
 impl Sockets {
     /// No sockets yet.
     pub fn new(settings: NetSettings) -> Sockets {
-        Sockets { slots: SlotMap::with_key(), deadlines: BinaryHeap::new(), settings, upgraded: 0, accepting: true, accept_waker: None }
+        Sockets { slots: SlotMap::with_key(), deadlines: BinaryHeap::new(), settings, upgraded: 0, inbound_bytes: 0, refused: Refused::default(), accepting: true, accept_waker: None }
+    }
+
+    /// Bytes that unfinished messages of clients hold now.
+    pub fn inbound_bytes(&self) -> usize {
+        self.inbound_bytes
+    }
+
+    /// What was refused until now.
+    pub fn refused(&self) -> Refused {
+        self.refused
+    }
+
+    /// Notes what the unfinished message of a connection holds now; false if it is one too many, and is to be cut off.
+    pub(super) fn hold_inbound(&mut self, connection: ConnectionKey, bytes: usize) -> bool {
+        let Some(socket) = self.slots.get_mut(connection) else { return true };
+        // A message has at most 128 MiB.
+        let before = std::mem::replace(&mut socket.inbound_bytes, bytes as u32) as usize;
+        self.inbound_bytes = self.inbound_bytes + bytes - before;
+        let fits = bytes <= before.max(INBOUND_SMALL_BYTES) || self.inbound_bytes <= self.settings.inbound_bytes_max;
+        self.refused.inbound += u64::from(!fits);
+        fits
     }
 
     /// Sockets open now, HTTP and WebSocket.
@@ -176,15 +214,15 @@ impl Sockets {
             expired: false,
             upgraded: false,
             deadline_ms: 0,
+            inbound_bytes: 0,
             waker: None,
         })
     }
 
     pub(super) fn remove(&mut self, connection: ConnectionKey) {
-        if let Some(socket) = self.slots.remove(connection)
-            && socket.upgraded
-        {
-            self.upgraded -= 1;
+        if let Some(socket) = self.slots.remove(connection) {
+            self.upgraded -= usize::from(socket.upgraded);
+            self.inbound_bytes -= socket.inbound_bytes as usize;
         }
     }
 
@@ -201,6 +239,7 @@ impl Sockets {
     /// Takes a place among the WebSocket connections, if there is one.
     pub(super) fn admit(&mut self, connection: ConnectionKey) -> bool {
         if !self.accepting || self.upgraded >= self.settings.connections_max {
+            self.refused.connections += 1;
             return false;
         }
         let Some(socket) = self.slots.get_mut(connection) else { return false };

@@ -74,6 +74,11 @@ impl WebSocketDecoder {
         WebSocketDecoder { buffer: Vec::new(), at: 0, message_bytes_max, fragments: None }
     }
 
+    /// Bytes of memory that it holds.
+    pub fn held_bytes(&self) -> usize {
+        self.buffer.capacity() + self.fragments.as_ref().map_or(0, |fragments| fragments.bytes.capacity())
+    }
+
     /// Takes bytes of the socket.
     pub fn feed(&mut self, bytes: &[u8]) {
         if self.at > 0 {

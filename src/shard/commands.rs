@@ -1,5 +1,6 @@
 //! The commands of a connection, in the order they came. A command that cannot be taken now (a full lane, a full outbox, a full producer) is held
-//! with the rest of its message, and the socket is not read until it is taken: that is the backpressure.
+//! with the rest of its message, and the socket is not read until it is taken: that is the backpressure. So is the rest of a message with very many
+//! commands, until the next turn.
 
 use bytes::Bytes;
 
@@ -8,7 +9,7 @@ use super::core::ShardCore;
 use super::{Effects, errors};
 use crate::handoff::message::ClientPosition;
 use crate::handoff::{ConnectionKey, Form, HistoryRequest, Protocol, Start, TowardHome};
-use crate::limits::{ANSWER_BYTES_MAX, HISTORY_BYTES_MAX, HOLD_MS, REPLY_BYTES};
+use crate::limits::{ANSWER_BYTES_MAX, COMMANDS_AT_ONCE_MAX, HISTORY_BYTES_MAX, HOLD_MS, REPLY_BYTES};
 use crate::session::{self, Command, ConnectResult, ErrorReply, Reply, Request, encode_reply, next_command};
 use crate::subject::SubjectName;
 use crate::subject::local_table::PendingSubscribe;
@@ -49,10 +50,18 @@ impl ShardCore {
         shared: Option<Bytes>,
         effects: &mut E,
     ) {
+        let mut taken = 0;
         loop {
             let Some(session) = self.sessions.get(connection).filter(|session| session.is_open()) else {
                 return;
             };
+            if taken == COMMANDS_AT_ONCE_MAX && at < message.len() {
+                let message = shared.unwrap_or_else(|| Bytes::copy_from_slice(message));
+                self.hold_message(connection, message, at);
+                self.held_may_go = true;
+                return;
+            }
+            taken += 1;
             let before = at;
             match next_command(session.protocol, message, &mut at) {
                 Ok(None) => return,
@@ -65,6 +74,7 @@ impl ShardCore {
                 }
                 Err(malformed) => {
                     tracing::debug!(reason = %malformed, "malformed message");
+                    self.counters.disconnects_malformed += 1;
                     self.disconnect(now_ms, connection, disconnect::BAD_REQUEST, false);
                     return;
                 }
@@ -109,6 +119,7 @@ impl ShardCore {
             return Taken::Yes;
         }
         if (phase == Phase::Fresh) != matches!(command.request, Request::Connect(_)) {
+            self.counters.disconnects_malformed += 1;
             self.disconnect(now_ms, connection, disconnect::BAD_REQUEST, false);
             return Taken::Yes;
         }

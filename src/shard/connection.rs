@@ -190,6 +190,7 @@ impl ShardCore {
 
     fn connect_timer(&mut self, now_ms: u64, connection: ConnectionKey) {
         if self.sessions.get(connection).is_some_and(|session| session.phase == Phase::Fresh) {
+            self.counters.disconnects_stale += 1;
             self.disconnect(now_ms, connection, disconnect::STALE, false);
         }
     }
@@ -220,6 +221,7 @@ impl ShardCore {
             // No pong can come from a client that this shard does not read or cannot write to.
             self.set_timer(now_ms + self.settings.pong_timeout_ms, connection, Timer::Pong);
         } else {
+            self.counters.disconnects_no_pong += 1;
             self.disconnect(now_ms, connection, disconnect::NO_PONG, true);
         }
     }

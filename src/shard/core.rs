@@ -163,7 +163,10 @@ impl ShardCore {
                 let code = if matches!(code, 1005 | 1006) { 1000 } else { code };
                 self.disconnect(now_ms, connection, (code, ""), false);
             }
-            Event::Violated { connection, code, reason } => self.disconnect(now_ms, connection, (code, reason), false),
+            Event::Violated { connection, code, reason } => {
+                self.counters.disconnects_malformed += 1;
+                self.disconnect(now_ms, connection, (code, reason), false);
+            }
             Event::Closed { connection } => self.closed(now_ms, connection),
             Event::Writable { connection } => self.writable(connection),
             Event::TowardHome { from, batch } => {
@@ -223,9 +226,10 @@ impl ShardCore {
         self.resume_stalled(effects);
     }
 
-    /// Whether the last flush left writes for the next one: a large fan-out is written in parts, so that other work of the core comes between.
+    /// Whether the last flush left work for the next one: a large fan-out is written, and a large message taken, in parts, so that other work of the
+    /// core comes between.
     pub fn wants_flush(&self) -> bool {
-        !self.dirty.is_empty()
+        !self.dirty.is_empty() || (self.held_may_go && !self.held_sessions.is_empty())
     }
 
     /// Whether this connection may be read now. After `false`, `Effects::resume_reading` tells when to ask again.

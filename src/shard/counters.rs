@@ -64,6 +64,20 @@ counters! {
     subscriptions_lost: Counter,
     /// Clients disconnected with 3008.
     disconnects_slow: Counter,
+    /// Clients disconnected with 3012, because their pong did not come.
+    disconnects_no_pong: Counter,
+    /// Connections ended with 3502, because their connect command did not come in time.
+    disconnects_stale: Counter,
+    /// Connections ended because what they sent was not the protocol (3501), no WebSocket (1002, 1007), or too large a message (1009, 1013).
+    disconnects_malformed: Counter,
+    /// Bytes of unfinished messages of clients now.
+    inbound_bytes: Gauge,
+    /// Unfinished messages refused with 1013, because those of all clients held too many bytes.
+    inbound_refused: Counter,
+    /// Upgrades refused with 503 and sockets closed at once, because there were `listen.connections.max` connections.
+    connections_refused: Counter,
+    /// Sockets closed because no whole HTTP request, or no next one, came in time.
+    requests_expired: Counter,
     /// Subscribes answered with `recovered: true`.
     recoveries_true: Counter,
     /// Subscribes answered with `recovered: false`.

@@ -254,7 +254,7 @@ pub enum ShardFailed {
     #[error("shard {shard}: no thread can be started: {error}")]
     Thread { shard: u16, error: io::Error },
     #[error(
-        "shard {shard} on CPU {cpu}: {reason}; it needs io_uring (kernel 5.8 or newer, not forbidden by a container's seccomp profile) and 2 MiB of locked memory a shard (LimitMEMLOCK, ulimit -l)"
+        "shard {shard} on CPU {cpu}: {reason}; it needs io_uring (kernel 5.8 or newer, not forbidden by a container's seccomp profile), enough open files (LimitNOFILE, ulimit -n) and 2 MiB of locked memory a shard (LimitMEMLOCK, ulimit -l)"
     )]
     Executor { shard: u16, cpu: usize, reason: String },
 }

@@ -129,6 +129,13 @@ impl<B: Broker> Effects for Hands<B> {
     }
 
     fn publish_counters(&mut self, counters: &ShardCounters) {
-        (self.store_counters)(counters);
+        let refused = self.sockets.refused();
+        (self.store_counters)(&ShardCounters {
+            inbound_bytes: self.sockets.inbound_bytes() as u64,
+            inbound_refused: refused.inbound,
+            connections_refused: refused.connections,
+            requests_expired: refused.requests,
+            ..counters.clone()
+        });
     }
 }

@@ -225,6 +225,7 @@ impl Node {
             let mut moved = false;
             for shard in 0..self.cores.len() {
                 self.cores[shard].flush(self.now_ms, &mut self.hands[shard]);
+                moved |= self.cores[shard].wants_flush();
                 while let Some((to, batch)) = self.hands[shard].from_home.pop_front() {
                     self.handle(to.index(), Event::FromHome { from: ShardId(shard as u16), batch });
                     moved = true;

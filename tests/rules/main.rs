@@ -597,6 +597,23 @@ fn rule_15_a_full_producer_stops_the_socket_and_fails_nothing() {
 }
 
 #[test]
+fn a_message_of_very_many_commands_is_taken_in_parts_and_in_order() {
+    let (mut node, _) = serving(1, 1);
+    let (client, other) = (node.connect(0), node.connect(0));
+    let commands: String = (1..=5_000).map(|id| format!("{{\"id\":{id},\"rpc\":{{}}}}\n")).collect();
+    node.handle(0, Event::Received { connection: client.key, payload: commands.as_bytes() });
+    let answered = |node: &mut Node| node.frames(client).into_iter().map(|frame| frame["id"].as_u64().unwrap()).collect::<Vec<_>>();
+    assert!(!node.cores[0].reads(client.key) && node.cores[0].wants_flush());
+    node.cores[0].flush(node.now_ms, &mut node.hands[0]);
+    let first = answered(&mut node);
+    assert!((1..=2_048).contains(&first.len()), "{} commands in one turn", first.len());
+    assert!(node.ask(other, json!({"rpc": {}}))["error"].is_object(), "others are served");
+    node.settle();
+    assert_eq!([first, answered(&mut node)].concat(), (1..=5_000).collect::<Vec<_>>());
+    assert!(node.cores[0].reads(client.key) && !node.cores[0].wants_flush());
+}
+
+#[test]
 fn rule_15_a_drain_answers_open_publishes_before_it_disconnects() {
     let (mut node, _) = serving(1, 1);
     let client = node.connect(0);
