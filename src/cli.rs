@@ -2,12 +2,21 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
+use std::sync::LazyLock;
 
 use clap::builder::styling::Styles;
 use clap::{Args, Parser, Subcommand};
+use corespan::http::Site;
+use corespan::kafka::library;
 
 /// Where a package puts the configuration.
 const CONFIG: &str = "/etc/corespan/corespan.toml";
+
+/// What `--version` says; `-V` its first line.
+static LONG_VERSION: LazyLock<String> = LazyLock::new(|| {
+    let page = if Site::has_client() { "with its client" } else { "without its client (./dev setup page adds it)" };
+    format!("{}\n{}\nclients: Centrifuge client protocol, JSON and Protobuf\ndemo page: {page}", env!("CARGO_PKG_VERSION"), library())
+});
 
 const EXAMPLES: &str = "\
 Examples:
@@ -53,7 +62,7 @@ Examples:
 /// Records of a topic reach every client that is subscribed to their subject (`/topic/key`), in order, without loss
 /// or duplicate; what clients publish is written to Kafka and acknowledged when Kafka has acknowledged it.
 #[derive(Debug, Parser)]
-#[command(name = "corespan", version, verbatim_doc_comment, arg_required_else_help = true, styles = Styles::plain(), after_help = EXAMPLES, max_term_width = 120)]
+#[command(name = "corespan", version, long_version = LONG_VERSION.as_str(), verbatim_doc_comment, arg_required_else_help = true, styles = Styles::plain(), after_help = EXAMPLES, max_term_width = 120)]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,

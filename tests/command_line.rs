@@ -79,7 +79,14 @@ fn help_says_what_can_be_done_with_examples_and_exit_codes() {
 #[test]
 fn version_is_the_package_version() {
     let (code, out, _) = run(corespan().arg("--version"));
-    assert_eq!((code, out.trim()), (Some(0), concat!("corespan ", env!("CARGO_PKG_VERSION"))));
+    let first = concat!("corespan ", env!("CARGO_PKG_VERSION"));
+    assert_eq!((code, out.lines().next()), (Some(0), Some(first)));
+    // What a report of a problem needs besides.
+    for part in ["librdkafka 2.", "sasl_scram", "ssl", "demo page: "] {
+        assert!(out.contains(part), "{part}: {out}");
+    }
+    let (code, short, _) = run(corespan().arg("-V"));
+    assert_eq!((code, short.trim()), (Some(0), first));
 }
 
 #[test]
@@ -204,6 +211,17 @@ fn too_little_locked_memory_says_how_to_grant_it() {
     let (code, _, err) = run(command.arg("-c").arg(script).arg(env!("CARGO_BIN_EXE_corespan")).env_remove("CORESPAN_KAFKA_EXTRA_OPTS"));
     assert_eq!((code, err.lines().count()), (Some(1), 1), "{err}");
     assert!(err.contains("locked memory is limited to 64 KiB") && err.contains("LimitMEMLOCK"), "{err}");
+}
+
+#[test]
+fn a_port_in_use_of_the_demo_names_the_option() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    for (option, other) in [("--port", "--admin-port"), ("--admin-port", "--port")] {
+        let (code, out, err) = run(corespan().args(["demo", "--shards", "1", option, &port, other, "0"]));
+        assert_eq!((code, out.as_str(), err.lines().count()), (Some(1), "", 1), "{err}");
+        assert!(err.contains(&format!("127.0.0.1:{port} is in use")) && err.contains(&format!("with {option} ")), "{err}");
+    }
 }
 
 #[test]

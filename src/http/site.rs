@@ -97,6 +97,11 @@ impl Site {
         Self { inner: Arc::new(Inner { files, allowed_origins: settings.allowed_origins.clone() }) }
     }
 
+    /// Whether the demo page has its client; without it the page names the command that adds it.
+    pub fn has_client() -> bool {
+        vendor::CENTRIFUGE_JS.is_some()
+    }
+
     /// Where the request leads. Every request leads somewhere.
     pub fn route(&self, request: &Request<'_>) -> Route {
         if request.path == WEBSOCKET_PATH {

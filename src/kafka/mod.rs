@@ -8,6 +8,7 @@ pub mod broker;
 pub mod consumer;
 pub mod detect;
 pub mod embedded;
+pub mod library;
 pub mod load;
 pub mod metadata;
 pub mod producer;
@@ -17,6 +18,7 @@ pub mod settings;
 
 pub use broker::{KafkaFailed, KafkaSide, ShardBroker};
 pub use embedded::EmbeddedCluster;
+pub use library::library;
 pub use metadata::{MetadataHandle, NodeState};
 pub use producer::Producers;
 pub use settings::KafkaOptions;

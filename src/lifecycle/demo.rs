@@ -16,7 +16,7 @@ use crate::handoff::{PublishKey, ShardId, Wake, mailbox};
 use crate::kafka::{EmbeddedCluster, Producers};
 use crate::shard::{ProduceRecord, ProduceStatus};
 use crate::subject::Partitioner;
-use crate::telemetry::start_logs;
+use crate::telemetry::{TelemetryError, start_logs};
 
 /// Partitions of the feed's topic.
 const PARTITIONS: u32 = 6;
@@ -53,7 +53,13 @@ pub fn demo(options: DemoOptions) -> Result<(), LifecycleError> {
         kafka.embedded = true;
         kafka
     };
-    let node = Node::start(&config, &plan, kafka())?;
+    let node = Node::start(&config, &plan, kafka()).map_err(|error| match error {
+        LifecycleError::AddressInUse { address } => LifecycleError::DemoPortInUse { address, option: "port" },
+        LifecycleError::Telemetry(TelemetryError::AddressInUse { address }) => {
+            LifecycleError::DemoPortInUse { address, option: "admin-port" }
+        }
+        other => other,
+    })?;
     let feed = Feed::start(&kafka())?;
     let deadline = Instant::now() + READY_WITHIN;
     while !node.is_ready()? && Instant::now() < deadline {

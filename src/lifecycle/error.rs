@@ -32,6 +32,9 @@ pub enum LifecycleError {
     /// The metadata reader's own words: what was asked for is not there.
     #[error("{0}")]
     Topics(String),
+    /// Of `demo`, whose addresses come from the command line.
+    #[error("{address} is in use by another process; stop it, or give another port with --{option} (0 takes a free one)")]
+    DemoPortInUse { address: SocketAddr, option: &'static str },
     #[error("the embedded Kafka of the demo cannot be started: {0}")]
     Embedded(String),
     #[error("shard {0} has ended by itself; its last words are above")]

@@ -249,7 +249,11 @@ impl<H: Host> Connection<H> {
                         if !self.host.sockets().hold_inbound(connection, decoder.held_bytes()) {
                             self.phase = Phase::Deaf;
                             self.host.sockets().hold_inbound(connection, 0);
-                            self.host.handle(Event::Violated { connection, code: TRY_AGAIN_LATER, reason: "too many large messages at once" });
+                            self.host.handle(Event::Violated {
+                                connection,
+                                code: TRY_AGAIN_LATER,
+                                reason: "too many large messages at once",
+                            });
                         }
                     }
                 }

@@ -83,7 +83,16 @@ pub struct Refused {
 impl Sockets {
     /// No sockets yet.
     pub fn new(settings: NetSettings) -> Sockets {
-        Sockets { slots: SlotMap::with_key(), deadlines: BinaryHeap::new(), settings, upgraded: 0, inbound_bytes: 0, refused: Refused::default(), accepting: true, accept_waker: None }
+        Sockets {
+            slots: SlotMap::with_key(),
+            deadlines: BinaryHeap::new(),
+            settings,
+            upgraded: 0,
+            inbound_bytes: 0,
+            refused: Refused::default(),
+            accepting: true,
+            accept_waker: None,
+        }
     }
 
     /// Bytes that unfinished messages of clients hold now.

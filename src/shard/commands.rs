@@ -209,7 +209,9 @@ impl ShardCore {
         if !self.has_room(connection, reserved) {
             return Taken::NotNow;
         }
-        // Over Protobuf the JavaScript SDK (5.8) offers ids too, but reads them as objects that it then compares by identity: it would drop every push.
+        // Over Protobuf the JavaScript SDK (5.8.0) offers ids too, but decodes each into a new Long object and compares those by identity: it says
+        // `subscribed` and then drops every push that names one, in silence. The Python SDK (0.7.0) reads them right, but nothing that a client sends
+        // tells the two apart for certain. `tests/sdk/js/ids.test.mjs` says when the SDK has been mended.
         let numeric = request.flag & 1 != 0 && session.protocol == Protocol::Json;
         let form = Form { protocol: session.protocol, numeric };
         let pending = PendingSubscribe { command: id, start, deadline_ms: now_ms + HOLD_MS, reserved: reserved as u32 };

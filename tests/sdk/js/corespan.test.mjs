@@ -65,6 +65,13 @@ for (const build of builds) {
       assert.equal(client.state, "connected");
     });
 
+    test("pushes name their subject by a number where this SDK can read it", async () => {
+      const { client } = await connect();
+      const { subscription } = await subscribe(client, `/${topic}/${freshKey()}`);
+      // The SDK's own field; see ids.test.mjs.
+      assert.equal(Number(subscription._id) > 0, build.name === "JSON");
+    });
+
     test("records of Kafka arrive in order with offsets and headers", async () => {
       const key = freshKey();
       const { client } = await connect();
