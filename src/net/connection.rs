@@ -22,9 +22,6 @@ use crate::shard::Event;
 
 /// Steps (messages, reads) of one connection before others are looked at.
 const STEPS_MAX: u32 = 64;
-/// A client told to come back does so after this many seconds, and as many more at random: the herd must not return as one.
-const RETRY_AFTER_SECONDS: u32 = 5;
-
 /// WebSocket close code 1013 (IANA registry): SDKs come back after a while.
 const TRY_AGAIN_LATER: u16 = 1013;
 
@@ -135,7 +132,8 @@ impl<H: Host> Connection<H> {
                 let (bytes, then) = match self.site.route(&request) {
                     Route::Page(response) => page(response),
                     Route::WebSocket(_) if !self.host.sockets().admit(self.key) => {
-                        page(Response::busy(RETRY_AFTER_SECONDS + fastrand::u32(0..=RETRY_AFTER_SECONDS)))
+                        let now_ms = self.host.now_ms();
+                        page(Response::busy(self.host.sockets().retry_after_seconds(now_ms)))
                     }
                     Route::WebSocket(upgrade) => (upgrade.accept_response(upgrade.subprotocol()), Then::WebSocket(upgrade.protocol())),
                 };

@@ -23,6 +23,15 @@ const SLICES_MAX: usize = 1024;
 /// HTTP connections beyond `connections_max`, so that a full shard can still say that it is full.
 const SPARE_CONNECTIONS: usize = 1024;
 
+/// A client without a place is told to come back after this many seconds at least.
+const RETRY_AFTER_SECONDS_MIN: u32 = 5;
+/// And at most: later, nobody waits.
+const RETRY_AFTER_SECONDS_MAX: u32 = 120;
+/// Those that were turned away come back at about this rate, each second: the herd must not return as one. An upgrade costs a core some 50 us.
+const RETURNS_PER_SECOND: u32 = 500;
+/// Turned away longer ago than this is forgotten: they are back, or gone.
+const REFUSED_WINDOW_MS: u64 = 10_000;
+
 /// One socket.
 #[derive(Debug)]
 pub(super) struct Socket {
@@ -65,6 +74,8 @@ pub struct Sockets {
     /// Of all slots.
     inbound_bytes: usize,
     pub(super) refused: Refused,
+    /// Since when, and how many, upgrades were refused for want of a place.
+    refused_window: (u64, u32),
     pub(super) accepting: bool,
     pub(super) accept_waker: Option<Waker>,
 }
@@ -90,6 +101,7 @@ impl Sockets {
             upgraded: 0,
             inbound_bytes: 0,
             refused: Refused::default(),
+            refused_window: (0, 0),
             accepting: true,
             accept_waker: None,
         }
@@ -257,6 +269,17 @@ impl Sockets {
         true
     }
 
+    /// When a client that found no place should come back: the more were turned away lately, the more widely they are spread.
+    pub(super) fn retry_after_seconds(&mut self, now_ms: u64) -> u32 {
+        let (since_ms, count) = &mut self.refused_window;
+        if now_ms >= *since_ms + REFUSED_WINDOW_MS {
+            (*since_ms, *count) = (now_ms, 0);
+        }
+        *count += 1;
+        let spread = (*count / RETURNS_PER_SECOND).clamp(RETRY_AFTER_SECONDS_MIN, RETRY_AFTER_SECONDS_MAX - RETRY_AFTER_SECONDS_MIN);
+        RETRY_AFTER_SECONDS_MIN + fastrand::u32(0..=spread)
+    }
+
     /// Whether one more socket may be accepted at all.
     pub(super) fn has_room(&self) -> bool {
         self.slots.len() < self.settings.connections_max + SPARE_CONNECTIONS
@@ -271,4 +294,20 @@ fn byte_at(slices: &[IoSlice<'_>], mut at: usize) -> Option<u8> {
         at -= slice.len();
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_more_are_turned_away_the_more_widely_they_are_spread() {
+        let mut sockets = Sockets::new(NetSettings::default());
+        let latest = |sockets: &mut Sockets, now_ms, count| (0..count).map(|_| sockets.retry_after_seconds(now_ms)).max();
+        assert!(latest(&mut sockets, 0, 1_000) <= Some(10), "a few come back soon");
+        let storm = latest(&mut sockets, 1_000, 30_000);
+        assert!((Some(40)..=Some(67)).contains(&storm), "62 s for 31,000 at 500 a second: {storm:?}");
+        assert!(latest(&mut sockets, 2_000, 500_000) <= Some(RETRY_AFTER_SECONDS_MAX));
+        assert!(latest(&mut sockets, 12_000, 100) <= Some(10), "a storm is forgotten");
+    }
 }
