@@ -233,7 +233,10 @@ impl<H: Host> Connection<H> {
             }
             Ok(None) => {
                 // What was whole is taken, and its memory given back.
-                self.host.sockets().hold_inbound(connection, decoder.held_bytes());
+                let bytes = decoder.held_bytes();
+                if !self.host.sockets().hold_inbound(connection, bytes) {
+                    return self.cut_off();
+                }
                 let mut buffer = self.host.read_buffer();
                 match Pin::new(&mut self.stream).poll_read(context, &mut buffer) {
                     Poll::Pending => return Step::Wait,
@@ -244,19 +247,23 @@ impl<H: Host> Connection<H> {
                     Poll::Ready(Ok(count)) => {
                         decoder.feed(&buffer[..count]);
                         drop(buffer);
-                        if !self.host.sockets().hold_inbound(connection, decoder.held_bytes()) {
-                            self.phase = Phase::Deaf;
-                            self.host.sockets().hold_inbound(connection, 0);
-                            self.host.handle(Event::Violated {
-                                connection,
-                                code: TRY_AGAIN_LATER,
-                                reason: "too many large messages at once",
-                            });
+                        let bytes = decoder.held_bytes();
+                        if !self.host.sockets().hold_inbound(connection, bytes) {
+                            return self.cut_off();
                         }
                     }
                 }
             }
         }
+        Step::More
+    }
+
+    /// The unfinished message is one too many: its memory is given back, and the shard says goodbye.
+    fn cut_off(&mut self) -> Step {
+        let connection = self.key;
+        self.phase = Phase::Deaf;
+        self.host.sockets().hold_inbound(connection, 0);
+        self.host.handle(Event::Violated { connection, code: TRY_AGAIN_LATER, reason: "too many large messages at once" });
         Step::More
     }
 
