@@ -193,6 +193,7 @@ fn records_spread_by_no_rule_are_delivered_live_without_a_promise() {
 #[test]
 #[ignore = "needs Apache Kafka: run ./dev test kafka"]
 fn the_loss_of_a_leader_loses_and_doubles_nothing() {
+    let _alone = kafka::three_alone();
     let (bootstrap, topic) = (kafka::bootstrap_three(), kafka::fresh("replicated"));
     kafka::create_topic(&bootstrap, &topic, 1, 3, &[("min.insync.replicas", "2")]);
     let node = Node::start_ready(&config(&bootstrap, &[&topic]));

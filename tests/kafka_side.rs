@@ -216,6 +216,7 @@ fn a_topic_made_again_is_found_by_the_position_that_it_lacks_and_read_from_its_b
 
 /// Loses the last five of ten records in an unclean election, and writes so many others in their place before the reader can look.
 fn unclean_election(others: usize) {
+    let _alone = kafka::three_alone();
     let (bootstrap, folder) = (kafka::bootstrap_three(), kafka::folder_three());
     let topic = fresh("unclean");
     kafka::create_topic(&bootstrap, &topic, 1, 2, &[("min.insync.replicas", "1"), ("unclean.leader.election.enable", "true")]);
@@ -428,6 +429,7 @@ fn many_topics_and_partitions_are_ready_soon() {
 #[test]
 #[ignore = "needs Apache Kafka: run ./dev test kafka"]
 fn a_partition_without_a_leader_delays_no_other_and_starts_where_it_was_to() {
+    let _alone = kafka::three_alone();
     let (bootstrap, folder) = (kafka::bootstrap_three(), kafka::folder_three());
     let topic = fresh("leaderless");
     kafka::create_topic(&bootstrap, &topic, 6, 1, &[]);

@@ -292,10 +292,11 @@ fn carry_out(consumer: &BaseConsumer<QuietContext>, inbox: &Receiver<Order>) {
             from.current.store(true, Ordering::Release);
         }
         if added.count() > 0 {
+            // Before the first fetch: librdkafka fetches by the topic id that it knows, and a broker that lags may have the log of the old one still.
+            refresh(consumer, &topics);
             if let Err(error) = consumer.incremental_assign(&added) {
                 tracing::error!(?added, %error, "partitions cannot be read");
             }
-            refresh(consumer, &topics);
         }
     }
 }

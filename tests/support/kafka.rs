@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_lite::future::block_on;
@@ -34,6 +35,12 @@ pub fn bootstrap_three() -> String {
 /// The folder of the three brokers, which `./dev kafka kill` wants to know.
 pub fn folder_three() -> PathBuf {
     needed("CORESPAN_TEST_KAFKA_3_DIR").into()
+}
+
+/// For a test that kills one of the three brokers: held as long as another test of its kind must wait.
+pub fn three_alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The SASL_SSL listener, the plain listener of the same broker, and the certificate.
