@@ -45,7 +45,13 @@ topics = ${JSON.stringify(topics)}
     const log = openSync(node.logFile, "w");
     node.process = spawn(corespanBinary(), ["serve", "--config", config], { stdio: ["ignore", log, log] });
     node.exit = once(node.process, "exit");
-    await node.#ready();
+    try {
+      await node.#ready();
+    } catch (error) {
+      // A process that is left behind would keep the test file from ending.
+      await node.kill();
+      throw error;
+    }
     return node;
   }
 
