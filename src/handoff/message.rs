@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::ids::{ConnectionKey, Form, Generation, LocalSubjectKey, Offset, Protocol, SubscriptionKey, TopicIndex};
 use super::lane::Weigh;
 use super::record::Record;
-use crate::subject::SubjectName;
+use crate::subject::{SubjectName, TopicId};
 
 /// Toward the home of a subject.
 #[derive(Debug)]
@@ -24,9 +24,11 @@ pub enum TowardHome {
         local: LocalSubjectKey,
         form: Option<Form>,
     },
-    /// Records consumed on a shard that is not their home: delivered live, without an offset.
+    /// Records consumed on a shard that is not their home: delivered live, without an offset, unless the topic has another `life` by now (it was
+    /// made again).
     Records {
         topic: TopicIndex,
+        life: TopicId,
         records: Vec<Record>,
     },
 }
@@ -119,6 +121,10 @@ pub enum FromHome {
         connection: ConnectionKey,
         command: u32,
         answer: Result<Box<HistoryPage>, Refusal>,
+    },
+    /// A record without a position went to the live subscribers. Who is parked or catching up would miss it without a word: those get 2500.
+    Passing {
+        local: LocalSubjectKey,
     },
     /// The log under the subject is another one now: every subscriber of it gets 2500, and the home has forgotten this shard's interest.
     Reset {
@@ -226,7 +232,7 @@ impl FromHome {
                 FromHome::History { answer, .. } => {
                     answer.as_ref().map_or(0, |page| size_of::<HistoryPage>() + publications(&page.publications))
                 }
-                FromHome::Reset { .. } => 0,
+                FromHome::Passing { .. } | FromHome::Reset { .. } => 0,
             }
     }
 }

@@ -44,7 +44,7 @@ counters! {
     records_stale: Counter,
     /// Records without a subject (key not UTF-8, empty segment, control character, too long).
     records_without_subject: Counter,
-    /// Records found on a partition that is not their key's.
+    /// Records found on a partition that is not their key's: delivered live without a position, never recovered.
     records_elsewhere: Counter,
     /// Records too large for an outbox, announced without their value.
     records_oversize: Counter,
@@ -62,6 +62,8 @@ counters! {
     subscriptions_parked: Counter,
     /// Subscriptions ended with 2500 because their position could no longer be served or their log changed.
     subscriptions_lost: Counter,
+    /// Subscriptions ended with 2500 because a record without a position came while they were parked or catching up (also in subscriptions_lost).
+    subscriptions_passed: Counter,
     /// Clients disconnected with 3008.
     disconnects_slow: Counter,
     /// Clients disconnected with 3012, because their pong did not come.

@@ -15,7 +15,7 @@ use crate::handoff::{
 use crate::limits::HOLD_MS;
 use crate::subject::home_table::{HomeKey, HomePartition};
 use crate::subject::name::record_key;
-use crate::subject::{Epoch, SubjectName, Topic, TopicMap};
+use crate::subject::{Epoch, Partition, SubjectName, Topic, TopicMap};
 
 /// A request that waits for its partition.
 #[derive(Debug)]
@@ -108,7 +108,7 @@ impl ShardCore {
             }
         }
         for (shard, records) in elsewhere {
-            self.say_toward_home(shard, TowardHome::Records { topic: at.topic, records });
+            self.say_toward_home(shard, TowardHome::Records { topic: at.topic, life: topic.id.clone(), records });
         }
         if misfit && self.reported_misfits.insert((at.topic, self.map.version)) {
             self.counters.misfits += 1;
@@ -165,8 +165,12 @@ impl ShardCore {
         }
     }
 
-    /// A record without a position to the live subscribers of a subject that has positions.
+    /// A record without a position to the live subscribers of a subject that has positions; the others cannot have it later and are told.
     fn pass_on(&mut self, at: HomeKey, record: &Record) {
+        for place in 0..self.home.get(at).interest.len() {
+            let interest = self.home.get(at).interest[place];
+            self.say_from_home(interest.shard, FromHome::Passing { local: interest.local });
+        }
         for form in Form::ALL {
             let mut frame: Option<Bytes> = None;
             for place in 0..self.home.get(at).interest.len() {
@@ -185,9 +189,13 @@ impl ShardCore {
             TowardHome::CatchUp(request) => self.home_catch_up(from, *request),
             TowardHome::History(request) => self.home_history(now_ms + HOLD_MS, from, request, effects),
             TowardHome::Withdraw { topic, subject, local, form } => self.home_withdraw(from, topic, &subject, local, form),
-            TowardHome::Records { topic, records } => {
+            TowardHome::Records { topic, life, records } => {
                 let map = self.map.clone();
-                if let Some(topic) = map.at(topic) {
+                let topic = map.at(topic).filter(|topic| topic.id == life);
+                if topic.is_none() {
+                    self.counters.records_stale += records.len() as u64;
+                }
+                if let Some(topic) = topic {
                     for record in records {
                         // The maps of the two shards may differ for a moment; whoever subscribed by the other map is told 2500.
                         if topic.home(record.key.as_deref()).shard == self.shard {
@@ -619,6 +627,10 @@ impl ShardCore {
             if before.is_some_and(|before| Arc::ptr_eq(before, topic) || before == topic) {
                 continue;
             }
+            let log_changed = before.is_some_and(|before| {
+                let changed = |(old, new): (&Partition, &Partition)| old.generation.0 > 0 && old.generation != new.generation;
+                before.partitions.len() > topic.partitions.len() || before.partitions.iter().zip(&topic.partitions).any(changed)
+            });
             let renewed: Vec<u32> = self.renew_partitions(topic, before.is_some_and(|before| before.id == topic.id));
             if before.is_some_and(|before| before.partitions.len() != topic.partitions.len() || before.partitioner != topic.partitioner) {
                 self.raise_floors(topic);
@@ -628,7 +640,8 @@ impl ShardCore {
                 let subject = self.home.get(key);
                 let home = topic.home(subject.name.key().map(str::as_bytes));
                 let moved = home.partition != subject.partition || home.recoverable != subject.recoverable;
-                if moved || renewed.contains(&subject.partition.partition) {
+                // Records of a subject without positions are on all partitions.
+                if moved || renewed.contains(&subject.partition.partition) || !subject.recoverable && log_changed {
                     self.reset_subject(key);
                 }
             }

@@ -30,6 +30,7 @@ impl ShardCore {
             FromHome::Subscribed { local, form, subscription, answer } => self.subscribed(now_ms, local, form, subscription, answer),
             FromHome::Piece(piece) => self.piece(now_ms, *piece),
             FromHome::History { connection, command, answer } => self.history_answered(connection, command, answer),
+            FromHome::Passing { local } => self.passing(now_ms, local),
             FromHome::Reset { local } => self.reset_local(now_ms, local),
         }
     }
@@ -67,6 +68,17 @@ impl ShardCore {
             self.park(now_ms, subscription, offset);
         }
         self.overflowed = overflowed;
+    }
+
+    /// A record without a position has gone to those who are live: the others cannot fetch it later, so they are told (2500).
+    fn passing(&mut self, now_ms: u64, local: LocalSubjectKey) {
+        for key in self.local.subject(local).map(|subject| subject.subscriptions()).unwrap_or_default() {
+            let state = self.local.get(key).map(|subscription| &subscription.state);
+            if matches!(state, Some(SubscriptionState::Parked { .. } | SubscriptionState::CatchingUp { .. })) {
+                self.counters.subscriptions_passed += 1;
+                self.lose(now_ms, key);
+            }
+        }
     }
 
     /// The client reads too slowly: its queued records of this subscription are dropped, the cursor is kept. A record without a position cannot

@@ -17,7 +17,7 @@ use super::node::Node;
 use crate::limits::{ANSWER_BYTES_MAX, HISTORY_BYTES_MAX};
 use crate::session::wire;
 use crate::shard::ShardSettings;
-use crate::subject::{Epoch, SubjectName};
+use crate::subject::{Epoch, Partitioner, SubjectName};
 
 /// A broken promise.
 pub type Verdict = Result<(), String>;
@@ -329,6 +329,9 @@ impl Followed {
         let found = topic.record(number).filter(|(_, _, record)| record.key.as_deref() == key(&self.name));
         let (life, partition, record) = found.ok_or_else(|| format!("{publication:?} is no record of {channel}"))?;
         says(publication, record, None, witness)?;
+        if *life.id != *self.id {
+            return Err(format!("rule 4: record {number} of {channel} is of {}, and the subscription is in {}", life.id, self.id));
+        }
         if !self.passing.insert(number) {
             return Err(format!("record {number} of {channel} came twice"));
         }
@@ -362,20 +365,18 @@ impl Followed {
             if !self.kept.eras.iter().any(|era| self.continued(log, *era).contains(&now)) {
                 return Err(format!("rule 4: records of {channel} were lost in an election, and nobody told the client: {:?}", self.kept));
             }
-            return match log.now().next_of(key(&self.name), self.from) {
-                Some(record) => {
-                    Err(format!("{channel} lacks offset {} of partition {} (position {})", record.offset, self.partition, self.from))
-                }
-                None => Ok(()),
-            };
+            if let Some(record) = log.now().next_of(key(&self.name), self.from) {
+                return Err(format!("{channel} lacks offset {} of partition {} (position {})", record.offset, self.partition, self.from));
+            }
         }
-        for (partition, log) in life.logs.iter().enumerate().filter(|(_, log)| log.eras.len() == 1 && log.now().start == 0) {
+        // What has no position: all of it that the node has read since the reply. Of a subject that has positions, what is elsewhere.
+        for (partition, log) in life.logs.iter().enumerate().filter(|(partition, _)| !self.recoverable || *partition != self.partition) {
             let Some(start) = witness.node.read_start(&self.id, partition) else { continue };
-            let from = self.read.get(&partition).copied().unwrap_or(0).max(start);
+            let from = self.read.get(&partition).copied().unwrap_or(0).max(start).max(log.now().start);
             let missing = log.now().range_of(key(&self.name), from, i64::MAX).find(|record| !self.passing.contains(&record.number));
             if let Some(record) = missing {
                 return Err(format!(
-                    "the live-only {channel} lacks record {} (offset {} of partition {partition})",
+                    "rule 2: {channel} lacks record {}, which has no position (offset {} of partition {partition})",
                     record.number, record.offset
                 ));
             }
@@ -418,7 +419,11 @@ pub fn judge_history(
     let cap = HISTORY_BYTES_MAX.min(witness.settings.outbox_bytes_max / 2);
     let bytes: usize = publications.iter().map(|publication| publication.bytes).sum();
     let start = witness.node.read_start(epoch.topic_id, epoch.partition as usize);
-    let whole = asked.since.is_some() || witness.remembers_all(life, log) && start == Some(0);
+    // What has no partition of its own loses what is remembered of it when any log changes.
+    let ruled = if name.key().is_some() { life.rule != Partitioner::Any } else { witness.node.null_key_partition.is_some() };
+    let placed = ruled || life.logs.len() == 1;
+    let changed = !placed && life.logs.iter().any(|log| log.eras.len() > 1 || log.now().start > 0);
+    let whole = asked.since.is_some() || witness.remembers_all(life, log) && start == Some(0) && !changed;
     let judge = |era: &Era| {
         let mut run: Vec<&LogRecord> = era.range_of(key(&name), from, below).collect();
         if asked.reverse {

@@ -253,6 +253,49 @@ fn rule_2_topics_that_are_only_published_to_have_the_rule_and_the_values_of_thei
 }
 
 #[test]
+fn rule_4_subscribers_without_positions_are_told_when_any_log_of_their_topic_changes() {
+    let (mut node, mut topic) = serving(2, 3);
+    let client = node.connect(1);
+    assert_ne!(node.subscribe(client, "/v")["subscribe"]["recoverable"], json!(true));
+    topic.partitions[2].generation = Generation(2);
+    node.take_map(map(2, vec![topic]));
+    assert_eq!(node.frames(client)[0]["push"]["unsubscribe"]["code"], 2500);
+}
+
+#[test]
+fn rule_4_a_record_on_its_way_to_its_home_is_dropped_when_the_topic_is_made_again() {
+    let (mut node, mut topic) = serving(2, 2);
+    let client = node.connect(0);
+    let wrong = 1 - topic.home(Some(b"k")).partition.partition;
+    let (home, other) = (topic.home(Some(b"k")).shard.index(), topic.partitions[wrong as usize].owner.index());
+    let batch = RecordBatch {
+        partition: PartitionRef { topic: topic.index, partition: wrong },
+        generation: Generation(1),
+        records: vec![record(0, Some("k"), Some("1"))],
+        next: Offset(1),
+    };
+    node.handle(other, Event::Records(batch));
+    topic.id = Arc::from("id-made-again");
+    for partition in &mut topic.partitions {
+        partition.generation = Generation(2);
+    }
+    let renewed = map(2, vec![topic]);
+    for shard in [home, other] {
+        node.handle(shard, Event::Map(renewed.clone()));
+        node.handle(shard, Event::MapActive { version: 2 });
+    }
+    // Its message leaves only now, at the end of the turn.
+    if home == 0 {
+        node.send(client, json!({"subscribe": {"channel": "/v/k"}}));
+    } else {
+        let near = node.connect(home);
+        node.subscribe(near, "/v/k");
+    }
+    node.settle();
+    assert_eq!(node.cores[home].counters().records_stale, 1);
+}
+
+#[test]
 fn rule_4_an_offset_below_the_next_expected_is_never_delivered_twice() {
     let (mut node, topic) = serving(1, 1);
     let client = node.connect(0);
@@ -740,6 +783,26 @@ fn a_slow_client_gets_2500_when_memory_no_longer_reaches_back() {
     let codes: Vec<_> = frames.iter().map(|frame| frame["push"]["unsubscribe"]["code"].clone()).filter(|code| !code.is_null()).collect();
     assert_eq!(codes, [json!(2500)]);
     assert!(node.subscribe(client, "/v/k")["subscribe"].is_object(), "and may subscribe again");
+}
+
+#[test]
+fn rule_2_a_slow_client_is_told_of_a_record_without_a_position_that_it_cannot_have_later() {
+    for shards in [1, 2] {
+        let (mut node, topic, client) = slow_client(small(), shards);
+        let fast = node.connect(0);
+        node.subscribe(fast, "/v/k");
+        for offset in 0..60 {
+            node.consume_keyed(&topic, offset, "k", &long(offset));
+        }
+        node.pushes(fast);
+        let wrong = 1 - topic.home(Some(b"k")).partition.partition;
+        node.consume(&topic, wrong, vec![record(0, Some("k"), Some("7"))]);
+        assert_eq!(node.pushes(fast), [(0, json!(7))]);
+        assert_eq!(node.cores[0].counters().subscriptions_passed, 1);
+        node.drain_socket(client, usize::MAX);
+        let told = node.frames(client).into_iter().filter(|frame| frame["push"]["unsubscribe"]["code"] == 2500).count();
+        assert_eq!(told, 1);
+    }
 }
 
 #[test]
