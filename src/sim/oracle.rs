@@ -369,8 +369,11 @@ impl Followed {
                 return Err(format!("{channel} lacks offset {} of partition {} (position {})", record.offset, self.partition, self.from));
             }
         }
-        // What has no position: all of it that the node has read since the reply. Of a subject that has positions, what is elsewhere.
-        for (partition, log) in life.logs.iter().enumerate().filter(|(partition, _)| !self.recoverable || *partition != self.partition) {
+        // What has no position: all of it that the node has read since the reply. Of a subject that has positions, what is elsewhere; a log that
+        // changed there is no log of the subject.
+        let whole = |log: &Log| log.eras.len() == 1 && log.now().start == 0;
+        let passing = |(partition, log): &(usize, &Log)| !self.recoverable || *partition != self.partition && whole(log);
+        for (partition, log) in life.logs.iter().enumerate().filter(passing) {
             let Some(start) = witness.node.read_start(&self.id, partition) else { continue };
             let from = self.read.get(&partition).copied().unwrap_or(0).max(start).max(log.now().start);
             let missing = log.now().range_of(key(&self.name), from, i64::MAX).find(|record| !self.passing.contains(&record.number));
