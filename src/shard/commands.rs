@@ -18,9 +18,32 @@ use crate::subject::local_table::PendingSubscribe;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Taken {
     Yes,
-    /// Not now: nothing was done, the command is to be tried again.
-    NotNow,
+    /// Not now: nothing was done, the command is to be tried again when what it waits for may be there.
+    NotNow(Wait),
 }
+
+/// What a command waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wait {
+    /// Room in a lane toward home.
+    Lane,
+    /// Room at the producer, or one more open publish of this shard: all who wait for it stand in one line.
+    Producer,
+    /// So many bytes of room in the connection's own outbox.
+    Room(usize),
+    /// Kafka's answer to another publish of this connection.
+    Answer,
+    /// Word about a topic.
+    Topic,
+    /// The next turn: the message has very many commands.
+    Turn,
+}
+
+/// Refusals by the producer that one flush asks for: each costs the parsing of a command, and who is refused keeps its place in the line. More than
+/// one, because a producer may refuse one topic and take another.
+const REFUSALS_MAX: usize = 8;
+/// One flush in so many sends those who were refused to the end of the line: a topic that is refused for long must not hold up the others.
+const REFUSALS_KEPT: u64 = 8;
 
 impl ShardCore {
     pub(super) fn received<E: Effects>(&mut self, now_ms: u64, connection: ConnectionKey, payload: &[u8], effects: &mut E) {
@@ -34,7 +57,8 @@ impl ShardCore {
                 message.push(b'\n');
             }
             message.extend_from_slice(payload);
-            self.hold_message(connection, Bytes::from(message), 0);
+            let wait = held.wait;
+            self.hold_message(connection, Bytes::from(message), 0, wait);
             return;
         }
         self.take_commands(now_ms, connection, payload, 0, None, effects);
@@ -57,8 +81,8 @@ impl ShardCore {
             };
             if taken == COMMANDS_AT_ONCE_MAX && at < message.len() {
                 let message = shared.unwrap_or_else(|| Bytes::copy_from_slice(message));
-                self.hold_message(connection, message, at);
-                self.held_may_go = true;
+                self.hold_message(connection, message, at, Wait::Turn);
+                self.held_ready.push(connection);
                 return;
             }
             taken += 1;
@@ -66,9 +90,9 @@ impl ShardCore {
             match next_command(session.protocol, message, &mut at) {
                 Ok(None) => return,
                 Ok(Some(command)) => {
-                    if self.command(now_ms, connection, command, effects) == Taken::NotNow {
+                    if let Taken::NotNow(wait) = self.command(now_ms, connection, command, effects) {
                         let message = shared.unwrap_or_else(|| Bytes::copy_from_slice(message));
-                        self.hold_message(connection, message, before);
+                        self.hold_message(connection, message, before, wait);
                         return;
                     }
                 }
@@ -82,24 +106,103 @@ impl ShardCore {
         }
     }
 
-    fn hold_message(&mut self, connection: ConnectionKey, message: Bytes, at: usize) {
-        if let Some(session) = self.sessions.get_mut(connection) {
-            if session.held.is_none() {
-                self.held_sessions.push(connection);
+    fn hold_message(&mut self, connection: ConnectionKey, message: Bytes, at: usize, wait: Wait) {
+        let Some(session) = self.sessions.get_mut(connection) else {
+            return;
+        };
+        session.held = Some(Box::new(HeldMessage { message, at, wait }));
+        if wait == Wait::Producer {
+            if !std::mem::replace(&mut session.in_line, true) {
+                self.producer_line.push_back(connection);
             }
-            session.held = Some(Box::new(HeldMessage { message, at }));
+        } else if !std::mem::replace(&mut session.held_listed, true) {
+            self.held_sessions.push(connection);
         }
     }
 
-    /// Goes on with held messages, if anything happened since that could let one go on.
+    /// Goes on with held messages whose wait may be over. Those that wait for something of their own are looked at when it came, and all at a tick.
     pub(super) fn resume_held<E: Effects>(&mut self, now_ms: u64, effects: &mut E) {
-        if self.held_sessions.is_empty() || !std::mem::take(&mut self.held_may_go) {
+        for connection in std::mem::take(&mut self.held_ready) {
+            self.resume(now_ms, connection, effects);
+        }
+        if std::mem::take(&mut self.held_may_go) {
+            for connection in std::mem::take(&mut self.held_sessions) {
+                let Some(session) = self.sessions.get_mut(connection) else {
+                    continue;
+                };
+                session.held_listed = false;
+                self.resume(now_ms, connection, effects);
+                // One that was not even tried stays listed.
+                if let Some(session) = self.sessions.get_mut(connection)
+                    && session.held.as_ref().is_some_and(|held| held.wait != Wait::Producer)
+                    && !std::mem::replace(&mut session.held_listed, true)
+                {
+                    self.held_sessions.push(connection);
+                }
+            }
+        }
+        if std::mem::take(&mut self.producer_may_go) {
+            self.resume_line(now_ms, effects);
+        }
+    }
+
+    /// Goes on with a held message, unless what it waits for is plainly not there.
+    fn resume<E: Effects>(&mut self, now_ms: u64, connection: ConnectionKey, effects: &mut E) {
+        let Some(session) = self.sessions.get(connection) else {
+            return;
+        };
+        let may_go = match session.held.as_ref().map(|held| held.wait) {
+            None | Some(Wait::Producer) => false,
+            Some(Wait::Lane) => !self.toward_home_is_full(),
+            Some(Wait::Room(bytes)) => self.has_room(connection, bytes),
+            Some(Wait::Answer) => (session.publishes_open as usize) < self.settings.publishes_open_max,
+            Some(Wait::Topic | Wait::Turn) => true,
+        };
+        if may_go {
+            self.take_held(now_ms, connection, effects);
+        }
+    }
+
+    fn take_held<E: Effects>(&mut self, now_ms: u64, connection: ConnectionKey, effects: &mut E) {
+        if let Some(held) = self.sessions.get_mut(connection).and_then(|session| session.held.take()) {
+            let message = held.message;
+            self.take_commands(now_ms, connection, &message.clone(), held.at, Some(message), effects);
+            self.room_made(connection);
+        }
+    }
+
+    /// Those who wait for the producer, in the order in which they came. Who had a command taken and has more to say goes to the end.
+    fn resume_line<E: Effects>(&mut self, now_ms: u64, effects: &mut E) {
+        let mut refused = Vec::new();
+        while refused.len() < REFUSALS_MAX && self.publishes.len() < self.settings.publishes_open_shard_max {
+            let Some(connection) = self.producer_line.pop_front() else {
+                break;
+            };
+            let Some(session) = self.sessions.get_mut(connection) else {
+                continue;
+            };
+            session.in_line = false;
+            let place = |session: &super::connection::Session| {
+                session.held.as_ref().filter(|held| held.wait == Wait::Producer).map(|held| (held.message.len(), held.at))
+            };
+            let Some(before) = place(session) else {
+                continue;
+            };
+            self.take_held(now_ms, connection, effects);
+            if self.sessions.get(connection).and_then(place) == Some(before) {
+                self.producer_line.pop_back();
+                refused.push(connection);
+            }
+        }
+        if refused.is_empty() {
             return;
         }
-        for connection in std::mem::take(&mut self.held_sessions) {
-            if let Some(held) = self.sessions.get_mut(connection).and_then(|session| session.held.take()) {
-                let message = held.message;
-                self.take_commands(now_ms, connection, &message.clone(), held.at, Some(message), effects);
+        self.lines_refused += 1;
+        if self.lines_refused.is_multiple_of(REFUSALS_KEPT) {
+            self.producer_line.extend(refused);
+        } else {
+            for connection in refused.into_iter().rev() {
+                self.producer_line.push_front(connection);
             }
         }
     }
@@ -124,7 +227,7 @@ impl ShardCore {
             return Taken::Yes;
         }
         if !self.has_room(connection, REPLY_BYTES) {
-            return Taken::NotNow;
+            return Taken::NotNow(Wait::Room(REPLY_BYTES));
         }
         let id = command.id;
         match command.request {
@@ -160,7 +263,7 @@ impl ShardCore {
 
     fn subscribe(&mut self, now_ms: u64, connection: ConnectionKey, id: u32, request: session::SubscribeRequest) -> Taken {
         if self.toward_home_is_full() {
-            return Taken::NotNow;
+            return Taken::NotNow(Wait::Lane);
         }
         let name = match SubjectName::parse(&request.channel, self.settings.subject_bytes_max) {
             Ok(name) => name,
@@ -207,7 +310,7 @@ impl ShardCore {
             _ => ANSWER_BYTES_MAX.min(self.settings.outbox_bytes_max / 4).max(REPLY_BYTES),
         };
         if !self.has_room(connection, reserved) {
-            return Taken::NotNow;
+            return Taken::NotNow(Wait::Room(reserved));
         }
         // Over Protobuf the JavaScript SDK (5.8.0) offers ids too, but decodes each into a new Long object and compares those by identity: it says
         // `subscribed` and then drops every push that names one, in silence. The Python SDK (0.7.0) reads them right, but nothing that a client sends
@@ -221,7 +324,7 @@ impl ShardCore {
 
     fn unsubscribe(&mut self, now_ms: u64, connection: ConnectionKey, id: u32, channel: &str) -> Taken {
         if self.toward_home_is_full() {
-            return Taken::NotNow;
+            return Taken::NotNow(Wait::Lane);
         }
         let key = SubjectName::parse(channel, self.settings.subject_bytes_max)
             .ok()
@@ -234,6 +337,7 @@ impl ShardCore {
             if let Some(session) = self.sessions.get_mut(connection) {
                 session.outbox.drop_subscription(&mut self.pool, key);
             }
+            self.room_made(connection);
             self.drop_subscription(now_ms, key);
         }
         self.reply(connection, id, &Reply::Unsubscribe);
@@ -247,7 +351,7 @@ impl ShardCore {
 
     fn history(&mut self, connection: ConnectionKey, id: u32, request: session::HistoryRequest) -> Taken {
         if self.toward_home_is_full() {
-            return Taken::NotNow;
+            return Taken::NotNow(Wait::Lane);
         }
         let name = match SubjectName::parse(&request.channel, self.settings.subject_bytes_max) {
             Ok(name) => name,
@@ -266,7 +370,7 @@ impl ShardCore {
         };
         let reserve = self.history_reserve();
         if !self.has_room(connection, reserve) {
-            return Taken::NotNow;
+            return Taken::NotNow(Wait::Room(reserve));
         }
         let home = topic.home(name.key().map(str::as_bytes)).shard;
         let topic = topic.index;

@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 
+use super::commands::Wait;
 use super::core::ShardCore;
 use super::{Effects, WriteStatus};
 use crate::handoff::{ConnectionKey, Protocol, SubscriptionKey};
@@ -34,6 +35,10 @@ pub(super) struct Session {
     pub dirty: bool,
     /// The driver was refused a read and waits for `resume_reading`.
     pub stalled: bool,
+    /// Listed in `held_sessions`.
+    pub held_listed: bool,
+    /// Listed in `producer_line`.
+    pub in_line: bool,
     /// Listed in `slow`.
     pub watched: bool,
     pub awaiting_pong: bool,
@@ -67,6 +72,7 @@ pub(super) enum Phase {
 pub(super) struct HeldMessage {
     pub message: Bytes,
     pub at: usize,
+    pub wait: Wait,
 }
 
 /// What a timer of a connection is for.
@@ -93,6 +99,8 @@ impl Session {
             blocked: false,
             dirty: false,
             stalled: false,
+            held_listed: false,
+            in_line: false,
             watched: false,
             awaiting_pong: false,
             piece_under_way: false,
@@ -161,10 +169,13 @@ impl ShardCore {
         self.queue(connection, encode_close(code, reason));
         if let Some(session) = self.sessions.get_mut(connection) {
             session.phase = Phase::Closing;
+            session.parked = None;
+            session.parked_since_ms = 0;
             for subscription in std::mem::take(&mut session.subscriptions) {
                 self.end_subscription(now_ms, subscription);
             }
         }
+        self.room_made(connection);
         self.set_timer(now_ms + CLOSE_LINGER_MS, connection, Timer::Linger);
     }
 
@@ -277,7 +288,6 @@ impl ShardCore {
                 }
             };
             self.counters.bytes_written += written as u64;
-            self.held_may_go |= session.held.is_some();
             session.outbox.advance(&mut self.pool, written);
             if written < bytes {
                 self.counters.writes_short += 1;
@@ -290,11 +300,7 @@ impl ShardCore {
             self.close_now(connection, effects);
             return;
         }
-        let low = session.outbox.load() <= self.settings.outbox_bytes_max / 2;
-        if session.parked.is_some() && low {
-            session.parked_since_ms = 0;
-            self.drained.push(connection);
-        }
+        self.room_made(connection);
         self.watch(connection);
     }
 

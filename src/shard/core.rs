@@ -69,7 +69,8 @@ pub struct ShardCore {
     pub(super) held_count: usize,
     /// Topics whose keys find other homes by the newest map, until every shard routes by it.
     pub(super) unsettled: BTreeSet<TopicIndex>,
-    pub(super) reported_misfits: HashSet<(TopicIndex, u64)>,
+    /// Topics that turned out to follow no rule under this map.
+    pub(super) reported_misfits: HashSet<TopicIndex>,
     // The subscriber's side.
     pub(super) local: LocalTable,
     pub(super) reroutes: Vec<(u64, SubscriptionKey)>,
@@ -86,12 +87,24 @@ pub struct ShardCore {
     pub(super) drained: Vec<ConnectionKey>,
     /// The same, but not before the next tick.
     pub(super) drained_later: Vec<ConnectionKey>,
-    /// Connections with a held message.
+    /// Connections with a held message that waits for anything but the producer.
     pub(super) held_sessions: Vec<ConnectionKey>,
-    /// Something happened that could let a held message go on.
+    /// Something happened that could let any of them go on.
     pub(super) held_may_go: bool,
+    /// Connections with a held message for which something happened.
+    pub(super) held_ready: Vec<ConnectionKey>,
+    /// Connections whose held message waits for the producer, the longest waiting first.
+    pub(super) producer_line: VecDeque<ConnectionKey>,
+    /// Something happened that could let the first of them go on.
+    pub(super) producer_may_go: bool,
+    /// Flushes in which the producer refused somebody in the line.
+    pub(super) lines_refused: u64,
     /// Connections whose driver waits for `resume_reading`.
     pub(super) stalled: Vec<ConnectionKey>,
+    /// Something happened that could let all of them be read.
+    stalled_may_go: bool,
+    /// Those for which something happened.
+    stalled_ready: Vec<ConnectionKey>,
     /// Connections that are blocked or parked.
     pub(super) slow: Vec<ConnectionKey>,
     pub(super) clients: u64,
@@ -137,7 +150,13 @@ impl ShardCore {
             drained_later: Vec::new(),
             held_sessions: Vec::new(),
             held_may_go: false,
+            held_ready: Vec::new(),
+            producer_line: VecDeque::new(),
+            producer_may_go: false,
+            lines_refused: 0,
             stalled: Vec::new(),
+            stalled_may_go: false,
+            stalled_ready: Vec::new(),
             slow: Vec::new(),
             clients: 0,
             publishes: SlotMap::with_key(),
@@ -200,8 +219,11 @@ impl ShardCore {
         self.talk_to_self(now_ms, effects);
         let mut writes = self.settings.flush_writes_max;
         loop {
-            for connection in std::mem::take(&mut self.drained) {
-                self.catch_up(connection);
+            // With a lane full they wait for the next flush.
+            if !self.toward_home_is_full() {
+                for connection in std::mem::take(&mut self.drained) {
+                    self.catch_up(connection);
+                }
             }
             self.talk_to_self(now_ms, effects);
             if self.dirty.is_empty() {
@@ -227,23 +249,45 @@ impl ShardCore {
     }
 
     /// Whether the last flush left work for the next one: a large fan-out is written, and a large message taken, in parts, so that other work of the
-    /// core comes between.
+    /// core comes between; and a write may have made room for a command that waited.
     pub fn wants_flush(&self) -> bool {
-        !self.dirty.is_empty() || (self.held_may_go && !self.held_sessions.is_empty())
+        !self.dirty.is_empty() || !self.held_ready.is_empty()
     }
 
     /// Whether this connection may be read now. After `false`, `Effects::resume_reading` tells when to ask again.
     pub fn reads(&mut self, connection: ConnectionKey) -> bool {
-        let full = self.toward_home_is_full();
-        let Some(session) = self.sessions.get_mut(connection) else {
-            return false;
-        };
-        let reads = !session.is_open() || (!full && session.held.is_none() && session.outbox.load() <= self.settings.outbox_bytes_max);
-        if !reads && !session.stalled {
+        let reads = self.may_read(connection);
+        if let Some(session) = self.sessions.get_mut(connection)
+            && !reads
+            && !session.stalled
+        {
             session.stalled = true;
             self.stalled.push(connection);
         }
         reads
+    }
+
+    fn may_read(&self, connection: ConnectionKey) -> bool {
+        let full = self.toward_home_is_full();
+        self.sessions.get(connection).is_some_and(|session| {
+            !session.is_open() || (!full && session.held.is_none() && session.outbox.load() <= self.settings.outbox_bytes_max)
+        })
+    }
+
+    /// A connection's outbox has more room than before, or a message of it is held no longer: whatever of it waited for that is looked at again.
+    pub(super) fn room_made(&mut self, connection: ConnectionKey) {
+        let Some(session) = self.sessions.get_mut(connection) else {
+            return;
+        };
+        if session.held.is_some() {
+            self.held_ready.push(connection);
+        } else if session.stalled {
+            self.stalled_ready.push(connection);
+        }
+        if session.parked.is_some() && session.outbox.load() <= self.settings.outbox_bytes_max / 2 {
+            session.parked_since_ms = 0;
+            self.drained.push(connection);
+        }
     }
 
     /// Whether lane messages toward home are taken now.
@@ -359,6 +403,7 @@ impl ShardCore {
                 match effects.send_toward_home(shard, TowardHomeBatch(std::mem::take(&mut outgoing.messages))) {
                     Ok(()) => {
                         self.held_may_go |= outgoing.full;
+                        self.stalled_may_go |= outgoing.full;
                         *outgoing = Outgoing::default();
                     }
                     Err(LaneFull(batch)) => {
@@ -371,24 +416,38 @@ impl ShardCore {
         }
     }
 
+    /// Reads go on where what kept them from it is gone. Who was stalled for a reason of its own is looked at when that changed; a full lane was
+    /// everybody's.
     fn resume_stalled<E: Effects>(&mut self, effects: &mut E) {
-        if self.stalled.is_empty() || self.toward_home_is_full() {
+        if self.toward_home_is_full() {
             return;
         }
-        for connection in std::mem::take(&mut self.stalled) {
-            let Some(session) = self.sessions.get_mut(connection) else {
-                continue;
-            };
-            session.stalled = false;
-            if self.reads(connection) {
-                effects.resume_reading(connection);
+        for connection in std::mem::take(&mut self.stalled_ready) {
+            self.try_to_read(connection, effects);
+        }
+        if std::mem::take(&mut self.stalled_may_go) {
+            for connection in std::mem::take(&mut self.stalled) {
+                self.try_to_read(connection, effects);
+                if self.sessions.get(connection).is_some_and(|session| session.stalled) {
+                    self.stalled.push(connection);
+                }
             }
+        }
+    }
+
+    fn try_to_read<E: Effects>(&mut self, connection: ConnectionKey, effects: &mut E) {
+        let reads = self.may_read(connection);
+        if let Some(session) = self.sessions.get_mut(connection).filter(|session| session.stalled && reads) {
+            session.stalled = false;
+            effects.resume_reading(connection);
         }
     }
 
     fn tick<E: Effects>(&mut self, now_ms: u64, effects: &mut E) {
         self.ticks += 1;
         self.held_may_go = true;
+        self.producer_may_go = true;
+        self.stalled_may_go = true;
         self.run_timers(now_ms, effects);
         self.drained.append(&mut self.drained_later);
         if self.held_count > 0 {

@@ -35,7 +35,7 @@ pub(super) enum HeldRequest {
     History(Box<HistoryRequest>),
 }
 
-/// The requests that wait for one partition, in the order of their deadlines.
+/// The requests that wait for one partition, in the order in which they came.
 #[derive(Debug, Default)]
 pub(super) struct HeldQueue {
     pub requests: VecDeque<Held>,
@@ -110,7 +110,7 @@ impl ShardCore {
         for (shard, records) in elsewhere {
             self.say_toward_home(shard, TowardHome::Records { topic: at.topic, life: topic.id.clone(), records });
         }
-        if misfit && self.reported_misfits.insert((at.topic, self.map.version)) {
+        if misfit && self.reported_misfits.insert(at.topic) {
             self.counters.misfits += 1;
             effects.report_misfit(at.topic);
         }
@@ -600,13 +600,16 @@ impl ShardCore {
 
     /// Answers what was held too long.
     pub(super) fn expire_held(&mut self, now_ms: u64) {
-        let partitions: Vec<PartitionRef> = self.held.iter().filter(|(_, queue)| !queue.requests.is_empty()).map(|(at, _)| *at).collect();
+        // Most ticks find nothing: a storm of held requests must not be moved about a hundred times a second.
+        let due = |held: &Held| held.deadline_ms <= now_ms;
+        let partitions: Vec<PartitionRef> =
+            self.held.iter().filter(|(_, queue)| queue.requests.iter().any(due)).map(|(at, _)| *at).collect();
         for at in partitions {
             let Some(queue) = self.held.get_mut(&at) else {
                 continue;
             };
             let (expired, waiting): (VecDeque<Held>, VecDeque<Held>) =
-                std::mem::take(&mut queue.requests).into_iter().partition(|held| held.deadline_ms <= now_ms);
+                std::mem::take(&mut queue.requests).into_iter().partition(due);
             queue.requests = waiting;
             for held in expired {
                 self.held_count -= 1;
@@ -659,6 +662,7 @@ impl ShardCore {
                 self.close_partition(PartitionRef { topic: topic.index, partition }, effects);
             }
         }
+        self.reported_misfits.clear();
         // Held requests were routed by the old map.
         let held: Vec<Held> = self.held.values_mut().flat_map(|queue| std::mem::take(&mut queue.requests)).collect();
         for held in held {

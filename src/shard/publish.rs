@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::commands::Taken;
+use super::commands::{Taken, Wait};
 use super::core::{ShardCore, TopicLookup};
 use super::event::{PublishFailure, PublishResult};
 use super::{Effects, ProduceRecord, ProduceStatus, errors};
@@ -44,10 +44,11 @@ impl ShardCore {
         let Some(session) = self.sessions.get(connection) else {
             return Taken::Yes;
         };
-        if session.publishes_open as usize >= self.settings.publishes_open_max
-            || self.publishes.len() >= self.settings.publishes_open_shard_max
-        {
-            return Taken::NotNow;
+        if session.publishes_open as usize >= self.settings.publishes_open_max {
+            return Taken::NotNow(Wait::Answer);
+        }
+        if self.publishes.len() >= self.settings.publishes_open_shard_max {
+            return Taken::NotNow(Wait::Producer);
         }
         let topic = self.map.topic(name.topic()).cloned();
         let (rule, kind) = match (&topic, self.settings.topics.get(name.topic())) {
@@ -82,7 +83,7 @@ impl ShardCore {
                 self.refuse_publish(connection, id, errors::publish_failed(failure, name.topic()));
                 return Taken::Yes;
             }
-            TopicLookup::Asked => return Taken::NotNow,
+            TopicLookup::Asked => return Taken::NotNow(Wait::Topic),
         };
         let partition = match name.key() {
             Some(key) => Some(rule.partition(key.as_bytes(), partitions)),
@@ -108,7 +109,7 @@ impl ShardCore {
             ProduceStatus::Full => {
                 self.publishes.remove(publish);
                 self.counters.producer_full += 1;
-                return Taken::NotNow;
+                return Taken::NotNow(Wait::Producer);
             }
             ProduceStatus::Refused(failure) => {
                 self.publishes.remove(publish);
@@ -155,7 +156,7 @@ impl ShardCore {
         let Some(open) = self.publishes.remove(publish) else {
             return;
         };
-        self.held_may_go = true;
+        self.producer_may_go = true;
         match result {
             PublishResult::Stored { .. } => self.counters.publishes_stored += 1,
             PublishResult::Failed(_) => self.counters.publishes_failed += 1,
@@ -166,6 +167,7 @@ impl ShardCore {
         };
         session.publishes_open -= 1;
         session.outbox.reserved -= REPLY_BYTES as u32;
+        self.room_made(open.connection);
         match result {
             PublishResult::Stored { .. } => self.reply(open.connection, open.command, &Reply::Publish),
             PublishResult::Failed(failure) => self.publish_error(open, failure),

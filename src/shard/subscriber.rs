@@ -98,11 +98,11 @@ impl ShardCore {
             return;
         };
         self.counters.subscriptions_parked += 1;
-        self.wait_for_drain(now_ms, key, from);
+        self.wait_for_drain(now_ms, key, from, false);
     }
 
-    /// Parks a subscription that needs everything from `from` on.
-    fn wait_for_drain(&mut self, now_ms: u64, key: SubscriptionKey, from: Offset) {
+    /// Parks a subscription that needs everything from `from` on; `later`: it asks for it at the next tick at the earliest.
+    fn wait_for_drain(&mut self, now_ms: u64, key: SubscriptionKey, from: Offset, later: bool) {
         let Some(subscription) = self.local.get(key) else {
             return;
         };
@@ -114,7 +114,7 @@ impl ShardCore {
         };
         session.parked.get_or_insert_default().push_back(key);
         if session.outbox.load() <= self.settings.outbox_bytes_max / 2 {
-            self.drained.push(connection);
+            if later { &mut self.drained_later } else { &mut self.drained }.push(connection);
         } else if session.parked_since_ms == 0 {
             session.parked_since_ms = now_ms.max(1);
             self.watch(connection);
@@ -209,12 +209,8 @@ impl ShardCore {
                 self.local.set_state(key, SubscriptionState::Live);
             }
             PieceState::More => {
-                self.wait_for_drain(now_ms, key, next);
-                if empty {
-                    // The maps disagree for a moment: not again before the next tick.
-                    self.drained.retain(|drained| *drained != connection);
-                    self.drained_later.push(connection);
-                }
+                // Without a record the maps disagree for a moment: not again before the next tick.
+                self.wait_for_drain(now_ms, key, next, empty);
             }
             PieceState::Lost => self.lose(now_ms, key),
         }
@@ -284,6 +280,7 @@ impl ShardCore {
                 SubscriptionState::Live => {}
             }
         }
+        self.room_made(subscription.connection);
         self.withdraw_unused(subscription.local, subscription.form);
     }
 
@@ -407,6 +404,7 @@ impl ShardCore {
             return;
         };
         session.outbox.reserved -= pending.reserved;
+        self.room_made(connection);
         match answer.recovered {
             Some(true) => self.counters.recoveries_true += 1,
             Some(false) => self.counters.recoveries_false += 1,
@@ -425,7 +423,7 @@ impl ShardCore {
         self.reply(connection, pending.command, &reply);
         self.counters.deliveries += answer.publications.len() as u64;
         if let Some(from) = answer.catch_up {
-            self.wait_for_drain(now_ms, key, from);
+            self.wait_for_drain(now_ms, key, from, false);
         }
     }
 
@@ -447,6 +445,7 @@ impl ShardCore {
             return;
         };
         session.outbox.reserved -= reserve as u32;
+        self.room_made(connection);
         match answer {
             Ok(page) => {
                 let position = Position { offset: page.offset.0 as u64, epoch: page.epoch.to_string() };

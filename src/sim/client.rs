@@ -45,6 +45,8 @@ pub struct Client {
     pub pings: VecDeque<Vec<u8>>,
     /// What it heard, if somebody wants to know.
     pub heard: Vec<String>,
+    /// The shard does not read its socket until it says so.
+    pub stalled: bool,
     /// Reads nothing while set.
     pub asleep: bool,
     /// Channels that it has left: a subscribe under way then may be answered with 107.
@@ -71,6 +73,7 @@ impl Client {
             taken: 0,
             pings: VecDeque::new(),
             heard: Vec::new(),
+            stalled: false,
             asleep: false,
             left: BTreeSet::new(),
             ids: HashMap::new(),

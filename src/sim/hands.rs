@@ -1,6 +1,6 @@
 //! A simulated shard's effects: fake sockets, fake lanes, a fake producer. Nothing happens by itself; the world moves it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::IoSlice;
 
 use super::sabotage::Sabotage;
@@ -51,7 +51,8 @@ pub struct SimHands {
     /// Batches until the sabotage strikes.
     pub fuse: u32,
     pub producer_was_full: bool,
-    pub resumed: u64,
+    /// Sockets that may be read again.
+    pub resumed: BTreeSet<ConnectionKey>,
 }
 
 impl<T: crate::handoff::Weigh> FakeLane<T> {
@@ -120,8 +121,8 @@ impl Effects for SimHands {
         }
     }
 
-    fn resume_reading(&mut self, _connection: ConnectionKey) {
-        self.resumed += 1;
+    fn resume_reading(&mut self, connection: ConnectionKey) {
+        self.resumed.insert(connection);
     }
 
     fn send_toward_home(&mut self, to: ShardId, batch: TowardHomeBatch) -> Result<(), LaneFull<TowardHomeBatch>> {

@@ -83,7 +83,7 @@ impl Node {
             sabotage,
             fuse: 0,
             producer_was_full: false,
-            resumed: 0,
+            resumed: BTreeSet::new(),
         };
         let mut hands: Vec<SimHands> = (0..shards).map(hands).collect();
         for hand in &mut hands {
@@ -141,6 +141,24 @@ impl Node {
     /// Where reading of a partition began.
     pub fn read_start(&self, id: &str, partition: usize) -> Option<i64> {
         self.read.get(&(Arc::from(id), partition)).map(|(start, _)| *start)
+    }
+
+    /// Rules 1 and 4: when no map is under way, each shard reads the partitions that the map gives it, each in its generation, and no others.
+    pub fn reads_its_partitions(&self) -> Result<(), String> {
+        for (shard, hands) in self.hands.iter().enumerate().filter(|_| !self.map_is_under_way()) {
+            let owned = self.map.topics().flat_map(|topic| {
+                let partitions = topic.partitions.iter().enumerate().filter(|(_, partition)| partition.owner.index() == shard);
+                partitions.map(|(number, partition)| {
+                    (PartitionRef { topic: topic.index, partition: number as u32 }, partition.generation)
+                })
+            });
+            let owned: BTreeMap<_, _> = owned.collect();
+            let read: BTreeMap<_, _> = hands.reading.iter().map(|(at, (assignment, _))| (*at, assignment.generation)).collect();
+            if owned != read {
+                return Err(format!("rule 1: shard {shard} reads {read:?}, the map gives it {owned:?}"));
+            }
+        }
+        Ok(())
     }
 
     /// The log that a shard reads as a partition, unless the topic is gone or another one now.

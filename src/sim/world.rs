@@ -415,10 +415,19 @@ impl World {
         self.nodes[node].handle(now_ms, shard, Event::Received { connection, payload: message });
     }
 
+    /// Whether a client's socket is read now. One that was refused is not asked for again before the shard says so.
     fn can_send(&mut self, place: usize) -> bool {
         let client = &self.clients[place];
         let (node, shard, key) = (client.node, client.shard, client.key);
-        client.connected && client.closed.is_none() && self.nodes[node].cores[shard].reads(key)
+        if !client.connected || client.closed.is_some() {
+            return false;
+        }
+        if client.stalled && !self.nodes[node].hands[shard].resumed.remove(&key) {
+            return false;
+        }
+        let reads = self.nodes[node].cores[shard].reads(key);
+        self.clients[place].stalled = !reads;
+        reads
     }
 
     fn channel(&mut self) -> String {
@@ -902,7 +911,13 @@ impl World {
 
     /// Every client that reads has everything.
     fn judge(&self) -> Result<(), String> {
+        for node in &self.nodes {
+            node.reads_its_partitions()?;
+        }
         for client in self.clients.iter().filter(|client| client.closed.is_none() && !client.asleep) {
+            if client.stalled && !self.nodes[client.node].hands[client.shard].resumed.contains(&client.key) {
+                return Err(format!("rule 6: nothing hinders it, and the socket of client {:?} is read no more", client.key));
+            }
             let witness =
                 Witness { kafka: &self.kafka, node: &self.nodes[client.node], settings: &self.settings, roomy: self.roomy, tracing: false };
             client
