@@ -123,7 +123,11 @@ impl ShardCore {
     /// Goes on with held messages whose wait may be over. Those that wait for something of their own are looked at when it came, and all at a tick.
     pub(super) fn resume_held<E: Effects>(&mut self, now_ms: u64, effects: &mut E) {
         for connection in std::mem::take(&mut self.held_ready) {
-            self.resume(now_ms, connection, effects);
+            // Word about a topic is nothing of the connection's own.
+            let own = |session: &super::connection::Session| session.held.as_ref().is_some_and(|held| held.wait != Wait::Topic);
+            if self.sessions.get(connection).is_some_and(own) {
+                self.resume(now_ms, connection, effects);
+            }
         }
         if std::mem::take(&mut self.held_may_go) {
             for connection in std::mem::take(&mut self.held_sessions) {
@@ -167,7 +171,9 @@ impl ShardCore {
         if let Some(held) = self.sessions.get_mut(connection).and_then(|session| session.held.take()) {
             let message = held.message;
             self.take_commands(now_ms, connection, &message.clone(), held.at, Some(message), effects);
-            self.room_made(connection);
+            if self.sessions.get(connection).is_some_and(|session| session.held.is_none()) {
+                self.room_made(connection);
+            }
         }
     }
 

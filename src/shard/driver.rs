@@ -158,6 +158,8 @@ impl<B: Broker> ShardHost<B> {
         let now_ms = self.now_ms();
         let (core, hands) = (&mut *self.core.borrow_mut(), &mut *self.hands.borrow_mut());
         let mut worked = false;
+        // What is not taken in now nobody announces again.
+        let mut refused = !core.polls_kafka();
         for from in 0..hands.lanes.from_home_of.len() {
             for _ in 0..LANE_MESSAGES_PER_TURN {
                 let Some(batch) = hands.lanes.from_home_of[from].as_ref().and_then(|lane| lane.try_receive()) else { break };
@@ -194,13 +196,14 @@ impl<B: Broker> ShardHost<B> {
             core.handle(now_ms, Event::Records(batch), hands);
             worked = true;
         }
+        refused |= !core.polls_kafka();
         if now_ms >= self.ticked_ms.get() + TICK_MS {
             self.ticked_ms.set(now_ms);
             core.handle(now_ms, Event::Tick, hands);
             hands.sockets.sweep(now_ms);
         }
         core.flush(now_ms, hands);
-        worked || core.wants_flush()
+        worked || core.wants_flush() || refused && core.polls_kafka()
     }
 }
 

@@ -608,8 +608,7 @@ impl ShardCore {
             let Some(queue) = self.held.get_mut(&at) else {
                 continue;
             };
-            let (expired, waiting): (VecDeque<Held>, VecDeque<Held>) =
-                std::mem::take(&mut queue.requests).into_iter().partition(due);
+            let (expired, waiting): (VecDeque<Held>, VecDeque<Held>) = std::mem::take(&mut queue.requests).into_iter().partition(due);
             queue.requests = waiting;
             for held in expired {
                 self.held_count -= 1;

@@ -148,9 +148,7 @@ impl Node {
         for (shard, hands) in self.hands.iter().enumerate().filter(|_| !self.map_is_under_way()) {
             let owned = self.map.topics().flat_map(|topic| {
                 let partitions = topic.partitions.iter().enumerate().filter(|(_, partition)| partition.owner.index() == shard);
-                partitions.map(|(number, partition)| {
-                    (PartitionRef { topic: topic.index, partition: number as u32 }, partition.generation)
-                })
+                partitions.map(|(number, partition)| (PartitionRef { topic: topic.index, partition: number as u32 }, partition.generation))
             });
             let owned: BTreeMap<_, _> = owned.collect();
             let read: BTreeMap<_, _> = hands.reading.iter().map(|(at, (assignment, _))| (*at, assignment.generation)).collect();

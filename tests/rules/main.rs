@@ -657,6 +657,26 @@ fn a_message_of_very_many_commands_is_taken_in_parts_and_in_order() {
 }
 
 #[test]
+fn rule_15_who_waits_for_a_full_producer_stands_in_line_and_costs_nothing() {
+    let (mut node, _) = serving(1, 1);
+    let clients: Vec<Client> = (0..100).map(|_| node.connect(0)).collect();
+    node.hands[0].producer_full = true;
+    for client in &clients {
+        node.send(*client, json!({"publish": {"channel": "/v/k", "data": 1}}));
+        assert!(!node.cores[0].reads(client.key));
+    }
+    node.settle();
+    let before = node.cores[0].counters().producer_full;
+    node.pass(100);
+    let asked = node.cores[0].counters().producer_full - before;
+    assert!(asked <= 10 * 8, "ten ticks asked a full producer {asked} times for 100 clients");
+    node.hands[0].producer_full = false;
+    node.pass(10);
+    assert_eq!(node.hands[0].produced.len(), 100, "with room all go at once");
+    assert_eq!(node.hands[0].resumed.len(), 100, "and all sockets are read again");
+}
+
+#[test]
 fn rule_15_a_drain_answers_open_publishes_before_it_disconnects() {
     let (mut node, _) = serving(1, 1);
     let client = node.connect(0);
