@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use corespan::handoff::{Generation, PartitionRef, PublishKey, RecordBatch, TopicIndex};
@@ -79,22 +79,29 @@ fn start(poll: Poll) -> Node {
     Node { address: listening.address, desks: letters, acknowledged, shards }
 }
 
+impl Node {
+    /// Every shard has taken a letter.
+    fn await_map(&self) {
+        for letters in &self.desks {
+            letters.post(Letter::Map(Arc::new(TopicMap::new(7, Vec::new(), Default::default())))).expect("the shard runs");
+        }
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while self.acknowledged.load(Ordering::SeqCst) != 14 {
+            assert!(Instant::now() < deadline, "both shards acknowledge the map");
+            std::thread::yield_now();
+        }
+    }
+}
+
 fn serves_and_ends(poll: Poll) {
     let node = start(poll);
-    for letters in &node.desks {
-        letters.post(Letter::Map(Arc::new(TopicMap::new(7, Vec::new(), Default::default())))).expect("the shard runs");
-    }
+    node.await_map();
     for _ in 0..20 {
         let mut client = TcpStream::connect(node.address).expect("some shard accepts");
         client.write_all(b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").expect("a request fits");
         let mut page = String::new();
         client.read_to_string(&mut page).expect("the page comes whole");
         assert!(page.starts_with("HTTP/1.1 200 OK\r\n"));
-    }
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while node.acknowledged.load(Ordering::SeqCst) != 14 {
-        assert!(Instant::now() < deadline, "both shards acknowledge the map");
-        std::thread::yield_now();
     }
     assert_eq!(node.shards.ended(), None);
     // A connection that speaks no WebSocket is no reason to wait.
@@ -117,4 +124,34 @@ fn shards_that_park_take_letters_serve_pages_and_end_after_a_drain() {
 #[test]
 fn shards_that_spin_take_letters_serve_pages_and_end_after_a_drain() {
     serves_and_ends(Poll::Busy);
+}
+
+#[test]
+fn shards_begin_every_time_however_busy_their_cores_are() {
+    // Without a second attempt one start in some five hundred never took a letter.
+    const STARTS: usize = 300;
+    let over = Arc::new(AtomicBool::new(false));
+    let burners: Vec<_> = core_affinity::get_core_ids()
+        .expect("the CPUs of this process can be read")
+        .into_iter()
+        .flat_map(|cpu| [cpu; 4])
+        .map(|cpu| {
+            let over = over.clone();
+            std::thread::spawn(move || {
+                core_affinity::set_for_current(cpu);
+                while !over.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            })
+        })
+        .collect();
+    for _ in 0..STARTS {
+        let node = start(Poll::Park);
+        node.await_map();
+        node.shards.stop();
+    }
+    over.store(true, Ordering::Relaxed);
+    for burner in burners {
+        burner.join().expect("it only spins");
+    }
 }

@@ -6,14 +6,17 @@
 //! Core and hands are borrowed for one synchronous call at a time, never across an await. Nothing here decides anything.
 
 use std::cell::{Cell, RefCell, RefMut};
-use std::future::poll_fn;
+use std::future::{Future as _, poll_fn};
 use std::io;
 use std::net::TcpListener;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll as TaskPoll;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+
+use glommio::LocalExecutorBuilder;
 
 use super::executor::{Poll, executor_builder};
 use super::hands::{Broker, Hands, LaneEnds};
@@ -33,6 +36,11 @@ const LETTERS_PER_TURN: usize = 4096;
 const KAFKA_BYTES_PER_TURN: usize = 256 << 10;
 /// The buffer that all connections of a shard read into: one read takes most of what a socket holds.
 const READ_BUFFER_BYTES: usize = 64 << 10;
+
+/// How long an executor has for its first task: far longer than a busy core needs.
+const BEGIN_TIME: Duration = Duration::from_secs(1);
+/// Executors that a shard gets: at one failure in a thousand starts more are never needed, and an end must be.
+const BEGIN_ATTEMPTS_MAX: usize = 5;
 
 /// All that a shard is made of.
 pub struct ShardPlan<B> {
@@ -57,19 +65,24 @@ pub struct ShardPlan<B> {
     pub epoch: Instant,
 }
 
-/// Runs a shard on the calling thread until `Letter::Stop`. `started` is called once with the outcome of setting up the executor.
-pub fn run<B: Broker>(plan: ShardPlan<B>, started: impl FnOnce(Result<(), String>)) {
-    let executor = match executor_builder(plan.cpu, plan.poll).name(&format!("shard-{}", plan.id.0)).make() {
-        Ok(executor) => {
-            started(Ok(()));
-            executor
-        }
-        Err(error) => {
-            started(Err(error.to_string()));
-            return;
-        }
-    };
-    executor.run(live(plan));
+/// The plan of a shard that has not begun. Whichever executor polls its first task first takes it.
+type Waiting<B> = Arc<Mutex<Option<ShardPlan<B>>>>;
+
+/// Runs an executor on the calling thread: the shard, if it still waits, until `Letter::Stop`. `begun` hears once what came of it.
+fn run<B: Broker>(builder: LocalExecutorBuilder, waiting: &Waiting<B>, begun: impl FnOnce(Result<(), String>)) {
+    match builder.make() {
+        Ok(executor) => executor.run(async {
+            if let Some(plan) = take(waiting) {
+                begun(Ok(()));
+                live(plan).await;
+            }
+        }),
+        Err(error) => begun(Err(error.to_string())),
+    }
+}
+
+fn take<B>(waiting: &Waiting<B>) -> Option<ShardPlan<B>> {
+    waiting.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
 async fn live<B: Broker>(plan: ShardPlan<B>) {
@@ -89,7 +102,14 @@ async fn live<B: Broker>(plan: ShardPlan<B>) {
         stopping: Cell::new(false),
     });
     let pulse = plan.pulse.clone();
-    glommio::spawn_local(async move { pulse.listen().await }).detach();
+    let mut listening = Box::pin(async move { pulse.listen().await });
+    // From its first task on the executor can be woken: this one stands in until the pulse has run as a task of its own.
+    poll_fn(|context| {
+        let _ = listening.as_mut().poll(context);
+        TaskPoll::Ready(())
+    })
+    .await;
+    glommio::spawn_local(listening).detach();
     let wake = plan.wake.clone();
     let ticker = glommio::spawn_local(async move {
         loop {
@@ -231,24 +251,31 @@ impl<B: Broker> Host for ShardHost<B> {
     }
 }
 
-/// Runs a shard on a thread of its own; returns once its executor stands.
-pub fn spawn<B: Broker>(plan: ShardPlan<B>) -> Result<std::thread::JoinHandle<()>, ShardFailed> {
-    let (shard, cpu) = (plan.id, plan.cpu);
-    let (report, outcome) = crossbeam_channel::bounded(1);
-    let thread = std::thread::Builder::new()
-        .name(format!("shard-{}", shard.0))
-        .spawn(move || {
-            run(plan, |outcome| {
-                // The receiver waits for exactly this.
-                let _ = report.send(outcome);
-            });
-        })
-        .map_err(|error| ShardFailed::Thread { shard: shard.0, error })?;
-    match outcome.recv() {
-        Ok(Ok(())) => Ok(thread),
-        Ok(Err(reason)) => Err(ShardFailed::Executor { shard: shard.0, cpu, reason }),
-        Err(_) => Err(ShardFailed::Executor { shard: shard.0, cpu, reason: "it ended while it was set up".to_owned() }),
+/// Runs a shard on a thread of its own; returns once its first task runs.
+///
+/// glommio can park before it has ever run a task (see `pacemaker`), and then nobody holds a waker for it: about one start in a thousand on a busy
+/// core. So an executor that has not begun in time is left asleep, and another one is made.
+pub fn spawn<B: Broker>(plan: ShardPlan<B>) -> Result<JoinHandle<()>, ShardFailed> {
+    let (shard, cpu, poll) = (plan.id.0, plan.cpu, plan.poll);
+    let waiting: Waiting<B> = Arc::new(Mutex::new(Some(plan)));
+    let (report, outcome) = crossbeam_channel::bounded(BEGIN_ATTEMPTS_MAX);
+    let mut threads = Vec::new();
+    for attempt in 0..BEGIN_ATTEMPTS_MAX {
+        let (waiting, report) = (waiting.clone(), report.clone());
+        let thread = std::thread::Builder::new().name(format!("shard-{shard}")).spawn(move || {
+            let builder = executor_builder(cpu, poll).name(&format!("shard-{shard}"));
+            // There is room for the report of every attempt.
+            run(builder, &waiting, |outcome| drop(report.send((attempt, outcome))));
+        });
+        threads.push(thread.map_err(|error| ShardFailed::Thread { shard, error })?);
+        match outcome.recv_timeout(BEGIN_TIME) {
+            Ok((attempt, Ok(()))) => return Ok(threads.swap_remove(attempt)),
+            Ok((_, Err(reason))) => return Err(ShardFailed::Executor { shard, cpu, reason }),
+            Err(_) => tracing::debug!(shard, cpu, attempt, "an executor parked before its first task; another one is made"),
+        }
     }
+    let reason = format!("{BEGIN_ATTEMPTS_MAX} executors did not begin within {BEGIN_TIME:?} each");
+    Err(ShardFailed::Executor { shard, cpu, reason })
 }
 
 /// A shard that could not be started.
