@@ -302,7 +302,7 @@ fn check_for_idempotence(name: &str, value: &str) -> Result<(), String> {
 /// # Errors
 /// librdkafka's own words, and the given value of the property that they name.
 pub fn check_together(role: Role, properties: &Properties) -> Result<(), String> {
-    check_tokens(properties)?;
+    check_sasl(properties)?;
     let mut config = match role {
         Role::Consumer => with(consumer_defaults(false), properties),
         Role::Producer => with(producer_defaults(), properties),
@@ -327,9 +327,16 @@ pub fn check_together(role: Role, properties: &Properties) -> Result<(), String>
     })
 }
 
-/// librdkafka takes OAUTHBEARER without a source of tokens, and then waits for one for ever.
-fn check_tokens(properties: &Properties) -> Result<(), String> {
+/// librdkafka takes OAUTHBEARER without a source of tokens, and then waits for one for ever; without a mechanism it speaks of Kerberos.
+fn check_sasl(properties: &Properties) -> Result<(), String> {
     let given = |name| properties.iter().find(|(other, _)| name_used(other) == name).map(|(_, value)| value);
+    let protocol = given("security.protocol").unwrap_or_default();
+    if protocol.to_ascii_lowercase().starts_with("sasl_") && given("sasl.mechanism").is_none() {
+        return Err(format!(
+            "security.protocol = {protocol:?} needs sasl.mechanism: \"PLAIN\", \"SCRAM-SHA-256\", \"SCRAM-SHA-512\" or \"OAUTHBEARER\" (librdkafka's \
+             default, GSSAPI, is not built in); set it, and sasl.username and sasl.password"
+        ));
+    }
     let has_source = given("enable.sasl.oauthbearer.unsecure.jwt") == Some("true");
     if given("sasl.mechanism") != Some("OAUTHBEARER") || has_source {
         return Ok(());
@@ -493,6 +500,15 @@ mod tests {
             check_together(role, &with(&[("security.protocol", "sasl_plaintext"), ("sasl.mechanism", "PLAIN")])).expect_err("no user");
         }
         check_together(Role::Consumer, &with(&[("fetch.max.bytes", "1000"), ("message.max.bytes", "2000")])).expect_err("too small");
+    }
+
+    #[test]
+    fn sasl_without_a_mechanism_is_refused_by_the_name_that_is_missing() {
+        let mut properties = Properties::default();
+        properties.set("bootstrap.servers", "127.0.0.1:1");
+        properties.set("security.protocol", "SASL_SSL");
+        let reason = check_together(Role::Producer, &properties).expect_err("there is no Kerberos");
+        assert!(reason.contains("SASL_SSL") && reason.contains("sasl.mechanism") && reason.contains("SCRAM-SHA-512"), "{reason}");
     }
 
     #[test]
