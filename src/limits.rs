@@ -51,6 +51,12 @@ pub const LANE_BYTES_MAX: usize = 4 << 20;
 /// How long a connection may linger to take its close frame.
 pub const CLOSE_LINGER_MS: u64 = 2_000;
 
+/// How long a home keeps the numeric id of a subject that it has forgotten: far longer than a client waits for an answer (5 s).
+pub const ID_KEPT_MS: u64 = 60_000;
+
+/// Numeric ids that a home has granted or keeps: some 150 bytes each. Subjects over it are called by their names.
+pub const IDS_MAX: usize = 1 << 18;
+
 /// How long the answer "there is no such topic" is believed.
 pub const TOPIC_ABSENT_MS: u64 = 1_000;
 

@@ -148,7 +148,7 @@ pub enum Refusal {
 /// The answer to a subscribe.
 #[derive(Debug)]
 pub struct Subscribed {
-    /// The subject's numeric channel id on this node.
+    /// The subject's numeric channel id on this node; 0: it has none, its name is used.
     pub id: u64,
     pub epoch: Arc<str>,
     pub generation: Generation,

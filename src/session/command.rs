@@ -44,6 +44,9 @@ pub enum Request {
     Pong,
     /// A command with none or several requests, or of a kind that this server does not know.
     Unknown,
+    /// That member of it is no Unicode text: half a surrogate pair in JSON, not UTF-8 in Protobuf. Error 107 for this command alone, for a malformed
+    /// message would end the connection for good, and what an application passes to an SDK may be such a text.
+    NotText(&'static str),
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -161,44 +164,69 @@ fn from_wire(command: wire::Command, empty: bool) -> Command {
     } = command;
     let mut requests = [
         connect.map(|connect| {
-            Request::Connect(Box::new(ConnectRequest { token: connect.token, name: connect.name, version: connect.version }))
+            let (name, version) = (text("", &connect.name).unwrap_or_default(), text("", &connect.version).unwrap_or_default());
+            Ok(Request::Connect(Box::new(ConnectRequest { token: text("token", &connect.token)?, name, version })))
         }),
         subscribe.map(|subscribe| {
             let (snapshot, history, bad_data) = subscribe_data(&subscribe.data);
             let not_offered = not_offered(subscribe.kind, subscribe.tags_filter.is_some());
-            Request::Subscribe(Box::new(SubscribeRequest {
-                channel: subscribe.channel,
-                token: subscribe.token,
+            Ok(Request::Subscribe(Box::new(SubscribeRequest {
+                channel: text("channel", &subscribe.channel)?,
+                token: text("token", &subscribe.token)?,
                 recover: subscribe.recover,
-                position: Position { offset: subscribe.offset, epoch: subscribe.epoch },
+                position: Position { offset: subscribe.offset, epoch: text("epoch", &subscribe.epoch)? },
                 snapshot,
                 history,
                 flag: subscribe.flag,
                 bad_data,
                 not_offered,
-            }))
+            })))
         }),
-        unsubscribe.map(|request| Request::Unsubscribe { channel: request.channel }),
+        unsubscribe.map(|request| Ok(Request::Unsubscribe { channel: text("channel", &request.channel)? })),
         publish.map(|publish| {
-            let channel = subject_of(publish.channel, publish.kind, &publish.key);
-            Request::Publish(Box::new(PublishRequest { channel, data: publish.data, removed: publish.removed }))
+            let channel = subject_of(text("channel", &publish.channel)?, publish.kind, &text("key", &publish.key)?);
+            Ok(Request::Publish(Box::new(PublishRequest { channel, data: publish.data, removed: publish.removed })))
         }),
-        presence.map(|request| Request::Presence { channel: request.channel }),
-        presence_stats.map(|request| Request::PresenceStats { channel: request.channel }),
+        presence.map(|request| Ok(Request::Presence { channel: text("channel", &request.channel)? })),
+        presence_stats.map(|request| Ok(Request::PresenceStats { channel: text("channel", &request.channel)? })),
         history.map(|history| {
-            let since = history.since.map(|since| Position { offset: since.offset, epoch: since.epoch });
-            Request::History(Box::new(HistoryRequest { channel: history.channel, limit: history.limit, since, reverse: history.reverse }))
+            let since = match history.since {
+                Some(since) => Some(Position { offset: since.offset, epoch: text("since.epoch", &since.epoch)? }),
+                None => None,
+            };
+            let channel = text("channel", &history.channel)?;
+            Ok(Request::History(Box::new(HistoryRequest { channel, limit: history.limit, since, reverse: history.reverse })))
         }),
-        ping.map(|_| Request::Pong),
-        send.map(|_| Request::Send),
-        rpc.map(|rpc| Request::Rpc { method: rpc.method }),
-        refresh.map(|refresh| Request::Refresh { token: refresh.token }),
-        sub_refresh.map(|refresh| Request::SubRefresh { channel: refresh.channel, token: refresh.token }),
+        ping.map(|_| Ok(Request::Pong)),
+        send.map(|_| Ok(Request::Send)),
+        rpc.map(|rpc| Ok(Request::Rpc { method: text("method", &rpc.method)? })),
+        refresh.map(|refresh| Ok(Request::Refresh { token: text("token", &refresh.token)? })),
+        sub_refresh.map(|refresh| {
+            Ok(Request::SubRefresh { channel: text("channel", &refresh.channel)?, token: text("token", &refresh.token)? })
+        }),
     ]
     .into_iter()
     .flatten();
-    let request = match (requests.next(), requests.next()) {
-        (Some(request), None) => request,
+    only_request(id, empty, requests.next(), requests.next())
+}
+
+/// A member that is no Unicode text.
+struct NotText(&'static str);
+
+fn text(member: &'static str, bytes: &[u8]) -> Result<String, NotText> {
+    std::str::from_utf8(bytes).map(str::to_owned).map_err(|_| NotText(member))
+}
+
+/// The command with its one request.
+fn only_request(
+    id: u32,
+    empty: bool,
+    first: Option<Result<Request, NotText>>,
+    second: Option<Result<Request, NotText>>,
+) -> Command {
+    let request = match (first, second) {
+        (Some(Ok(request)), None) => request,
+        (Some(Err(NotText(member))), None) => Request::NotText(member),
         (None, None) if empty || id == 0 => Request::Pong,
         _ => Request::Unknown,
     };
@@ -253,7 +281,7 @@ mod json {
     use serde::{Deserialize, Deserializer};
     use serde_json::value::RawValue;
 
-    use super::{Position, Request, not_offered, subject_of, subscribe_data};
+    use super::{NotText, Position, Request, not_offered, only_request, subject_of, subscribe_data};
 
     #[derive(Default, Deserialize)]
     #[serde(default)]
@@ -279,25 +307,19 @@ mod json {
     #[derive(Default, Deserialize)]
     #[serde(default)]
     struct Connect {
-        #[serde(deserialize_with = "or_default")]
-        token: String,
-        #[serde(deserialize_with = "or_default")]
-        name: String,
-        #[serde(deserialize_with = "or_default")]
-        version: String,
+        token: Text,
+        name: Text,
+        version: Text,
     }
 
     #[derive(Default, Deserialize)]
     #[serde(default)]
     struct Subscribe<'a> {
-        #[serde(deserialize_with = "or_default")]
-        channel: String,
-        #[serde(deserialize_with = "or_default")]
-        token: String,
+        channel: Text,
+        token: Text,
         #[serde(deserialize_with = "or_default")]
         recover: bool,
-        #[serde(deserialize_with = "or_default")]
-        epoch: String,
+        epoch: Text,
         #[serde(deserialize_with = "offset")]
         offset: u64,
         #[serde(borrow)]
@@ -312,23 +334,50 @@ mod json {
     #[derive(Default, Deserialize)]
     #[serde(default)]
     struct Channel {
-        #[serde(deserialize_with = "or_default")]
-        channel: String,
+        channel: Text,
     }
 
     #[derive(Default, Deserialize)]
     #[serde(default)]
     struct Publish<'a> {
-        #[serde(deserialize_with = "or_default")]
-        channel: String,
+        channel: Text,
         #[serde(borrow)]
         data: RawData<'a>,
         #[serde(deserialize_with = "or_default")]
         removed: bool,
         #[serde(rename = "type", deserialize_with = "or_default")]
         kind: i32,
-        #[serde(deserialize_with = "or_default")]
-        key: String,
+        key: Text,
+    }
+
+    /// A member that should be a text; `None` if half a surrogate pair is in it, which JSON can write and Unicode has not.
+    struct Text(Option<String>);
+
+    impl Default for Text {
+        fn default() -> Self {
+            Text(Some(String::new()))
+        }
+    }
+
+    impl<'de> Deserialize<'de> for Text {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            match <&'de RawValue>::deserialize(deserializer)?.get() {
+                "null" => Ok(Text::default()),
+                // The parser has read it as a string already: nothing else can be wrong with it.
+                quoted if quoted.starts_with('"') => Ok(Text(serde_json::from_str(quoted).ok())),
+                _ => Err(serde::de::Error::custom("a text is wanted")),
+            }
+        }
+    }
+
+    impl Text {
+        fn named(self, member: &'static str) -> Result<String, NotText> {
+            self.0.ok_or(NotText(member))
+        }
+
+        fn or_empty(self) -> String {
+            self.0.unwrap_or_default()
+        }
     }
 
     /// The raw text of a member; an absent one is empty, while `null` is the text null (an `Option` would swallow it).
@@ -344,8 +393,7 @@ mod json {
     #[derive(Default, Deserialize)]
     #[serde(default)]
     struct History {
-        #[serde(deserialize_with = "or_default")]
-        channel: String,
+        channel: Text,
         #[serde(deserialize_with = "limit")]
         limit: i32,
         since: Option<Since>,
@@ -358,31 +406,26 @@ mod json {
     struct Since {
         #[serde(deserialize_with = "offset")]
         offset: u64,
-        #[serde(deserialize_with = "or_default")]
-        epoch: String,
+        epoch: Text,
     }
 
     #[derive(Default, Deserialize)]
     #[serde(default)]
     struct Rpc {
-        #[serde(deserialize_with = "or_default")]
-        method: String,
+        method: Text,
     }
 
     #[derive(Default, Deserialize)]
     #[serde(default)]
     struct Refresh {
-        #[serde(deserialize_with = "or_default")]
-        token: String,
+        token: Text,
     }
 
     #[derive(Default, Deserialize)]
     #[serde(default)]
     struct SubRefresh {
-        #[serde(deserialize_with = "or_default")]
-        channel: String,
-        #[serde(deserialize_with = "or_default")]
-        token: String,
+        channel: Text,
+        token: Text,
     }
 
     fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
@@ -431,55 +474,51 @@ mod json {
         pub(super) fn into_command(self) -> super::Command {
             let mut requests = [
                 self.connect.map(|connect| {
-                    Request::Connect(Box::new(super::ConnectRequest { token: connect.token, name: connect.name, version: connect.version }))
+                    let (name, version) = (connect.name.or_empty(), connect.version.or_empty());
+                    Ok(Request::Connect(Box::new(super::ConnectRequest { token: connect.token.named("token")?, name, version })))
                 }),
                 self.subscribe.map(|subscribe| {
                     let (snapshot, history, bad_data) = subscribe_data(subscribe.data.map_or(&[], |data| data.get().as_bytes()));
                     let not_offered = not_offered(subscribe.kind, subscribe.tf.is_some());
-                    Request::Subscribe(Box::new(super::SubscribeRequest {
-                        channel: subscribe.channel,
-                        token: subscribe.token,
+                    Ok(Request::Subscribe(Box::new(super::SubscribeRequest {
+                        channel: subscribe.channel.named("channel")?,
+                        token: subscribe.token.named("token")?,
                         recover: subscribe.recover,
-                        position: Position { offset: subscribe.offset, epoch: subscribe.epoch },
+                        position: Position { offset: subscribe.offset, epoch: subscribe.epoch.named("epoch")? },
                         snapshot,
                         history,
                         flag: subscribe.flag,
                         bad_data,
                         not_offered,
-                    }))
+                    })))
                 }),
-                self.unsubscribe.map(|request| Request::Unsubscribe { channel: request.channel }),
+                self.unsubscribe.map(|request| Ok(Request::Unsubscribe { channel: request.channel.named("channel")? })),
                 self.publish.map(|publish| {
-                    Request::Publish(Box::new(super::PublishRequest {
-                        channel: subject_of(publish.channel, publish.kind, &publish.key),
-                        data: Bytes::copy_from_slice(publish.data.0.as_bytes()),
-                        removed: publish.removed,
-                    }))
+                    let channel = subject_of(publish.channel.named("channel")?, publish.kind, &publish.key.named("key")?);
+                    let data = Bytes::copy_from_slice(publish.data.0.as_bytes());
+                    Ok(Request::Publish(Box::new(super::PublishRequest { channel, data, removed: publish.removed })))
                 }),
-                self.presence.map(|request| Request::Presence { channel: request.channel }),
-                self.presence_stats.map(|request| Request::PresenceStats { channel: request.channel }),
+                self.presence.map(|request| Ok(Request::Presence { channel: request.channel.named("channel")? })),
+                self.presence_stats.map(|request| Ok(Request::PresenceStats { channel: request.channel.named("channel")? })),
                 self.history.map(|history| {
-                    Request::History(Box::new(super::HistoryRequest {
-                        channel: history.channel,
-                        limit: history.limit,
-                        since: history.since.map(|since| Position { offset: since.offset, epoch: since.epoch }),
-                        reverse: history.reverse,
-                    }))
+                    let since = match history.since {
+                        Some(since) => Some(Position { offset: since.offset, epoch: since.epoch.named("since.epoch")? }),
+                        None => None,
+                    };
+                    let (channel, limit) = (history.channel.named("channel")?, history.limit);
+                    Ok(Request::History(Box::new(super::HistoryRequest { channel, limit, since, reverse: history.reverse })))
                 }),
-                self.ping.map(|_| Request::Pong),
-                self.send.map(|_| Request::Send),
-                self.rpc.map(|rpc| Request::Rpc { method: rpc.method }),
-                self.refresh.map(|refresh| Request::Refresh { token: refresh.token }),
-                self.sub_refresh.map(|refresh| Request::SubRefresh { channel: refresh.channel, token: refresh.token }),
+                self.ping.map(|_| Ok(Request::Pong)),
+                self.send.map(|_| Ok(Request::Send)),
+                self.rpc.map(|rpc| Ok(Request::Rpc { method: rpc.method.named("method")? })),
+                self.refresh.map(|refresh| Ok(Request::Refresh { token: refresh.token.named("token")? })),
+                self.sub_refresh.map(|refresh| {
+                    Ok(Request::SubRefresh { channel: refresh.channel.named("channel")?, token: refresh.token.named("token")? })
+                }),
             ]
             .into_iter()
             .flatten();
-            let request = match (requests.next(), requests.next()) {
-                (Some(request), None) => request,
-                (None, None) if self.id == 0 => Request::Pong,
-                _ => Request::Unknown,
-            };
-            super::Command { id: self.id, request }
+            only_request(self.id, false, requests.next(), requests.next())
         }
     }
 }
@@ -582,6 +621,44 @@ mod tests {
         prost::encoding::encode_varint(groups.len() as u64, &mut bytes);
         bytes.extend_from_slice(&groups);
         let _ = all(Protocol::Protobuf, &bytes);
+    }
+
+    #[test]
+    fn a_text_that_is_no_unicode_spoils_its_own_command_only() {
+        let half = "\\ud83d";
+        for (command, member) in [
+            (format!(r#"{{"id":1,"subscribe":{{"channel":"/v/{half}"}}}}"#), "channel"),
+            (format!(r#"{{"id":1,"subscribe":{{"channel":"/v","recover":true,"epoch":"{half}x"}}}}"#), "epoch"),
+            (format!(r#"{{"id":1,"subscribe":{{"channel":"/v","token":"{half}"}}}}"#), "token"),
+            (format!(r#"{{"id":1,"unsubscribe":{{"channel":"{half}"}}}}"#), "channel"),
+            (format!(r#"{{"id":1,"publish":{{"channel":"{half}","data":1}}}}"#), "channel"),
+            (format!(r#"{{"id":1,"publish":{{"channel":"/v","type":1,"key":"{half}","data":1}}}}"#), "key"),
+            (format!(r#"{{"id":1,"history":{{"channel":"/v","since":{{"offset":1,"epoch":"{half}"}}}}}}"#), "since.epoch"),
+            (format!(r#"{{"id":1,"rpc":{{"method":"{half}"}}}}"#), "method"),
+            (format!(r#"{{"id":1,"connect":{{"token":"{half}"}}}}"#), "token"),
+            (format!(r#"{{"id":1,"refresh":{{"token":"{half}"}}}}"#), "token"),
+        ] {
+            let commands = all(Protocol::Json, format!("{command}\n{{}}").as_bytes()).unwrap();
+            assert_eq!(commands[0], Command { id: 1, request: Request::NotText(member) }, "{command}");
+            assert_eq!(commands[1].request, Request::Pong, "{command}");
+        }
+        let connect = format!(r#"{{"id":1,"connect":{{"name":"{half}","version":"{half}"}}}}"#);
+        assert_eq!(request(&connect), Request::Connect(Box::default()), "nobody needs these two");
+        let data = format!(r#"{{"id":1,"publish":{{"channel":"/v","data":"{half}"}}}}"#);
+        assert!(matches!(request(&data), Request::Publish(_)), "the value is the application's");
+
+        let bad = Bytes::from_static(b"/v/\xff");
+        let since = Some(wire::StreamPosition { offset: 1, epoch: bad.clone() });
+        let subscribe = wire::SubscribeRequest { channel: "/v".into(), epoch: bad.clone(), ..Default::default() };
+        for (command, member) in [
+            (wire::Command { subscribe: Some(subscribe), ..Default::default() }, "epoch"),
+            (wire::Command { unsubscribe: Some(wire::ChannelRequest { channel: bad.clone() }), ..Default::default() }, "channel"),
+            (wire::Command { rpc: Some(wire::RpcRequest { method: bad.clone() }), ..Default::default() }, "method"),
+            (wire::Command { history: Some(wire::HistoryRequest { since, ..Default::default() }), ..Default::default() }, "since.epoch"),
+        ] {
+            let bytes = wire::Command { id: 1, ..command }.encode_length_delimited_to_vec();
+            assert_eq!(all(Protocol::Protobuf, &bytes).unwrap(), [Command { id: 1, request: Request::NotText(member) }]);
+        }
     }
 
     #[test]

@@ -81,13 +81,15 @@ pub fn encode_publication(protocol: Protocol, publication: &Publication<'_>) -> 
     Bytes::from(out)
 }
 
-/// A whole push in one WebSocket frame (header included, unmasked), ready for any outbox. Names the channel by `id` if the form is numeric.
+/// A whole push in one WebSocket frame (header included, unmasked), ready for any outbox. Names the channel by `id` if the form is numeric and there
+/// is one (0: there is none).
 pub fn encode_push(form: Form, channel: &str, id: u64, publication: &Publication<'_>) -> Bytes {
     let mut frame = FrameWriter::with_capacity(form.protocol, publication.weight() + channel.len() + 40);
     let out = frame.payload();
+    let numeric = form.numeric && id != 0;
     match form.protocol {
         Protocol::Json => {
-            if form.numeric {
+            if numeric {
                 let _ = write!(out, "{{\"push\":{{\"id\":{id},\"pub\":");
             } else {
                 out.extend_from_slice(b"{\"push\":{\"channel\":");
@@ -100,11 +102,11 @@ pub fn encode_push(form: Form, channel: &str, id: u64, publication: &Publication
         Protocol::Protobuf => {
             // Reply { push = 4: Push { id = 1 | channel = 2, pub = 4 } }, length-delimited: the inner lengths are needed first.
             let body = protobuf_len(publication);
-            let name = if form.numeric { 1 + encoding::encoded_len_varint(id) } else { string_field_len(channel) };
+            let name = if numeric { 1 + encoding::encoded_len_varint(id) } else { string_field_len(channel) };
             let push = name + 1 + delimited_len(body);
             encoding::encode_varint((1 + delimited_len(push)) as u64, out);
             length_field(out, 4, push);
-            if form.numeric {
+            if numeric {
                 encoding::encode_key(1, encoding::WireType::Varint, out);
                 encoding::encode_varint(id, out);
             } else {

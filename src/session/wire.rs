@@ -1,5 +1,6 @@
 //! The Protobuf messages of the Centrifuge client protocol, as far as this server speaks it. Field numbers as in `definitions/client.proto` of the
-//! protocol (2026-08). Unknown fields are skipped.
+//! protocol (2026-08). Unknown fields are skipped. Texts of clients are bytes here: on the wire they are the same, and one that is not UTF-8 spoils
+//! its command only.
 
 use std::collections::BTreeMap;
 
@@ -51,24 +52,24 @@ pub struct Empty {}
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct ConnectRequest {
-    #[prost(string, tag = "1")]
-    pub token: String,
-    #[prost(string, tag = "4")]
-    pub name: String,
-    #[prost(string, tag = "5")]
-    pub version: String,
+    #[prost(bytes = "bytes", tag = "1")]
+    pub token: Bytes,
+    #[prost(bytes = "bytes", tag = "4")]
+    pub name: Bytes,
+    #[prost(bytes = "bytes", tag = "5")]
+    pub version: Bytes,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct SubscribeRequest {
-    #[prost(string, tag = "1")]
-    pub channel: String,
-    #[prost(string, tag = "2")]
-    pub token: String,
+    #[prost(bytes = "bytes", tag = "1")]
+    pub channel: Bytes,
+    #[prost(bytes = "bytes", tag = "2")]
+    pub token: Bytes,
     #[prost(bool, tag = "3")]
     pub recover: bool,
-    #[prost(string, tag = "6")]
-    pub epoch: String,
+    #[prost(bytes = "bytes", tag = "6")]
+    pub epoch: Bytes,
     #[prost(uint64, tag = "7")]
     pub offset: u64,
     #[prost(bytes = "bytes", tag = "8")]
@@ -85,29 +86,29 @@ pub struct SubscribeRequest {
 /// Unsubscribe, presence and presence stats.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct ChannelRequest {
-    #[prost(string, tag = "1")]
-    pub channel: String,
+    #[prost(bytes = "bytes", tag = "1")]
+    pub channel: Bytes,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct PublishRequest {
-    #[prost(string, tag = "1")]
-    pub channel: String,
+    #[prost(bytes = "bytes", tag = "1")]
+    pub channel: Bytes,
     #[prost(bytes = "bytes", tag = "2")]
     pub data: Bytes,
     /// `type`: 1 is a publish to a map, which has a key.
     #[prost(int32, tag = "3")]
     pub kind: i32,
-    #[prost(string, tag = "4")]
-    pub key: String,
+    #[prost(bytes = "bytes", tag = "4")]
+    pub key: Bytes,
     #[prost(bool, tag = "5")]
     pub removed: bool,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct HistoryRequest {
-    #[prost(string, tag = "1")]
-    pub channel: String,
+    #[prost(bytes = "bytes", tag = "1")]
+    pub channel: Bytes,
     #[prost(int32, tag = "7")]
     pub limit: i32,
     #[prost(message, optional, tag = "8")]
@@ -120,28 +121,28 @@ pub struct HistoryRequest {
 pub struct StreamPosition {
     #[prost(uint64, tag = "1")]
     pub offset: u64,
-    #[prost(string, tag = "2")]
-    pub epoch: String,
+    #[prost(bytes = "bytes", tag = "2")]
+    pub epoch: Bytes,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct RpcRequest {
-    #[prost(string, tag = "2")]
-    pub method: String,
+    #[prost(bytes = "bytes", tag = "2")]
+    pub method: Bytes,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct RefreshRequest {
-    #[prost(string, tag = "1")]
-    pub token: String,
+    #[prost(bytes = "bytes", tag = "1")]
+    pub token: Bytes,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct SubRefreshRequest {
-    #[prost(string, tag = "1")]
-    pub channel: String,
-    #[prost(string, tag = "2")]
-    pub token: String,
+    #[prost(bytes = "bytes", tag = "1")]
+    pub channel: Bytes,
+    #[prost(bytes = "bytes", tag = "2")]
+    pub token: Bytes,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

@@ -8,11 +8,11 @@ use super::connection::{HeldMessage, Phase, Timer, disconnect};
 use super::core::ShardCore;
 use super::{Effects, errors};
 use crate::handoff::message::ClientPosition;
-use crate::handoff::{ConnectionKey, Form, HistoryRequest, Protocol, Start, TowardHome};
+use crate::handoff::{ConnectionKey, Form, HistoryRequest, Protocol, Start, SubscriptionKey, TowardHome};
 use crate::limits::{ANSWER_BYTES_MAX, COMMANDS_AT_ONCE_MAX, HISTORY_BYTES_MAX, HOLD_MS, REPLY_BYTES};
 use crate::session::{self, Command, ConnectResult, ErrorReply, Reply, Request, encode_reply, next_command};
 use crate::subject::SubjectName;
-use crate::subject::local_table::PendingSubscribe;
+use crate::subject::local_table::{Follower, PendingSubscribe};
 
 /// Whether a command was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -227,7 +227,9 @@ impl ShardCore {
             self.pong_received(connection);
             return Taken::Yes;
         }
-        if (phase == Phase::Fresh) != matches!(command.request, Request::Connect(_)) {
+        // Of a command with a broken text nobody knows any more whether it was the connect.
+        let misplaced = (phase == Phase::Fresh) != matches!(command.request, Request::Connect(_));
+        if misplaced && !matches!(command.request, Request::NotText(_)) {
             self.counters.disconnects_malformed += 1;
             self.disconnect(now_ms, connection, disconnect::BAD_REQUEST, false);
             return Taken::Yes;
@@ -248,6 +250,7 @@ impl ShardCore {
             Request::Refresh { .. } => self.reply(connection, id, &Reply::Refresh),
             Request::SubRefresh { .. } => self.reply(connection, id, &Reply::SubRefresh),
             Request::Unknown => self.reply_error(connection, id, errors::BAD_COMMAND),
+            Request::NotText(member) => self.reply_error(connection, id, errors::not_text(member)),
         }
         Taken::Yes
     }
@@ -294,17 +297,9 @@ impl ShardCore {
             self.reply_error(connection, id, errors::unknown_topic(name.topic(), &self.settings));
             return Taken::Yes;
         };
-        if self.local.subscription_of(connection, &name).is_some() {
-            self.reply_error(connection, id, errors::ALREADY_SUBSCRIBED);
-            return Taken::Yes;
-        }
         let Some(session) = self.sessions.get(connection) else {
             return Taken::Yes;
         };
-        if session.subscriptions.len() >= self.settings.subscriptions_max {
-            self.reply_error(connection, id, errors::SUBSCRIPTION_LIMIT);
-            return Taken::Yes;
-        }
         let start = if request.recover {
             let position = ClientPosition { epoch: request.position.epoch, offset: request.position.offset };
             Start::Position { position, strict: request.flag & 2 != 0 }
@@ -323,9 +318,37 @@ impl ShardCore {
         // tells the two apart for certain. `tests/sdk/js/ids.test.mjs` says when the SDK has been mended.
         let numeric = request.flag & 1 != 0 && session.protocol == Protocol::Json;
         let form = Form { protocol: session.protocol, numeric };
-        let pending = PendingSubscribe { command: id, start, deadline_ms: now_ms + HOLD_MS, reserved: reserved as u32 };
+        if let Some(key) = self.local.subscription_of(connection, &name) {
+            let left = self.local.get(key).filter(|subscription| subscription.pending().is_some_and(PendingSubscribe::is_left));
+            let Some(left) = left else {
+                self.reply_error(connection, id, errors::ALREADY_SUBSCRIBED);
+                return Taken::Yes;
+            };
+            if left.form == form && left.pending().is_some_and(|pending| pending.start == start) {
+                self.follow_subscribe(connection, key, Follower::Subscribe(id), reserved);
+                return Taken::Yes;
+            }
+            // Another start is another subscription of the application's: whoever waited for the first is gone.
+            self.refuse_subscribe(now_ms, key, errors::NOT_READY);
+        }
+        if self.sessions.get(connection).is_some_and(|session| session.subscriptions.len() >= self.settings.subscriptions_max) {
+            self.reply_error(connection, id, errors::SUBSCRIPTION_LIMIT);
+            return Taken::Yes;
+        }
+        let deadline_ms = now_ms + HOLD_MS;
+        let pending = PendingSubscribe { command: id, start, deadline_ms, reserved: reserved as u32, followers: Vec::new() };
         self.begin_subscribe(now_ms, connection, name, form, pending);
         Taken::Yes
+    }
+
+    /// Queues a command behind the answer to a subscribe, with room for an answer of its own.
+    fn follow_subscribe(&mut self, connection: ConnectionKey, key: SubscriptionKey, follower: Follower, reserved: usize) {
+        let pending = self.local.get_mut(key).and_then(|subscription| subscription.pending_mut());
+        if let (Some(pending), Some(session)) = (pending, self.sessions.get_mut(connection)) {
+            pending.followers.push(follower);
+            pending.reserved += reserved as u32;
+            session.outbox.reserved += reserved as u32;
+        }
     }
 
     fn unsubscribe(&mut self, now_ms: u64, connection: ConnectionKey, id: u32, channel: &str) -> Taken {
@@ -336,10 +359,11 @@ impl ShardCore {
             .ok()
             .and_then(|name| self.local.subscription_of(connection, &name));
         if let Some(key) = key {
-            // A subscribe that is not answered yet has its answer first, and nothing of the subscription may follow the reply.
-            if let Some(command) = self.local.get(key).and_then(|subscription| subscription.pending_command()) {
-                self.reply_error(connection, command, errors::UNSUBSCRIBED);
+            if self.local.get(key).is_some_and(|subscription| subscription.pending().is_some()) {
+                self.follow_subscribe(connection, key, Follower::Unsubscribe(id), REPLY_BYTES);
+                return Taken::Yes;
             }
+            // Nothing of the subscription may follow the reply.
             if let Some(session) = self.sessions.get_mut(connection) {
                 session.outbox.drop_subscription(&mut self.pool, key);
             }

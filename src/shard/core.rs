@@ -317,6 +317,7 @@ impl ShardCore {
         counters.pushes_encoded = self.home.encoded;
         counters.records_oversize = self.home.oversize;
         counters.subjects = self.home.len() as u64;
+        counters.channel_ids = self.home.ids() as u64;
         counters.spill_bytes = self.toward_home.iter().map(|outgoing| outgoing.bytes).sum::<usize>() as u64
             + self.from_home.iter().map(|outgoing| outgoing.bytes).sum::<usize>() as u64;
         counters.requests_held_now = self.held_count as u64;

@@ -114,6 +114,8 @@ counters! {
     cache_evicted: Counter,
     /// Subjects known to this home now.
     subjects: Gauge,
+    /// Numeric channel ids granted now, or kept for a minute for subjects that were forgotten (at most 262,144; over it names are used).
+    channel_ids: Gauge,
     /// Bytes waiting because a lane was full, now.
     spill_bytes: Gauge,
     /// Turns that ended with a full lane.

@@ -13,7 +13,6 @@ const fn error(code: u32, message: &'static str, temporary: bool) -> ErrorReply 
 pub const NOT_READY: ErrorReply = error(100, "not ready yet, try again", true);
 pub const ALREADY_SUBSCRIBED: ErrorReply = error(105, "already subscribed", false);
 pub const SUBSCRIPTION_LIMIT: ErrorReply = error(106, "too many subscriptions on this connection (subscriptions.max)", false);
-pub const UNSUBSCRIBED: ErrorReply = error(107, "unsubscribed before the subscribe was answered", false);
 pub const UNKNOWN_METHOD: ErrorReply = error(104, "no such method", false);
 pub const NOT_OFFERED: ErrorReply = error(108, "not offered by this server", false);
 pub const UNRECOVERABLE: ErrorReply = error(112, "unrecoverable position: start again without it", false);
@@ -30,6 +29,11 @@ pub fn not_offered(reason: &'static str) -> ErrorReply {
 /// Error 107 with its reason.
 pub fn bad_request(reason: impl std::fmt::Display) -> ErrorReply {
     ErrorReply { code: 107, message: Cow::Owned(reason.to_string()), temporary: false }
+}
+
+/// Error 107 of a command one of whose texts is none.
+pub fn not_text(member: &'static str) -> ErrorReply {
+    bad_request(format_args!("`{member}` is not Unicode text (half a surrogate pair, or bytes that are not UTF-8)"))
 }
 
 /// Error 102, or 100 if the topic may still appear.

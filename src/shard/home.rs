@@ -295,7 +295,7 @@ impl ShardCore {
         } else if history > 0 {
             publications = self.newest_publications(subject, history as usize, request.form.protocol, request.bytes_max);
         }
-        let id = self.home.get(subject).id;
+        let id = if request.form.numeric { self.home.grant_id(subject) } else { 0 };
         self.home.get_mut(subject).want(from, request.local, request.form, catch_up.is_none());
         let answer = Subscribed { id, epoch, generation, recoverable: home.recoverable, offset, recovered, publications, catch_up };
         self.say_from_home(

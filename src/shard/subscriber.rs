@@ -18,7 +18,7 @@ use crate::limits::{PIECE_BYTES_MAX, REROUTE_MS};
 use crate::session::outbox::Tag;
 use crate::session::{HistoryResult, Position, Reply, SubscribeResult, encode_subscribe_lost};
 use crate::subject::SubjectName;
-use crate::subject::local_table::{PendingSubscribe, SubscriptionState};
+use crate::subject::local_table::{Follower, PendingSubscribe, SubscriptionState};
 
 /// Unsubscribe code: the SDK subscribes again and recovers.
 const INSUFFICIENT_STATE: u32 = 2500;
@@ -418,11 +418,20 @@ impl ShardCore {
             recovered: answer.recovered == Some(true),
             was_recovering: answer.recovered.is_some(),
             publications: &answer.publications,
-            id: form.numeric.then_some(answer.id),
+            // 0: the home has none to give, and names the subject.
+            id: (form.numeric && answer.id != 0).then_some(answer.id),
         });
         self.reply(connection, pending.command, &reply);
+        for follower in &pending.followers {
+            match *follower {
+                Follower::Unsubscribe(command) => self.reply(connection, command, &Reply::Unsubscribe),
+                Follower::Subscribe(command) => self.reply(connection, command, &reply),
+            }
+        }
         self.counters.deliveries += answer.publications.len() as u64;
-        if let Some(from) = answer.catch_up {
+        if pending.is_left() {
+            self.drop_subscription(now_ms, key);
+        } else if let Some(from) = answer.catch_up {
             self.wait_for_drain(now_ms, key, from, false);
         }
     }
@@ -432,9 +441,15 @@ impl ShardCore {
             return;
         };
         let connection = subscription.connection;
-        if let SubscriptionState::Pending(pending) = &subscription.state {
-            let command = pending.command;
-            self.reply_error(connection, command, error);
+        if let Some(pending) = subscription.pending() {
+            let (command, followers) = (pending.command, pending.followers.clone());
+            self.reply_error(connection, command, error.clone());
+            for follower in followers {
+                match follower {
+                    Follower::Unsubscribe(command) => self.reply(connection, command, &Reply::Unsubscribe),
+                    Follower::Subscribe(command) => self.reply_error(connection, command, error.clone()),
+                }
+            }
         }
         self.drop_subscription(now_ms, key);
     }

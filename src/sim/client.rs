@@ -49,8 +49,6 @@ pub struct Client {
     pub stalled: bool,
     /// Reads nothing while set.
     pub asleep: bool,
-    /// Channels that it has left: a subscribe under way then may be answered with 107.
-    left: BTreeSet<String>,
     ids: HashMap<i64, String>,
     next_id: u32,
     bytes: Vec<u8>,
@@ -75,7 +73,6 @@ impl Client {
             heard: Vec::new(),
             stalled: false,
             asleep: false,
-            left: BTreeSet::new(),
             ids: HashMap::new(),
             next_id: 0,
             bytes: Vec::new(),
@@ -87,9 +84,6 @@ impl Client {
         self.next_id += 1;
         let mut command = wire::Command { id: self.next_id, ..wire::Command::default() };
         build(&mut command);
-        if let Open::Unsubscribe { channel } = &open {
-            self.left.insert(channel.clone());
-        }
         self.open.insert(self.next_id, open);
         codec::encode(self.protocol, &command)
     }
@@ -260,7 +254,7 @@ impl Client {
                     let others = self.open.values().filter(|open| matches!(open, Open::Subscribe { .. })).count();
                     self.held.len() + others >= witness.settings.subscriptions_max
                 }
-                107 => bad(channel) || self.left.contains(channel),
+                107 => bad(channel),
                 112 => asked.strict,
                 _ => false,
             },

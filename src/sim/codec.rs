@@ -76,34 +76,35 @@ pub fn pong(protocol: Protocol) -> Vec<u8> {
 
 fn to_json(command: &wire::Command) -> Value {
     let mut json = json!({"id": command.id});
-    let text = |bytes: &[u8]| serde_json::from_slice::<Value>(bytes).unwrap_or(Value::Null);
+    let json_text = |bytes: &[u8]| serde_json::from_slice::<Value>(bytes).unwrap_or(Value::Null);
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     if command.connect.is_some() {
         json["connect"] = json!({});
     }
     if let Some(request) = &command.subscribe {
-        json["subscribe"] = json!({"channel": request.channel, "recover": request.recover, "epoch": request.epoch, "offset": request.offset,
+        json["subscribe"] = json!({"channel": text(&request.channel), "recover": request.recover, "epoch": text(&request.epoch), "offset": request.offset,
             "flag": request.flag});
         if !request.data.is_empty() {
-            json["subscribe"]["data"] = text(&request.data);
+            json["subscribe"]["data"] = json_text(&request.data);
         }
     }
     if let Some(request) = &command.unsubscribe {
-        json["unsubscribe"] = json!({"channel": request.channel});
+        json["unsubscribe"] = json!({"channel": text(&request.channel)});
     }
     if let Some(request) = &command.publish {
-        json["publish"] = json!({"channel": request.channel, "data": text(&request.data), "removed": request.removed});
+        json["publish"] = json!({"channel": text(&request.channel), "data": json_text(&request.data), "removed": request.removed});
     }
     if let Some(request) = &command.history {
-        json["history"] = json!({"channel": request.channel, "limit": request.limit, "reverse": request.reverse});
+        json["history"] = json!({"channel": text(&request.channel), "limit": request.limit, "reverse": request.reverse});
         if let Some(since) = &request.since {
-            json["history"]["since"] = json!({"offset": since.offset, "epoch": since.epoch});
+            json["history"]["since"] = json!({"offset": since.offset, "epoch": text(&since.epoch)});
         }
     }
     if let Some(request) = &command.presence {
-        json["presence"] = json!({"channel": request.channel});
+        json["presence"] = json!({"channel": text(&request.channel)});
     }
     if let Some(request) = &command.rpc {
-        json["rpc"] = json!({"method": request.method});
+        json["rpc"] = json!({"method": text(&request.method)});
     }
     json
 }

@@ -520,11 +520,11 @@ impl World {
             12..=16 => self.publish_command(place),
             17..=18 => self.history_command(place),
             _ if self.random.bool() => {
-                let request = wire::RpcRequest { method: "m".to_owned() };
+                let request = wire::RpcRequest { method: "m".into() };
                 ("rpc".to_owned(), self.clients[place].command(Open::Rpc, |command| command.rpc = Some(request)))
             }
             _ => {
-                let request = wire::ChannelRequest { channel: self.channel() };
+                let request = wire::ChannelRequest { channel: self.channel().into() };
                 ("presence".to_owned(), self.clients[place].command(Open::Presence, |command| command.presence = Some(request)))
             }
         }
@@ -538,7 +538,7 @@ impl World {
             _ => None,
         }));
         let channel = if channels.is_empty() { self.channel() } else { channels.swap_remove(self.random.usize(0..channels.len())) };
-        let request = wire::ChannelRequest { channel: channel.clone() };
+        let request = wire::ChannelRequest { channel: channel.clone().into() };
         let word = format!("unsubscribe {channel}");
         (word, self.clients[place].command(Open::Unsubscribe { channel }, |command| command.unsubscribe = Some(request)))
     }
@@ -549,9 +549,9 @@ impl World {
         let known = known.filter(|_| self.random.bool());
         let page = Page { limit: self.random.i32(-1..10), since: known.as_ref().map(|kept| kept.offset), reverse: self.random.bool() };
         let request = wire::HistoryRequest {
-            channel: channel.clone(),
+            channel: channel.clone().into(),
             limit: page.limit,
-            since: known.map(|kept| wire::StreamPosition { offset: kept.offset, epoch: kept.epoch }),
+            since: known.map(|kept| wire::StreamPosition { offset: kept.offset, epoch: kept.epoch.into() }),
             reverse: page.reverse,
         };
         let word = format!("history {channel} {page:?}");
@@ -600,9 +600,9 @@ impl World {
             history,
         };
         let request = wire::SubscribeRequest {
-            channel: channel.clone(),
+            channel: channel.clone().into(),
             recover: asked.position.is_some(),
-            epoch: asked.position.as_ref().map(|position| position.epoch.clone()).unwrap_or_default(),
+            epoch: asked.position.as_ref().map(|position| position.epoch.clone()).unwrap_or_default().into(),
             offset: asked.position.as_ref().map_or(0, |position| position.offset),
             flag: i64::from(offers) | if asked.strict { 2 } else { 0 },
             data,
@@ -640,7 +640,7 @@ impl World {
         let pad = if self.random.u8(0..15) == 0 { 3_000 } else { self.random.usize(0..300) };
         let data = if removed { Bytes::new() } else { Bytes::from(value_text(number, pad)) };
         let bytes = data.len();
-        let request = wire::PublishRequest { channel: channel.clone(), data, removed, ..Default::default() };
+        let request = wire::PublishRequest { channel: channel.clone().into(), data, removed, ..Default::default() };
         let word = format!("publish {number} to {channel}");
         (word, self.clients[place].command(Open::Publish { number, channel, bytes }, |command| command.publish = Some(request)))
     }

@@ -16,7 +16,7 @@ use hashbrown::HashTable;
 use slotmap::{SlotMap, new_key_type};
 use std::hash::BuildHasher;
 
-use super::{SubjectName, ValueKind};
+use super::{ChannelId, ChannelIds, SubjectName, ValueKind};
 use crate::handoff::{Form, Generation, LocalSubjectKey, Offset, PartitionRef, Protocol, Record, ShardId, TopicIndex};
 use crate::session::{Publication, encode_publication, encode_push};
 
@@ -51,8 +51,7 @@ pub struct HomeSubject {
     /// The partition that its positions count in.
     pub partition: PartitionRef,
     pub name: SubjectName,
-    /// Numeric channel id, unique on this node.
-    pub id: u64,
+    pub id: ChannelId,
     pub recoverable: bool,
     pub kind: ValueKind,
     /// Complete from here on.
@@ -116,8 +115,9 @@ pub struct HomeTable {
     bytes: usize,
     records: usize,
     sequence: u64,
-    id_next: u64,
-    id_step: u64,
+    ids: ChannelIds,
+    /// When `trim` was called last.
+    trimmed_ms: u64,
     pub evicted: u64,
     pub encoded: u64,
     pub oversize: u64,
@@ -170,7 +170,7 @@ impl HomeSubject {
 }
 
 impl HomeTable {
-    /// An empty table. Numeric ids are `shard + 1`, `shard + 1 + shards`, ...: unique on the node without a word between shards.
+    /// An empty table.
     pub fn new(shard: ShardId, shards: u16, limits: CacheLimits) -> HomeTable {
         HomeTable {
             subjects: SlotMap::with_key(),
@@ -183,8 +183,8 @@ impl HomeTable {
             bytes: 0,
             records: 0,
             sequence: 0,
-            id_next: u64::from(shard.0) + 1,
-            id_step: u64::from(shards),
+            ids: ChannelIds::new(shard, shards),
+            trimmed_ms: 0,
             evicted: 0,
             encoded: 0,
             oversize: 0,
@@ -250,8 +250,7 @@ impl HomeTable {
     pub fn insert(&mut self, name: SubjectName, partition: PartitionRef, recoverable: bool, kind: ValueKind) -> HomeKey {
         let floor = self.partitions.get(&partition).map_or(Offset(0), |partition| partition.floor);
         let hash = self.hash(partition.topic, name.key().map(str::as_bytes));
-        let id = self.id_next;
-        self.id_next += self.id_step;
+        let id = ChannelId::Unasked;
         self.bytes += SUBJECT_WEIGHT + name.as_str().len();
         let topic = partition.topic;
         let subject = HomeSubject { topic, partition, name, id, recoverable, kind, floor, records: VecDeque::new(), interest: Vec::new() };
@@ -262,6 +261,20 @@ impl HomeTable {
             hasher.hash_one((other.topic, other.name.key().map(str::as_bytes)))
         });
         key
+    }
+
+    /// The numeric id of a subject, for a subscriber who offers to understand it; 0 if it is called by its name.
+    pub fn grant_id(&mut self, key: HomeKey) -> u64 {
+        let subject = &mut self.subjects[key];
+        if subject.id == ChannelId::Unasked {
+            subject.id = self.ids.grant(&subject.name);
+        }
+        subject.id.number()
+    }
+
+    /// Numeric ids granted now, or kept for subjects that were forgotten.
+    pub fn ids(&self) -> usize {
+        self.ids.len()
     }
 
     /// Remembers a record as the newest of its subject and evicts what no longer fits. The subject itself stays.
@@ -285,6 +298,8 @@ impl HomeTable {
 
     /// Evicts what is past its time (the newest record of a subject is kept while there is room) or over the bound.
     pub fn trim(&mut self, now_ms: u64) {
+        self.trimmed_ms = now_ms;
+        self.ids.expire(now_ms);
         while let Some(&(key, sequence)) = self.arrivals.front() {
             let Some(first) = self.subjects.get(key).and_then(|subject| subject.records.front()) else {
                 self.arrivals.pop_front();
@@ -366,6 +381,8 @@ impl HomeTable {
         if let Some(partition) = self.partitions.get_mut(&subject.partition) {
             partition.floor = partition.floor.max(subject.floor);
         }
+        // Up to a tenth of a second ago; the id is kept that much longer.
+        self.ids.keep(self.trimmed_ms + 100, subject.name, subject.id);
     }
 
     /// The push of a remembered record for those who are live when it comes. It is not kept: who comes back for it later is rare, and it would more than
@@ -374,7 +391,7 @@ impl HomeTable {
         let subject = &self.subjects[key];
         let cached = &subject.records[index];
         let (frame, oversize) = encode_within(self.limits.push_bytes_max, subject.kind, &cached.record, cached.offset, |publication| {
-            encode_push(form, subject.name.as_str(), subject.id, publication)
+            encode_push(form, subject.name.as_str(), subject.id.number(), publication)
         });
         self.encoded += 1;
         self.oversize += u64::from(oversize);
@@ -384,7 +401,7 @@ impl HomeTable {
     /// The push of a remembered record in one form, made when first wanted by someone who catches up, and kept.
     pub fn push_frame(&mut self, key: HomeKey, index: usize, form: Form) -> Bytes {
         let subject = &mut self.subjects[key];
-        let (name, id, kind) = (subject.name.clone(), subject.id, subject.kind);
+        let (name, id, kind) = (subject.name.clone(), subject.id.number(), subject.kind);
         let cached = &mut subject.records[index];
         let bookkeeping = cached.encoded_weight();
         if let Some(frame) = &cached.encoded().pushes[form.index()] {
@@ -405,7 +422,7 @@ impl HomeTable {
     pub fn passing_frame(&mut self, key: HomeKey, record: &Record, form: Form) -> Bytes {
         let subject = &self.subjects[key];
         let (frame, oversize) = encode_within(self.limits.push_bytes_max, subject.kind, record, None, |publication| {
-            encode_push(form, subject.name.as_str(), subject.id, publication)
+            encode_push(form, subject.name.as_str(), subject.id.number(), publication)
         });
         self.encoded += 1;
         self.oversize += u64::from(oversize);

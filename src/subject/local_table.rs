@@ -71,8 +71,26 @@ pub struct PendingSubscribe {
     pub command: u32,
     pub start: Start,
     pub deadline_ms: u64,
-    /// Bytes of the outbox that are kept free for the answer.
+    /// Bytes of the outbox that are kept free for the answer, and for those of the followers.
     pub reserved: u32,
+    /// What the client said of the subject since, answered after the subscribe and in this order.
+    pub followers: Vec<Follower>,
+}
+
+/// A command about a subject whose subscribe is not answered yet. Interfaces that mount a view twice subscribe, unsubscribe and subscribe in one
+/// tick, and older SDKs take the answer to the first subscribe for that to the second: both are the same answer, and the subscription is the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Follower {
+    Unsubscribe(u32),
+    /// From the same start, in the same form.
+    Subscribe(u32),
+}
+
+impl PendingSubscribe {
+    /// Whether the client has unsubscribed since, and not subscribed again.
+    pub fn is_left(&self) -> bool {
+        matches!(self.followers.last(), Some(Follower::Unsubscribe(_)))
+    }
 }
 
 /// The table.
@@ -109,10 +127,18 @@ impl LocalSubject {
 }
 
 impl Subscription {
-    /// The subscribe command that has no answer yet.
-    pub fn pending_command(&self) -> Option<u32> {
+    /// The subscribe that has no answer yet.
+    pub fn pending(&self) -> Option<&PendingSubscribe> {
         match &self.state {
-            SubscriptionState::Pending(pending) => Some(pending.command),
+            SubscriptionState::Pending(pending) => Some(pending),
+            _ => None,
+        }
+    }
+
+    /// The same, to add a follower.
+    pub fn pending_mut(&mut self) -> Option<&mut PendingSubscribe> {
+        match &mut self.state {
+            SubscriptionState::Pending(pending) => Some(pending),
             _ => None,
         }
     }
