@@ -5,13 +5,12 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::rc::Rc;
 use std::sync::mpsc;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use corespan::handoff::ConnectionKey;
 use corespan::http::{Site, SiteSettings};
 use corespan::net::{self, Host, NetSettings, Sockets};
-use corespan::shard::{self, Event};
+use corespan::shard::{self, Alone, Event};
 
 /// Both ends are in this process, so twice as many descriptors.
 const CONNECTIONS: usize = 5_000;
@@ -52,6 +51,7 @@ fn resident_bytes() -> usize {
 
 fn upgrade(address: SocketAddr) -> TcpStream {
     let mut stream = TcpStream::connect(address).expect("the listener accepts");
+    stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout can be set");
     stream
         .write_all(
             b"GET /connection/websocket HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -77,10 +77,10 @@ fn idle_connection_costs_at_most_one_and_a_half_kilobytes_below_the_session() {
     let address = listening.address;
     let listener = listening.listeners.remove(0);
     let (stop, stopped) = mpsc::channel::<()>();
-    let server = thread::spawn(move || {
-        let cpu = core_affinity::get_core_ids().expect("the CPUs of this process can be read")[0].id;
-        let executor = shard::executor_builder(cpu, shard::Poll::Park).make().expect("io_uring can be used here");
-        executor.run(async move {
+    let (tell, outcome) = mpsc::channel();
+    let cpu = core_affinity::get_core_ids().expect("the CPUs of this process can be read")[0].id;
+    let server = Alone::start(cpu, shard::Poll::Park, move || {
+        async move {
             let host = Rc::new(Silent {
                 sockets: RefCell::new(Sockets::new(settings)),
                 read_buffer: RefCell::new(vec![0; 64 << 10].into_boxed_slice()),
@@ -99,9 +99,10 @@ fn idle_connection_costs_at_most_one_and_a_half_kilobytes_below_the_session() {
             while !host.sockets().is_empty() && Instant::now() < deadline {
                 glommio::timer::sleep(Duration::from_millis(5)).await;
             }
-            (host.opened.get(), host.sockets().len())
-        })
-    });
+            let _ = tell.send((host.opened.get(), host.sockets().len()));
+        }
+    })
+    .expect("io_uring can be used here");
 
     let mut clients: Vec<TcpStream> = (0..200).map(|_| upgrade(address)).collect();
     let before = resident_bytes();
@@ -110,7 +111,7 @@ fn idle_connection_costs_at_most_one_and_a_half_kilobytes_below_the_session() {
     println!("{each} bytes for each of {CONNECTIONS} idle connections");
     drop(clients);
     stop.send(()).expect("the server runs");
-    let (opened, left) = server.join().expect("the server ends well");
-    assert_eq!((opened, left), (CONNECTIONS, 0));
+    assert_eq!(outcome.recv_timeout(Duration::from_secs(30)), Ok((CONNECTIONS, 0)));
+    assert!(server.join(Duration::from_secs(10)), "the server ends well");
     assert!(each <= BYTES_MAX, "{each} bytes, more than {BYTES_MAX}");
 }

@@ -112,7 +112,7 @@ fn serves_and_ends(poll: Poll) {
         assert!(began.elapsed() < Duration::from_secs(5), "the listeners close");
     }
     drop(idle);
-    node.shards.stop();
+    assert!(node.shards.stop(Duration::from_secs(10)));
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
 }
 
@@ -148,7 +148,7 @@ fn shards_begin_every_time_however_busy_their_cores_are() {
     for _ in 0..STARTS {
         let node = start(Poll::Park);
         node.await_map();
-        node.shards.stop();
+        assert!(node.shards.stop(Duration::from_secs(10)));
     }
     over.store(true, Ordering::Relaxed);
     for burner in burners {

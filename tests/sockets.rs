@@ -5,13 +5,12 @@ use std::io::{ErrorKind, IoSlice, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::rc::Rc;
 use std::sync::mpsc;
-use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use corespan::handoff::ConnectionKey;
 use corespan::http::{Site, SiteSettings};
 use corespan::net::{self, Host, NetSettings, Sockets};
-use corespan::shard::{self, Event, WriteStatus};
+use corespan::shard::{self, Alone, Event, WriteStatus};
 
 const UPGRADE: &[u8] = b"GET /connection/websocket HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
@@ -93,7 +92,9 @@ struct Server {
     address: SocketAddr,
     stop: mpsc::Sender<()>,
     log: mpsc::Receiver<&'static str>,
-    thread: JoinHandle<usize>,
+    executor: Alone,
+    /// Sockets that are left at its end.
+    left: mpsc::Receiver<usize>,
 }
 
 impl Server {
@@ -102,49 +103,50 @@ impl Server {
         let (address, listener) = (listening.address, listening.listeners.remove(0));
         let (stop, stopped) = mpsc::channel();
         let (logger, log) = mpsc::channel();
-        let thread = thread::spawn(move || {
-            let cpu = core_affinity::get_core_ids().expect("the CPUs of this process can be read")[0].id;
-            let executor = shard::executor_builder(cpu, shard::Poll::Park).make().expect("io_uring can be used here");
-            executor.run(async move {
-                let host = Rc::new(Script {
-                    sockets: RefCell::new(Sockets::new(settings)),
-                    read_buffer: RefCell::new(vec![0; 64 << 10].into_boxed_slice()),
-                    bytes,
-                    written: Cell::new(0),
-                    since: Instant::now(),
-                    log: logger,
-                });
-                let site = Site::new(&SiteSettings { demo: false, allowed_origins: Vec::new() });
-                let accepting = glommio::spawn_local(net::accept(host.clone(), listener, site));
-                while stopped.try_recv().is_err() {
-                    glommio::timer::sleep(Duration::from_millis(5)).await;
-                    let now_ms = host.now_ms();
-                    host.sockets().sweep(now_ms);
-                }
-                host.sockets().stop_accepting();
-                accepting.await;
-                let deadline = Instant::now() + Duration::from_secs(10);
-                while !host.sockets().is_empty() && Instant::now() < deadline {
-                    glommio::timer::sleep(Duration::from_millis(5)).await;
-                    let now_ms = host.now_ms();
-                    host.sockets().sweep(now_ms);
-                }
-                host.sockets().len()
-            })
-        });
-        Server { address, stop, log, thread }
+        let (tell, left) = mpsc::channel();
+        let cpu = core_affinity::get_core_ids().expect("the CPUs of this process can be read")[0].id;
+        let executor = Alone::start(cpu, shard::Poll::Park, move || async move {
+            let host = Rc::new(Script {
+                sockets: RefCell::new(Sockets::new(settings)),
+                read_buffer: RefCell::new(vec![0; 64 << 10].into_boxed_slice()),
+                bytes,
+                written: Cell::new(0),
+                since: Instant::now(),
+                log: logger,
+            });
+            let site = Site::new(&SiteSettings { demo: false, allowed_origins: Vec::new() });
+            let accepting = glommio::spawn_local(net::accept(host.clone(), listener, site));
+            while stopped.try_recv().is_err() {
+                glommio::timer::sleep(Duration::from_millis(5)).await;
+                let now_ms = host.now_ms();
+                host.sockets().sweep(now_ms);
+            }
+            host.sockets().stop_accepting();
+            accepting.await;
+            let deadline = Instant::now() + Duration::from_secs(10);
+            while !host.sockets().is_empty() && Instant::now() < deadline {
+                glommio::timer::sleep(Duration::from_millis(5)).await;
+                let now_ms = host.now_ms();
+                host.sockets().sweep(now_ms);
+            }
+            let _ = tell.send(host.sockets().len());
+        })
+        .expect("io_uring can be used here");
+        Server { address, stop, log, executor, left }
     }
 
     fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(self.address).expect("the listener accepts");
         stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout can be set");
+        stream.set_write_timeout(Some(Duration::from_secs(10))).expect("a timeout can be set");
         stream
     }
 
     /// Stops; every socket is gone.
     fn end(self) -> Vec<&'static str> {
         self.stop.send(()).expect("the server runs");
-        assert_eq!(self.thread.join().expect("the server ends well"), 0, "sockets are left");
+        assert_eq!(self.left.recv_timeout(Duration::from_secs(20)), Ok(0), "sockets are left");
+        assert!(self.executor.join(Duration::from_secs(10)), "the server ends well");
         self.log.try_iter().collect()
     }
 }
@@ -264,7 +266,7 @@ fn a_full_shard_says_when_to_come_back() {
 
 #[test]
 fn unfinished_messages_of_all_clients_together_are_bounded() {
-    let settings = NetSettings { message_bytes_max: 1_000_000, inbound_bytes_max: 1_500_000, ..NetSettings::default() };
+    let settings = NetSettings { command_bytes_max: 1_000_000, inbound_bytes_max: 1_500_000, ..NetSettings::default() };
     let server = Server::start(settings, 0);
     let mut log = Vec::new();
     let mut wait_for = |what: &str, times: usize| {

@@ -194,14 +194,14 @@ impl Node {
     fn drain(&mut self) {
         let shards = self.shards.take().expect("drained once");
         assert!(shards.drain(Duration::from_millis(100), Duration::from_secs(10)), "the drain comes to its end");
-        shards.stop();
+        assert!(shards.stop(PATIENCE));
     }
 }
 
 impl Drop for Node {
     fn drop(&mut self) {
         if let Some(shards) = self.shards.take() {
-            shards.stop();
+            assert!(shards.stop(PATIENCE));
         }
     }
 }

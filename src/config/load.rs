@@ -11,6 +11,7 @@ use super::problem::{ConfigError, Problem};
 use super::reader::{EXTRA_OPTIONS, Reader, show_list};
 use super::settings::*;
 use super::{extra_options, kafka_settings};
+use crate::http::{HEAD_BYTES_LEAST, HeadLimits};
 use crate::net::NetSettings;
 use crate::shard::{Poll, ShardSettings};
 use crate::subject::name::is_topic;
@@ -172,19 +173,13 @@ fn read_listen(reader: &mut Reader) -> ListenSettings {
     let listen = ListenSettings {
         address: reader.address("listen.address", SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8800))),
         admin: reader.address("listen.admin", SocketAddr::from((Ipv4Addr::LOCALHOST, 8801))),
-        allowed_origins: reader.texts("listen.allowed.origins", |origin| {
-            let host = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://")).unwrap_or_default();
-            let fits = !host.is_empty() && host.chars().all(|character| character.is_ascii_graphic() && character != '/');
-            if fits {
-                Ok(())
-            } else {
-                Err(format!(
-                    "{origin:?} is no origin; write it as browsers do, as in \"https://app.example.com\" or \"http://localhost:3000\""
-                ))
-            }
-        }),
+        allowed_origins: reader.texts("listen.allowed.origins", check_origin),
         connections_max: reader.whole("listen.connections.max", net.connections_max as u64, 1..=1_000_000) as usize,
         request_timeout: reader.time("listen.request.timeout", Duration::from_millis(net.head_timeout_ms), seconds(1)..=seconds(300)),
+        head: HeadLimits {
+            bytes_max: reader.size("listen.head.bytes.max", net.head.bytes_max as u64, HEAD_BYTES_LEAST as u64..=1 << 20) as usize,
+            lines_max: reader.whole("listen.head.lines.max", net.head.lines_max as u64, 16..=1_000) as usize,
+        },
         idle_timeout: reader.time("listen.idle.timeout", Duration::from_millis(net.idle_timeout_ms), seconds(1)..=seconds(3_600)),
         send_buffer_bytes: reader.size("listen.send.buffer.bytes", net.send_buffer_bytes as u64, 8 << 10..=64 << 20) as usize,
     };
@@ -197,6 +192,34 @@ fn read_listen(reader: &mut Reader) -> ListenSettings {
         reader.problem(address_origin, text);
     }
     listen
+}
+
+/// An origin as browsers send it: a scheme (also that of an app's web view, as in `capacitor://localhost`), a host, and a port unless it is the
+/// scheme's own. What never could match is refused.
+fn check_origin(origin: &str) -> Result<(), String> {
+    let no_origin = || {
+        format!(
+            "{origin:?} is no origin; write it as browsers do, as in \"https://app.example.com\", \"http://localhost:3000\" or \"capacitor://localhost\""
+        )
+    };
+    let (scheme, host) = origin.split_once("://").ok_or_else(no_origin)?;
+    let is_scheme = scheme.starts_with(|first: char| first.is_ascii_alphabetic())
+        && scheme.chars().all(|character| character.is_ascii_alphanumeric() || matches!(character, '+' | '-' | '.'));
+    if !is_scheme
+        || host.is_empty()
+        || !host.chars().all(|character| character.is_ascii_graphic() && !matches!(character, '/' | '?' | '#' | '@'))
+    {
+        return Err(no_origin());
+    }
+    if host.contains('*') {
+        return Err(format!("{origin:?} has a `*`, and would match nothing; list each origin by itself"));
+    }
+    for (known, port) in [("https", ":443"), ("http", ":80")] {
+        if let (true, Some(bare)) = (scheme.eq_ignore_ascii_case(known), host.strip_suffix(port)) {
+            return Err(format!("{origin:?} would match nothing, as browsers leave {port} out; write \"{scheme}://{bare}\""));
+        }
+    }
+    Ok(())
 }
 
 fn read_cores(reader: &mut Reader) -> CoreSettings {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::kafka_settings::{KafkaSettings, TopicChoice};
 use super::reader::Effective;
 use crate::cores;
-use crate::http::SiteSettings;
+use crate::http::{HeadLimits, SiteSettings};
 use crate::net::NetSettings;
 use crate::shard::{Poll, ShardSettings};
 use crate::subject::{Partitioner, ValueKind};
@@ -54,6 +54,7 @@ pub struct ListenSettings {
     /// `request.timeout`: how long a client has for a request head.
     pub request_timeout: Duration,
     /// `idle.timeout`: how long an HTTP connection may stay idle between requests.
+    pub head: HeadLimits,
     pub idle_timeout: Duration,
     /// `send.buffer.bytes`: `SO_SNDBUF`.
     pub send_buffer_bytes: usize,
@@ -186,10 +187,11 @@ impl Config {
         self.topics.get(name).copied().unwrap_or_default()
     }
 
-    /// The largest WebSocket message of a client that is read: twice `publish.bytes.max`, so that a too large publish can be answered with its
-    /// error, and never less than 64 KiB, so that a batch of small commands fits.
-    pub fn message_bytes_max(&self) -> usize {
-        (2 * self.publish.bytes_max).max(64 << 10)
+    /// The largest command of a client that is read: twice `publish.bytes.max`, so that a too large publish can be answered with its error, and
+    /// never less than a subscribe takes with the longest subject (each byte of it may be six characters in JSON) and a token. A message may hold
+    /// any number of commands.
+    pub fn command_bytes_max(&self) -> usize {
+        (2 * self.publish.bytes_max).max(6 * self.subject_bytes_max + (64 << 10))
     }
 
     /// What each shard needs to know.
@@ -242,8 +244,9 @@ impl Config {
             connections_max: self.listen.connections_max,
             send_buffer_bytes: self.listen.send_buffer_bytes,
             head_timeout_ms: self.listen.request_timeout.as_millis() as u64,
+            head: self.listen.head,
             idle_timeout_ms: self.listen.idle_timeout.as_millis() as u64,
-            message_bytes_max: self.message_bytes_max(),
+            command_bytes_max: self.command_bytes_max(),
             ..NetSettings::default()
         }
     }

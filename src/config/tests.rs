@@ -41,7 +41,7 @@ fn least_configuration_has_the_defaults_of_the_mission() {
     assert_eq!(listed(&config), ["vehicles"]);
     assert!(!config.kafka.consumer.recovery_on_start);
     assert_eq!((config.kafka.producer.producers_size, config.kafka.producer.null_key_partition), (1, None));
-    assert_eq!(config.message_bytes_max(), 2_000_000);
+    assert_eq!(config.command_bytes_max(), 2_000_000);
 }
 
 #[test]
@@ -119,7 +119,15 @@ fn every_mistake_is_one_line_that_names_key_value_allowed_and_remedy() {
         ),
         (
             "[listen]\nallowed.origins = ['app.example.com']",
-            "f.toml:2: listen.allowed.origins = [\"app.example.com\"] is not allowed; \"app.example.com\" is no origin; write it as browsers do, as in \"https://app.example.com\" or \"http://localhost:3000\"",
+            "f.toml:2: listen.allowed.origins = [\"app.example.com\"] is not allowed; \"app.example.com\" is no origin; write it as browsers do, as in \"https://app.example.com\", \"http://localhost:3000\" or \"capacitor://localhost\"",
+        ),
+        (
+            "[listen]\nallowed.origins = ['https://*.example.com']",
+            "f.toml:2: listen.allowed.origins = [\"https://*.example.com\"] is not allowed; \"https://*.example.com\" has a `*`, and would match nothing; list each origin by itself",
+        ),
+        (
+            "[listen]\nallowed.origins = ['https://app.example.com:443']",
+            "f.toml:2: listen.allowed.origins = [\"https://app.example.com:443\"] is not allowed; \"https://app.example.com:443\" would match nothing, as browsers leave :443 out; write \"https://app.example.com\"",
         ),
         ("[cache]\nbyte.max = 1", "f.toml:2: unknown key cache.byte.max; did you mean cache.bytes.max?"),
         ("[listen]\nallowed_origins = []", "f.toml:2: unknown key listen.allowed_origins; did you mean listen.allowed.origins?"),
@@ -148,6 +156,18 @@ fn every_mistake_is_one_line_that_names_key_value_allowed_and_remedy() {
         ),
     ] {
         assert_eq!(complaint(text), expected);
+    }
+}
+
+#[test]
+fn origins_of_browsers_and_of_web_views_can_be_listed() {
+    let origins =
+        ["https://app.example.com", "http://localhost:3000", "https://a.example:8443", "http://[::1]:80", "capacitor://localhost"];
+    let more = ["ionic://localhost", "tauri://localhost", "http://tauri.localhost", "chrome-extension://abcdef"];
+    for origin in origins.iter().chain(&more) {
+        let outcome = parse(&format!("[listen]\nallowed.origins = [{origin:?}]\n{LEAST}"));
+        // The one that browsers would write without its port.
+        assert_eq!(outcome.is_ok(), *origin != "http://[::1]:80", "{origin}: {outcome:?}");
     }
 }
 

@@ -11,7 +11,7 @@ mod response;
 mod site;
 mod upgrade;
 
-pub use request::{HEAD_BYTES_MAX, HEADERS_MAX, Request, Status, TARGET_BYTES_MAX};
+pub use request::{HEAD_BYTES_LEAST, HeadLimits, Request, Status, TARGET_BYTES_MAX};
 pub use response::Response;
 pub use site::{Route, Site, SiteSettings};
 pub use upgrade::{SUBPROTOCOL_JSON, SUBPROTOCOL_PROTOBUF, UpgradeRequest, WEBSOCKET_PATH};

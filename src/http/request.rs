@@ -2,15 +2,26 @@
 
 use super::response::Response;
 
-/// Bytes of a request head, its blank line included. A token (a JWT with many permissions) may ride in the target or in a header, so not less;
-/// a shard holds this much for each connection that is still talking, so not more.
-pub const HEAD_BYTES_MAX: usize = 16 * 1024;
-/// Header lines. Browsers send about 15, proxies add a handful.
-pub const HEADERS_MAX: usize = 64;
 /// Bytes of the request target (path and query).
 pub const TARGET_BYTES_MAX: usize = 4 * 1024;
+/// Least of `bytes_max`: a target that is too long must be told from a head that is too long.
+pub const HEAD_BYTES_LEAST: usize = 2 * TARGET_BYTES_MAX;
 
-const _: () = assert!(TARGET_BYTES_MAX < HEAD_BYTES_MAX, "a target that is too long must be told from a head that is too long");
+/// Bounds of a request head: `listen.head.bytes.max` and `listen.head.lines.max`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeadLimits {
+    /// Bytes of a head, its blank line included, [`HEAD_BYTES_LEAST`] at least.
+    pub bytes_max: usize,
+    /// Header lines.
+    pub lines_max: usize,
+}
+
+impl Default for HeadLimits {
+    /// Room for the cookies of a large site and for what proxies add.
+    fn default() -> Self {
+        HeadLimits { bytes_max: 32 << 10, lines_max: 100 }
+    }
+}
 
 /// A request head; borrows the bytes that it was read from.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,21 +47,28 @@ pub enum Status<'a> {
 }
 
 impl<'a> Request<'a> {
-    /// Parses the bytes of a connection, from the beginning of a request on. Looks at the first [`HEAD_BYTES_MAX`] of them only, so the result
-    /// does not depend on how much has been read beyond the head.
-    pub fn parse(bytes: &'a [u8]) -> Status<'a> {
-        let seen = &bytes[..bytes.len().min(HEAD_BYTES_MAX)];
-        let mut slots = [httparse::EMPTY_HEADER; HEADERS_MAX];
+    /// Parses the bytes of a connection, from the beginning of a request on. Looks at the first `bytes_max` of them only, so the result does not
+    /// depend on how much has been read beyond the head.
+    pub fn parse(bytes: &'a [u8], limits: &HeadLimits) -> Status<'a> {
+        let HeadLimits { bytes_max, lines_max } = *limits;
+        let seen = &bytes[..bytes.len().min(bytes_max)];
+        let mut slots = vec![httparse::EMPTY_HEADER; lines_max];
         let mut head = httparse::Request::new(&mut slots);
         let used = match head.parse(seen) {
             Ok(httparse::Status::Complete(used)) => used,
-            Ok(httparse::Status::Partial) if seen.len() < HEAD_BYTES_MAX => return Status::Partial,
+            Ok(httparse::Status::Partial) if seen.len() < bytes_max => return Status::Partial,
             Ok(httparse::Status::Partial) if !seen.trim_ascii_start().contains(&b'\n') => return Status::Bad(target_too_long()),
             Ok(httparse::Status::Partial) => {
-                return Status::Bad(Response::error(431, format!("the request's head is longer than {HEAD_BYTES_MAX} bytes")));
+                return Status::Bad(Response::error(
+                    431,
+                    format!("the request's head is longer than {bytes_max} bytes (listen.head.bytes.max)"),
+                ));
             }
             Err(httparse::Error::TooManyHeaders) => {
-                return Status::Bad(Response::error(431, format!("the request has more than {HEADERS_MAX} header lines")));
+                return Status::Bad(Response::error(
+                    431,
+                    format!("the request has more than {lines_max} header lines (listen.head.lines.max)"),
+                ));
             }
             Err(httparse::Error::Version) => return Status::Bad(Response::error(505, "this port speaks HTTP/1.1")),
             Err(error) => return Status::Bad(Response::error(400, format!("not an HTTP request: {error}"))),
@@ -109,7 +127,8 @@ impl<'a> Request<'a> {
         self.http_1_1 && !self.header_has_token("connection", "close") && !self.announces_body()
     }
 
-    pub(super) fn announces_body(&self) -> bool {
+    /// Whether a body follows; nobody here reads one.
+    pub fn announces_body(&self) -> bool {
         self.header_values("transfer-encoding").next().is_some() || self.header_values("content-length").any(|length| length != b"0")
     }
 }
@@ -136,15 +155,22 @@ mod tests {
 
     use super::*;
 
+    const HEAD_BYTES_MAX: usize = 32 << 10;
+    const HEADERS_MAX: usize = 100;
+
+    fn parse(bytes: &[u8]) -> Status<'_> {
+        Request::parse(bytes, &HeadLimits::default())
+    }
+
     fn complete(bytes: &[u8]) -> (Request<'_>, usize) {
-        match Request::parse(bytes) {
+        match parse(bytes) {
             Status::Complete(request, used) => (request, used),
             other => panic!("{other:?}"),
         }
     }
 
     fn refused(bytes: &[u8]) -> u16 {
-        match Request::parse(bytes) {
+        match parse(bytes) {
             Status::Bad(response) => response.status(),
             other => panic!("{other:?}"),
         }
@@ -203,7 +229,7 @@ mod tests {
         cuts.push(bytes.len());
         cuts.sort_unstable();
         for cut in cuts {
-            match Request::parse(&bytes[..cut.min(bytes.len())]) {
+            match parse(&bytes[..cut.min(bytes.len())]) {
                 Status::Partial => {}
                 verdict => return verdict,
             }
@@ -230,18 +256,18 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_give_an_answer(bytes in proptest::collection::vec(any::<u8>(), 0..2_000)) {
-            let _ = Request::parse(&bytes);
+            let _ = parse(&bytes);
         }
 
         #[test]
         fn cuts_between_reads_do_not_matter(bytes in requests(), cuts in proptest::collection::vec(0_usize..200, 0..12)) {
-            prop_assert_eq!(fed_by_pieces(&bytes, cuts), Request::parse(&bytes));
+            prop_assert_eq!(fed_by_pieces(&bytes, cuts), parse(&bytes));
         }
 
         #[test]
         fn cuts_do_not_matter_around_the_limit(length in HEAD_BYTES_MAX - 60..HEAD_BYTES_MAX + 60, cut in HEAD_BYTES_MAX - 80..HEAD_BYTES_MAX + 80) {
             let bytes = format!("GET / HTTP/1.1\r\nHost: h\r\nX: {}\r\n\r\n", "a".repeat(length - 31)).into_bytes();
-            prop_assert_eq!(fed_by_pieces(&bytes, vec![cut]), Request::parse(&bytes));
+            prop_assert_eq!(fed_by_pieces(&bytes, vec![cut]), parse(&bytes));
         }
     }
 }

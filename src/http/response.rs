@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
+use std::time::SystemTime;
 
 use bytes::Bytes;
 
@@ -89,28 +90,29 @@ impl Response {
         self.keep_alive
     }
 
-    /// The bytes to send.
-    pub fn encode(&self) -> Vec<u8> {
+    /// What to send: the head, and the body, whose bytes everybody shares whom the same page is sent to.
+    pub fn encode(&self, now: SystemTime) -> (Vec<u8>, Bytes) {
         let mut head = String::with_capacity(640);
         // Writing to a String cannot fail.
-        let _ = write!(head, "HTTP/1.1 {} {}\r\n", self.status, reason(self.status));
+        let _ = write!(head, "HTTP/1.1 {} {}\r\nDate: {}\r\n", self.status, reason(self.status), httpdate::fmt_http_date(now));
         for (name, value) in &self.headers {
             let _ = write!(head, "{name}: {value}\r\n");
         }
         if self.status != 304 {
             let _ = write!(head, "Content-Length: {}\r\n", self.body.len());
         }
-        let connection = if self.keep_alive { "keep-alive" } else { "close" };
+        let connection = match (self.keep_alive, self.status) {
+            (true, _) => "keep-alive",
+            // RFC 9110, 7.8: who sends `Upgrade` names it here too.
+            (false, 426) => "Upgrade, close",
+            (false, _) => "close",
+        };
         let _ = write!(
             head,
             "Content-Security-Policy: {CONTENT_SECURITY_POLICY}\r\nX-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer\r\n\
              Cross-Origin-Resource-Policy: same-origin\r\nConnection: {connection}\r\n\r\n"
         );
-        let mut bytes = head.into_bytes();
-        if !self.head_only {
-            bytes.extend_from_slice(&self.body);
-        }
-        bytes
+        (head.into_bytes(), if self.head_only { Bytes::new() } else { self.body.clone() })
     }
 }
 
@@ -123,9 +125,12 @@ fn reason(status: u16) -> &'static str {
         403 => "Forbidden",
         404 => "Not Found",
         405 => "Method Not Allowed",
+        408 => "Request Timeout",
+        413 => "Content Too Large",
         414 => "URI Too Long",
         426 => "Upgrade Required",
         431 => "Request Header Fields Too Large",
+        500 => "Internal Server Error",
         501 => "Not Implemented",
         503 => "Service Unavailable",
         505 => "HTTP Version Not Supported",
@@ -135,19 +140,29 @@ fn reason(status: u16) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
+    fn text(response: &Response) -> String {
+        let (mut bytes, body) = response.encode(SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777));
+        bytes.extend_from_slice(&body);
+        String::from_utf8(bytes).unwrap()
+    }
+
     #[test]
-    fn response_is_complete_with_length_and_security_headers() {
-        let text = String::from_utf8(Response::new(200, "text/plain", Bytes::from_static(b"hi")).encode()).unwrap();
-        assert!(text.starts_with("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n"), "{text}");
+    fn response_is_complete_with_length_date_and_security_headers() {
+        let text = text(&Response::new(200, "text/plain", Bytes::from_static(b"hi")));
+        // The example of RFC 9110, 5.6.7.
+        let date = "Date: Sun, 06 Nov 1994 08:49:37 GMT";
+        assert!(text.starts_with(&format!("HTTP/1.1 200 OK\r\n{date}\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n")), "{text}");
         assert!(text.contains("nosniff\r\n") && text.contains("default-src 'none'"), "{text}");
         assert!(text.ends_with("Connection: close\r\n\r\nhi"), "{text}");
     }
 
     #[test]
     fn head_names_the_length_and_sends_no_body() {
-        let text = String::from_utf8(Response::error(404, "nothing here").with_head_only(true).encode()).unwrap();
+        let text = text(&Response::error(404, "nothing here").with_head_only(true));
         assert!(text.contains("Content-Length: 13\r\n") && text.ends_with("\r\n\r\n"), "{text}");
     }
 

@@ -143,11 +143,17 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::http::Status;
+    use crate::http::{HeadLimits, Status};
+
+    fn bytes_of(response: &Response) -> Vec<u8> {
+        let (mut bytes, body) = response.encode(std::time::SystemTime::UNIX_EPOCH);
+        bytes.extend_from_slice(&body);
+        bytes
+    }
 
     fn ask(site: &Site, method: &str, path: &str, headers: &str) -> Response {
         let bytes = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n");
-        let Status::Complete(request, used) = Request::parse(bytes.as_bytes()) else { panic!("{bytes}") };
+        let Status::Complete(request, used) = Request::parse(bytes.as_bytes(), &HeadLimits::default()) else { panic!("{bytes}") };
         assert_eq!(used, bytes.len());
         match site.route(&request) {
             Route::Page(response) => response,
@@ -209,7 +215,7 @@ mod tests {
         for condition in [etag.clone(), format!("\"other\", W/{etag}"), "*".to_owned()] {
             let again = ask(&site, "GET", "/assets/style.css", &format!("If-None-Match: {condition}\r\n"));
             assert_eq!((again.status(), again.header("etag")), (304, Some(&*etag)));
-            let text = String::from_utf8(again.encode()).unwrap();
+            let text = String::from_utf8(bytes_of(&again)).unwrap();
             assert!(text.ends_with("\r\n\r\n") && !text.contains("Content-Length"), "{text}");
         }
         assert_eq!(ask(&site, "GET", "/assets/style.css", "If-None-Match: \"other\"\r\n").status(), 200);
@@ -218,7 +224,7 @@ mod tests {
     #[test]
     fn head_is_get_without_the_body() {
         let site = site();
-        let (get, head) = (ask(&site, "GET", "/", "").encode(), ask(&site, "HEAD", "/", "").encode());
+        let (get, head) = (bytes_of(&ask(&site, "GET", "/", "")), bytes_of(&ask(&site, "HEAD", "/", "")));
         assert!(get.len() > head.len() && get.starts_with(&head));
         assert!(head.ends_with(b"\r\n\r\n"));
     }
@@ -231,7 +237,9 @@ mod tests {
         assert_eq!(ask(&site, "GET", "/assets/../Cargo.toml", "").status(), 404);
         assert_eq!(ask(&site, "GET", "/nowhere", "").status(), 404);
         assert_eq!(ask(&site, "GET", "/demo/", "").header("location"), Some("/demo"));
-        assert_eq!(ask(&site, "GET", WEBSOCKET_PATH, "").status(), 426);
+        let plain = ask(&site, "GET", WEBSOCKET_PATH, "");
+        assert_eq!((plain.status(), plain.header("upgrade")), (426, Some("websocket")));
+        assert!(String::from_utf8(bytes_of(&plain)).unwrap().contains("\r\nConnection: Upgrade, close\r\n"));
     }
 
     #[test]
@@ -248,7 +256,7 @@ mod tests {
     fn upgrade_leads_to_the_websocket() {
         let bytes = b"GET /connection/websocket HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
-        let Status::Complete(request, _) = Request::parse(bytes) else { panic!() };
+        let Status::Complete(request, _) = Request::parse(bytes, &HeadLimits::default()) else { panic!() };
         assert!(matches!(site().route(&request), Route::WebSocket(_)));
     }
 
@@ -256,10 +264,10 @@ mod tests {
         #[test]
         fn every_request_gets_a_whole_response(method in "[A-Z]{1,7}", path in "/[!-~]{0,40}", headers in "([A-Za-z-]{1,14}: [ -~]{0,30}\r\n){0,5}") {
             let bytes = format!("{method} {path} HTTP/1.1\r\nHost: h\r\n{headers}\r\n");
-            if let Status::Complete(request, _) = Request::parse(bytes.as_bytes())
+            if let Status::Complete(request, _) = Request::parse(bytes.as_bytes(), &HeadLimits::default())
                 && let Route::Page(response) = site().route(&request)
             {
-                let encoded = response.encode();
+                let encoded = bytes_of(&response);
                 prop_assert!(encoded.windows(4).any(|window| window == b"\r\n\r\n"));
                 prop_assert!((200..600).contains(&response.status()));
             }

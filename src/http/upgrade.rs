@@ -1,5 +1,7 @@
 //! The opening handshake of a WebSocket (RFC 6455, section 4.2), as far as HTTP goes.
 
+use std::time::SystemTime;
+
 use tungstenite::handshake::derive_accept_key;
 
 use super::request::Request;
@@ -72,9 +74,10 @@ impl UpgradeRequest {
     }
 
     /// The 101 response. `subprotocol` is what [`Self::subprotocol`] gave.
-    pub fn accept_response(&self, subprotocol: Option<&str>) -> Vec<u8> {
+    pub fn accept_response(&self, subprotocol: Option<&str>, now: SystemTime) -> Vec<u8> {
         let mut text = format!(
-            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {}\r\n",
+            "HTTP/1.1 101 Switching Protocols\r\nDate: {}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {}\r\n",
+            httpdate::fmt_http_date(now),
             derive_accept_key(self.key.as_bytes())
         );
         if let Some(name) = subprotocol {
@@ -106,7 +109,7 @@ fn origin_is_allowed(origin: &[u8], allowed: &[String]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::Status;
+    use crate::http::{HeadLimits, Status};
 
     /// The handshake of RFC 6455, section 1.3, with a header replaced, removed (`None`) or added.
     fn attempt(method: &str, change: &[(&str, Option<&str>)], allowed: &[&str]) -> Result<UpgradeRequest, Response> {
@@ -123,7 +126,7 @@ mod tests {
         }
         let lines: String = headers.iter().filter_map(|(name, value)| value.map(|value| format!("{name}: {value}\r\n"))).collect();
         let bytes = format!("{method} {WEBSOCKET_PATH}?x=1 HTTP/1.1\r\n{lines}\r\n");
-        let Status::Complete(request, _) = Request::parse(bytes.as_bytes()) else { panic!("{bytes}") };
+        let Status::Complete(request, _) = Request::parse(bytes.as_bytes(), &HeadLimits::default()) else { panic!("{bytes}") };
         UpgradeRequest::check(&request, &allowed.iter().map(|origin| (*origin).to_owned()).collect::<Vec<_>>())
     }
 
@@ -131,10 +134,10 @@ mod tests {
     fn handshake_of_the_rfc_is_accepted_with_its_key() {
         let upgrade = attempt("GET", &[], &[]).unwrap();
         assert_eq!((upgrade.protocol(), upgrade.subprotocol(), upgrade.query()), (Protocol::Json, None, Some("x=1")));
-        let text = String::from_utf8(upgrade.accept_response(None)).unwrap();
+        let text = String::from_utf8(upgrade.accept_response(None, SystemTime::UNIX_EPOCH)).unwrap();
         assert_eq!(
             text,
-            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+            "HTTP/1.1 101 Switching Protocols\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
              Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
         );
     }
@@ -149,7 +152,7 @@ mod tests {
         assert_eq!(chosen("centrifuge-json"), (Some(SUBPROTOCOL_JSON), Protocol::Json));
         assert_eq!(chosen("mqtt"), (None, Protocol::Json));
         let upgrade = attempt("GET", &[("Sec-WebSocket-Protocol", Some("centrifuge-protobuf"))], &[]).unwrap();
-        let text = String::from_utf8(upgrade.accept_response(upgrade.subprotocol())).unwrap();
+        let text = String::from_utf8(upgrade.accept_response(upgrade.subprotocol(), SystemTime::UNIX_EPOCH)).unwrap();
         assert!(text.ends_with("Sec-WebSocket-Protocol: centrifuge-protobuf\r\n\r\n"), "{text}");
     }
 

@@ -11,17 +11,15 @@ use crate::cores::{self, Machine, Plan};
 use crate::handoff::ShardId;
 use crate::http::Site;
 use crate::kafka::{KafkaOptions, KafkaSide, NodeState};
-use crate::limits::{DRAIN_PUBLISH_MS, LANE_BYTES_MAX};
+use crate::limits::{DRAIN_PUBLISH_MS, END_MS, LANE_BYTES_MAX};
 use crate::net::{self, Listening};
 use crate::shard::{self, ShardPlan};
 use crate::telemetry::{AdminServer, Health, Registry};
 
 /// How often the node looks after itself.
 const LOOK: Duration = Duration::from_millis(100);
-/// How long producers have to flush what no client waits for any more.
-const FLUSH: Duration = Duration::from_secs(5);
-/// Beyond what the drain itself may take: closing handshakes and lingering sockets.
-const DRAIN_PATIENCE: Duration = Duration::from_millis(DRAIN_PUBLISH_MS + 2_500);
+/// Beyond the drain itself: the last answers, closing handshakes and lingering sockets.
+const DRAIN_PATIENCE: Duration = Duration::from_millis(DRAIN_PUBLISH_MS + 200);
 
 /// What the machine gives this node; the calling thread, and all that it starts, does the housekeeping from now on.
 pub fn prepare(config: &Config) -> Result<Plan, LifecycleError> {
@@ -163,21 +161,39 @@ impl Node {
 
     fn end(self, outcome: Result<(), LifecycleError>) -> Result<(), LifecycleError> {
         self.health.draining();
-        if matches!(outcome, Err(LifecycleError::ShardEnded(_))) {
-            // Its connections and its part of every subject are gone: nothing is left to end in order.
-            return outcome;
-        }
         // A node that cannot go on has nothing to spread out for.
         let over = if outcome.is_ok() { self.drain_time } else { Duration::ZERO };
-        if !self.shards.drain(over, DRAIN_PATIENCE) {
+        let deadline = Instant::now() + over + Duration::from_millis(END_MS);
+        // If a shard has ended, its connections and its part of every subject are gone: nothing is left to end in order.
+        if !matches!(outcome, Err(LifecycleError::ShardEnded(_))) && !self.shards.drain(over, DRAIN_PATIENCE) {
             tracing::warn!("the drain was cut short: some connections or publishes were left");
         }
-        self.kafka.metadata.stop();
-        self.kafka.flush(FLUSH);
-        self.shards.stop();
+        self.close(deadline);
         if outcome.is_ok() {
             tracing::info!("ended");
         }
         outcome
+    }
+
+    /// Ends what runs, on a thread of its own: Kafka's clients may hang while they are closed, and then the process ends without them.
+    fn close(self, deadline: Instant) {
+        let left = move || deadline.saturating_duration_since(Instant::now());
+        let (closed, done) = crossbeam_channel::bounded(1);
+        let close = move || {
+            self.kafka.metadata.stop();
+            self.kafka.flush(left());
+            let Node { shards, kafka, _admin: admin, .. } = self;
+            drop(admin);
+            if !shards.stop(left()) {
+                tracing::warn!("a shard did not end in time");
+            }
+            drop(kafka);
+            // Nobody listens if it was too late.
+            let _ = closed.send(());
+        };
+        let begun = std::thread::Builder::new().name("close".to_owned()).spawn(close);
+        if begun.is_err() || done.recv_timeout(left()).is_err() {
+            tracing::warn!("ended before everything was closed: something waits for Kafka");
+        }
     }
 }

@@ -1,17 +1,18 @@
 //! All shards of a node, as the housekeeping side holds them: their desks, their threads, their pacemaker.
 
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::handoff::{MailboxReceiver, MailboxSender, ShardId, Wake, mailbox};
-use crate::shard::{Letter, Pacemaker, Pulse, ShardFailed};
+use crate::shard::{ExecutorFailed, Letter, Pacemaker, Pulse, ShardFailed};
 
 /// Letters that wait for one shard, beside its publishes' answers.
 const LETTERS_MAX: usize = 4_096;
-/// How often the end of a drain is looked for.
+/// How long shards have to end when another one could not begin.
+const STOP_TIME: Duration = Duration::from_secs(2);
+/// How often the end of a drain, or of a thread, is looked for.
 const DRAIN_LOOK: Duration = Duration::from_millis(5);
 
 /// One shard's desk: where housekeeping leaves letters, and what wakes the shard. Made before the shard, because Kafka's clients want it first.
@@ -68,7 +69,7 @@ impl Shards {
         mut spawn: impl FnMut(ShardId, StartedDesk) -> Result<JoinHandle<()>, ShardFailed>,
     ) -> Result<Shards, ShardFailed> {
         let pulses = desks.0.iter().map(|desk| desk.pulse.clone()).collect();
-        let pacemaker = Pacemaker::start(pulses).map_err(|error: io::Error| ShardFailed::Thread { shard: 0, error })?;
+        let pacemaker = Pacemaker::start(pulses).map_err(|error| ShardFailed { shard: 0, cpu: 0, error: ExecutorFailed::Thread(error) })?;
         let mut shards = Shards { letters: desks.letters(), drained: Vec::new(), threads: Vec::new(), _pacemaker: pacemaker };
         for (place, desk) in desks.0.into_iter().enumerate() {
             shards.drained.push(desk.drained.clone());
@@ -76,7 +77,7 @@ impl Shards {
             match spawn(ShardId(place as u16), desk) {
                 Ok(thread) => shards.threads.push(thread),
                 Err(failed) => {
-                    shards.stop();
+                    shards.stop(STOP_TIME);
                     return Err(failed);
                 }
             }
@@ -108,15 +109,23 @@ impl Shards {
         }
     }
 
-    /// Ends the shards and waits for their threads.
-    pub fn stop(mut self) {
+    /// Ends the shards and waits for their threads, `patience` at most. Whether all have ended; one that has not is left to the process's end.
+    pub fn stop(mut self, patience: Duration) -> bool {
         for letters in &self.letters {
             let _ = letters.post(Letter::Stop);
+        }
+        let deadline = Instant::now() + patience;
+        while !self.threads.iter().all(JoinHandle::is_finished) {
+            if Instant::now() >= deadline {
+                return false;
+            }
+            std::thread::sleep(DRAIN_LOOK);
         }
         for thread in self.threads.drain(..) {
             // A panic of a shard has been printed by its thread.
             let _ = thread.join();
         }
+        true
     }
 }
 

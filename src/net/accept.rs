@@ -11,12 +11,11 @@ use std::time::Duration;
 use super::connection::Connection;
 use super::host::Host;
 use super::listener::adopt;
+use super::sockets::COMPLAINT_MS;
 use crate::http::Site;
 
 /// How long to wait when the process has no descriptors or memory left for one more socket.
 const BREATHER: Duration = Duration::from_millis(100);
-/// How often that is said.
-const COMPLAINT_MS: u64 = 10_000;
 
 /// Accepts connections and gives each its task, until `Sockets::stop_accepting`.
 pub async fn accept<H: Host>(host: Rc<H>, listener: TcpListener, site: Site) {

@@ -8,7 +8,9 @@ use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::SystemTime;
 
+use bytes::Bytes;
 use futures_io::{AsyncRead, AsyncWrite};
 use glommio::net::TcpStream;
 use nix::sys::socket::{Shutdown, shutdown};
@@ -48,7 +50,10 @@ enum Phase {
 }
 
 struct Answer {
-    bytes: Vec<u8>,
+    head: Vec<u8>,
+    /// Pages are shared by all who are sent them.
+    body: Bytes,
+    /// Bytes of both.
     written: usize,
     /// Read already, but belonging to what follows.
     rest: Vec<u8>,
@@ -101,11 +106,14 @@ impl<H: Host> Connection<H> {
             return self.end();
         }
         let Phase::Head(head) = &mut self.phase else { return Step::More };
+        let limits = self.host.sockets().settings.head;
         // Bytes behind an earlier request may be a whole request already.
-        let mut verdict = if head.is_empty() { Status::Partial } else { Request::parse(head) };
+        let mut verdict = if head.is_empty() { Status::Partial } else { Request::parse(head, &limits) };
         if verdict == Status::Partial {
             let mut buffer = self.host.read_buffer();
-            match Pin::new(&mut self.stream).poll_read(context, &mut buffer) {
+            // What is behind a head stays in the kernel. As long as the verdict is open there is room.
+            let room = buffer.len().min(limits.bytes_max - head.len());
+            match Pin::new(&mut self.stream).poll_read(context, &mut buffer[..room]) {
                 Poll::Pending => return Step::Wait,
                 Poll::Ready(Ok(0) | Err(_)) => {
                     drop(buffer);
@@ -119,28 +127,45 @@ impl<H: Host> Connection<H> {
                     head.extend_from_slice(&buffer[..count]);
                 }
             }
-            verdict = Request::parse(head);
+            drop(buffer);
+            let bytes = head.capacity();
+            if !self.host.sockets().hold_inbound(self.key, bytes) {
+                return self.end();
+            }
+            verdict = Request::parse(head, &limits);
         }
-        let (bytes, rest, then) = match verdict {
+        let now = SystemTime::now();
+        let ((answer, body), rest, then) = match verdict {
             Status::Partial => return Step::More,
-            Status::Bad(response) => (response.encode(), Vec::new(), Then::Close),
+            Status::Bad(response) => {
+                if matches!(response.status(), 414 | 431) {
+                    let now_ms = self.host.now_ms();
+                    self.host.sockets().refuse_head(now_ms, &String::from_utf8_lossy(response.body()));
+                }
+                (response.encode(now), Vec::new(), Then::Close)
+            }
             Status::Complete(request, used) => {
                 let page = |response: Response| {
                     let then = if response.keeps_alive() { Then::NextRequest } else { Then::Close };
-                    (response.encode(), then)
+                    (response.encode(now), then)
                 };
-                let (bytes, then) = match self.site.route(&request) {
+                let (answer, then) = match self.site.route(&request) {
                     Route::Page(response) => page(response),
                     Route::WebSocket(_) if !self.host.sockets().admit(self.key) => {
                         let now_ms = self.host.now_ms();
                         page(Response::busy(self.host.sockets().retry_after_seconds(now_ms)))
                     }
-                    Route::WebSocket(upgrade) => (upgrade.accept_response(upgrade.subprotocol()), Then::WebSocket(upgrade.protocol())),
+                    Route::WebSocket(upgrade) => {
+                        let head = upgrade.accept_response(upgrade.subprotocol(), now);
+                        ((head, Bytes::new()), Then::WebSocket(upgrade.protocol()))
+                    }
                 };
-                (bytes, head[used..].to_vec(), then)
+                (answer, head[used..].to_vec(), then)
             }
         };
-        self.phase = Phase::Answer(Box::new(Answer { bytes, written: 0, rest, then }));
+        // Never more than before.
+        self.host.sockets().hold_inbound(self.key, rest.capacity());
+        self.phase = Phase::Answer(Box::new(Answer { head: answer, body, written: 0, rest, then }));
         Step::More
     }
 
@@ -149,8 +174,13 @@ impl<H: Host> Connection<H> {
             return self.end();
         }
         let Phase::Answer(answer) = &mut self.phase else { return Step::More };
-        while answer.written < answer.bytes.len() {
-            match Pin::new(&mut self.stream).poll_write(context, &answer.bytes[answer.written..]) {
+        loop {
+            let left = match answer.written.checked_sub(answer.head.len()) {
+                None => &answer.head[answer.written..],
+                Some(written) if written < answer.body.len() => &answer.body[written..],
+                Some(_) => break,
+            };
+            match Pin::new(&mut self.stream).poll_write(context, left) {
                 Poll::Pending => return Step::Wait,
                 Poll::Ready(Ok(count)) if count > 0 => answer.written += count,
                 Poll::Ready(_) => return self.end(),
@@ -165,12 +195,12 @@ impl<H: Host> Connection<H> {
                 self.phase = Phase::Head(rest);
             }
             Then::WebSocket(protocol) => {
-                let message_bytes_max = {
+                let command_bytes_max = {
                     let mut sockets = self.host.sockets();
                     sockets.set_deadline(self.key, None);
-                    sockets.settings.message_bytes_max
+                    sockets.settings.command_bytes_max
                 };
-                let mut decoder = WebSocketDecoder::new(message_bytes_max);
+                let mut decoder = WebSocketDecoder::new(protocol, command_bytes_max);
                 decoder.feed(&rest);
                 self.phase = Phase::WebSocket(decoder);
                 self.host.handle(Event::Opened { connection: self.key, protocol });
@@ -220,8 +250,8 @@ impl<H: Host> Connection<H> {
             return Step::Wait;
         }
         let connection = self.key;
-        match decoder.next_message() {
-            Ok(Some(Inbound::Message(payload))) => self.host.handle(Event::Received { connection, payload }),
+        match decoder.next_inbound() {
+            Ok(Some(Inbound::Commands(payload))) => self.host.handle(Event::Received { connection, payload }),
             Ok(Some(Inbound::Ping(payload))) => self.host.handle(Event::PingReceived { connection, payload }),
             Ok(Some(Inbound::Close(code))) => {
                 self.phase = Phase::Deaf;

@@ -1,7 +1,7 @@
 //! Listening sockets: one per shard on the same address, spread by the kernel (`SO_REUSEPORT`).
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::fd::{FromRawFd, IntoRawFd};
 
 use socket2::{Domain, Protocol, Socket, Type};
@@ -43,9 +43,26 @@ pub fn listen(address: SocketAddr, shards: usize, settings: &NetSettings) -> io:
     Ok(Listening { address, listeners })
 }
 
+/// A socket that listens on `address` alone, for ports without shards.
+///
+/// # Errors
+/// What the kernel says: the port is taken, the address is not of this machine.
+pub fn listen_once(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = socket(address)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
 fn socket(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
+    if let IpAddr::V6(ip) = address.ip()
+        && ip.is_unspecified()
+    {
+        // IPv4 too, whatever net.ipv6.bindv6only says: if somebody else has the port there, the kernel says so.
+        socket.set_only_v6(false)?;
+    }
     Ok(socket)
 }
 
@@ -70,5 +87,21 @@ mod tests {
         let address = first.address;
         drop(first);
         listen(address, 1, &NetSettings::default()).unwrap();
+    }
+
+    #[test]
+    fn the_unspecified_address_of_ipv6_is_every_address_of_both_families_or_an_error() {
+        let everywhere = SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, 0));
+        let listening = listen(everywhere, 2, &NetSettings::default()).unwrap();
+        let port = listening.address.port();
+        for address in [SocketAddr::from(([127, 0, 0, 1], port)), SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, port))] {
+            std::net::TcpStream::connect(address).unwrap();
+        }
+        drop(listening);
+        // The port is somebody's in one of the families.
+        let other = TcpListener::bind(("0.0.0.0", 0)).unwrap();
+        let taken = SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, other.local_addr().unwrap().port()));
+        assert_eq!(listen(taken, 1, &NetSettings::default()).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(listen_once(taken).unwrap_err().kind(), io::ErrorKind::AddrInUse);
     }
 }

@@ -14,6 +14,6 @@ pub mod sockets;
 
 pub use accept::accept;
 pub use host::Host;
-pub use listener::{Listening, listen};
+pub use listener::{Listening, listen, listen_once};
 pub use settings::NetSettings;
 pub use sockets::{Refused, Sockets};

@@ -1,5 +1,6 @@
 //! Bounds of a shard's sockets.
 
+use crate::http::HeadLimits;
 use crate::limits::INBOUND_BYTES_MAX;
 
 /// Settings of one shard's sockets. Bytes are bytes, times milliseconds.
@@ -14,11 +15,13 @@ pub struct NetSettings {
     pub not_sent_bytes: u32,
     /// How long a client has to send its request head.
     pub head_timeout_ms: u64,
+    pub head: HeadLimits,
     /// How long an HTTP connection may stay idle between requests.
     pub idle_timeout_ms: u64,
-    /// Largest WebSocket message of a client.
-    pub message_bytes_max: usize,
-    /// Bytes of unfinished messages of all clients of the shard; a larger one is cut off with 1013, and its SDK comes back.
+    /// Largest command of a client. A WebSocket message may hold any number of them.
+    pub command_bytes_max: usize,
+    /// Bytes of unfinished commands and request heads of all clients of the shard; one too many is cut off (a WebSocket with 1013), and its SDK
+    /// comes back.
     pub inbound_bytes_max: usize,
 }
 
@@ -29,8 +32,9 @@ impl Default for NetSettings {
             send_buffer_bytes: 128 << 10,
             not_sent_bytes: 64 << 10,
             head_timeout_ms: 10_000,
+            head: HeadLimits::default(),
             idle_timeout_ms: 60_000,
-            message_bytes_max: 2_000_000,
+            command_bytes_max: 2_000_000,
             inbound_bytes_max: INBOUND_BYTES_MAX,
         }
     }

@@ -23,6 +23,9 @@ const SLICES_MAX: usize = 1024;
 /// HTTP connections beyond `connections_max`, so that a full shard can still say that it is full.
 const SPARE_CONNECTIONS: usize = 1024;
 
+/// How often the same thing is said in the log.
+pub(super) const COMPLAINT_MS: u64 = 10_000;
+
 /// A client without a place is told to come back after this many seconds at least.
 const RETRY_AFTER_SECONDS_MIN: u32 = 5;
 /// And at most: later, nobody waits.
@@ -50,7 +53,7 @@ pub(super) struct Socket {
     pub(super) upgraded: bool,
     /// 0: none.
     pub(super) deadline_ms: u64,
-    /// What its unfinished message holds.
+    /// What its unfinished command or request head holds.
     pub(super) inbound_bytes: u32,
     pub(super) waker: Option<Waker>,
 }
@@ -78,6 +81,8 @@ pub struct Sockets {
     refused_window: (u64, u32),
     pub(super) accepting: bool,
     pub(super) accept_waker: Option<Waker>,
+    /// When somebody was last told of a head that was too large.
+    complained_ms: Option<u64>,
 }
 
 /// What the sockets refused, by reason, since the start.
@@ -87,7 +92,9 @@ pub struct Refused {
     pub connections: u64,
     /// No whole request in time.
     pub requests: u64,
-    /// Unfinished messages, for those of all clients held too many bytes.
+    /// Request heads with too many bytes or lines.
+    pub heads: u64,
+    /// Unfinished commands and heads, for those of all clients held too many bytes.
     pub inbound: u64,
 }
 
@@ -104,6 +111,16 @@ impl Sockets {
             refused_window: (0, 0),
             accepting: true,
             accept_waker: None,
+            complained_ms: None,
+        }
+    }
+
+    /// Counts a head over the limits, and says so now and then: behind it is an honest client as a rule, with cookies or a proxy that nobody thought of.
+    pub(super) fn refuse_head(&mut self, now_ms: u64, why: &str) {
+        self.refused.heads += 1;
+        if self.complained_ms.is_none_or(|last| now_ms >= last + COMPLAINT_MS) {
+            self.complained_ms = Some(now_ms);
+            tracing::warn!("refused a client: {} ({} since the start)", why.trim(), self.refused.heads);
         }
     }
 

@@ -201,9 +201,8 @@ fn from_wire(command: wire::Command, empty: bool) -> Command {
         send.map(|_| Ok(Request::Send)),
         rpc.map(|rpc| Ok(Request::Rpc { method: text("method", &rpc.method)? })),
         refresh.map(|refresh| Ok(Request::Refresh { token: text("token", &refresh.token)? })),
-        sub_refresh.map(|refresh| {
-            Ok(Request::SubRefresh { channel: text("channel", &refresh.channel)?, token: text("token", &refresh.token)? })
-        }),
+        sub_refresh
+            .map(|refresh| Ok(Request::SubRefresh { channel: text("channel", &refresh.channel)?, token: text("token", &refresh.token)? })),
     ]
     .into_iter()
     .flatten();
@@ -218,12 +217,7 @@ fn text(member: &'static str, bytes: &[u8]) -> Result<String, NotText> {
 }
 
 /// The command with its one request.
-fn only_request(
-    id: u32,
-    empty: bool,
-    first: Option<Result<Request, NotText>>,
-    second: Option<Result<Request, NotText>>,
-) -> Command {
+fn only_request(id: u32, empty: bool, first: Option<Result<Request, NotText>>, second: Option<Result<Request, NotText>>) -> Command {
     let request = match (first, second) {
         (Some(Ok(request)), None) => request,
         (Some(Err(NotText(member))), None) => Request::NotText(member),

@@ -17,13 +17,13 @@ fn bytes_of(recording: &str) -> Vec<u8> {
 
 /// What a recording says, a line for each command or close frame.
 fn said(protocol: Protocol, pieces: &[&[u8]]) -> Vec<String> {
-    let mut decoder = WebSocketDecoder::new(64 << 10);
+    let mut decoder = WebSocketDecoder::new(protocol, 64 << 10);
     let mut lines = Vec::new();
     for piece in pieces {
         decoder.feed(piece);
-        while let Some(inbound) = decoder.next_message().unwrap() {
+        while let Some(inbound) = decoder.next_inbound().unwrap() {
             match inbound {
-                Inbound::Message(message) => {
+                Inbound::Commands(message) => {
                     let mut at = 0;
                     while let Some(command) = next_command(protocol, message, &mut at).unwrap() {
                         lines.push(line(command));

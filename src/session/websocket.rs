@@ -1,8 +1,10 @@
-//! The inbound half of a WebSocket (RFC 6455): bytes in, whole unmasked messages out.
+//! The inbound half of a WebSocket (RFC 6455): bytes in, whole commands out.
 //!
-//! Runs on the shard, owned by the connection's task. Sans-IO: whoever reads the socket feeds it, whoever wants messages asks for them; not asking is
-//! the backpressure. Frame headers are tungstenite's. Invariants: however the bytes were cut, the same messages come out; it holds what was fed and
-//! not yet asked for, and of an unfinished message at most `message_bytes_max` bytes; once everything is taken it holds no memory.
+//! Runs on the shard, owned by the connection's task. Sans-IO: whoever reads the socket feeds it, whoever wants commands asks for them; not asking is
+//! the backpressure. Frame headers are tungstenite's. A message may be of any size, for an SDK that comes back sends all its subscriptions in one:
+//! commands are handed out as they come, and only a single one has a limit.
+//! Invariants: however the bytes were cut, the same commands come out; it holds what was fed and not yet asked for, and of an unfinished command at
+//! most `command_bytes_max` bytes; once everything is taken it holds no memory.
 //! It never writes: pongs and close frames go through the outbox.
 
 use std::io::Cursor;
@@ -11,16 +13,20 @@ use std::ops::Range;
 use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{CloseCode, Control, Data, OpCode};
 
+use crate::handoff::Protocol;
+
 /// Bytes of a control frame's payload (RFC 6455, 5.5).
 const CONTROL_BYTES_MAX: u64 = 125;
 /// Close code of an empty close frame, never on the wire (RFC 6455, 7.1.5).
 const NO_STATUS: u16 = 1005;
+/// Bytes of the longest length prefix in Protobuf.
+const LENGTH_BYTES_MAX: usize = 10;
 
 /// What came from the client.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Inbound<'a> {
-    /// A whole text or binary message.
-    Message(&'a [u8]),
+    /// Whole commands of a text or binary message: the message, or a part of it.
+    Commands(&'a [u8]),
     Ping(&'a [u8]),
     /// A close frame with its code, 1005 if it has none. Nothing comes after it.
     Close(u16),
@@ -38,45 +44,70 @@ const fn broken(reason: &'static str) -> Violation {
 }
 
 const NOT_UTF8: Violation = Violation { code: 1007, reason: "text that is not UTF-8" };
-const TOO_LARGE: Violation = Violation { code: 1009, reason: "message too large" };
+const TOO_LARGE: Violation = Violation { code: 1009, reason: "command too large" };
 
 /// See the module's documentation.
 #[derive(Debug)]
 pub struct WebSocketDecoder {
+    protocol: Protocol,
     /// Fed and not yet taken, from `at` on.
     buffer: Vec<u8>,
     at: usize,
-    message_bytes_max: usize,
-    /// A message in several frames.
-    fragments: Option<Box<Fragments>>,
+    command_bytes_max: usize,
+    /// A message that has not come whole, or in one frame.
+    message: Option<Box<Message>>,
+}
+
+/// A message that comes in pieces.
+#[derive(Debug)]
+struct Message {
+    is_text: bool,
+    /// The frame whose payload is coming.
+    frame: Option<Frame>,
+    /// Unmasked, and not handed out but for the first `given` bytes.
+    bytes: Vec<u8>,
+    given: usize,
+    /// No command ends before this place.
+    searched: usize,
+    /// All has come.
+    is_whole: bool,
 }
 
 #[derive(Debug)]
-struct Fragments {
-    is_text: bool,
-    bytes: Vec<u8>,
-    /// The last frame has been taken in; the bytes go with the next call.
-    whole: bool,
+struct Frame {
+    left: u64,
+    mask: [u8; 4],
+    is_final: bool,
 }
 
-/// Where the next message is.
+/// Where the next thing is.
 enum Found {
     Nothing,
-    Message(Range<usize>),
-    Fragments,
+    /// A whole message in the buffer.
+    Commands(Range<usize>),
+    /// So many bytes at the beginning of `message`.
+    Part(usize),
     Ping(Range<usize>),
     Close(u16),
 }
 
+/// What the beginning of a message holds.
+struct Extent {
+    /// Bytes of whole commands, none too large.
+    whole: usize,
+    /// The command behind them is too large.
+    oversize: bool,
+}
+
 impl WebSocketDecoder {
-    /// A decoder for messages of at most that many bytes.
-    pub fn new(message_bytes_max: usize) -> WebSocketDecoder {
-        WebSocketDecoder { buffer: Vec::new(), at: 0, message_bytes_max, fragments: None }
+    /// A decoder for commands of at most that many bytes each.
+    pub fn new(protocol: Protocol, command_bytes_max: usize) -> WebSocketDecoder {
+        WebSocketDecoder { protocol, buffer: Vec::new(), at: 0, command_bytes_max, message: None }
     }
 
     /// Bytes of memory that it holds.
     pub fn held_bytes(&self) -> usize {
-        self.buffer.capacity() + self.fragments.as_ref().map_or(0, |fragments| fragments.bytes.capacity())
+        self.buffer.capacity() + self.message.as_ref().map_or(0, |message| message.bytes.capacity())
     }
 
     /// Takes bytes of the socket.
@@ -88,10 +119,11 @@ impl WebSocketDecoder {
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// The next message; `None` until more bytes are fed. After a close or a violation nothing sensible comes any more.
-    pub fn next_message(&mut self) -> Result<Option<Inbound<'_>>, Violation> {
-        if self.fragments.as_ref().is_some_and(|fragments| fragments.whole) {
-            self.fragments = None;
+    /// What came next; `None` until more bytes are fed. After a close or a violation nothing sensible comes any more.
+    pub fn next_inbound(&mut self) -> Result<Option<Inbound<'_>>, Violation> {
+        if let Some(message) = &mut self.message {
+            message.bytes.drain(..message.given);
+            (message.given, message.searched) = (0, message.searched.saturating_sub(message.given));
         }
         Ok(match self.find()? {
             Found::Nothing => {
@@ -101,8 +133,8 @@ impl WebSocketDecoder {
                 }
                 None
             }
-            Found::Message(range) => Some(Inbound::Message(&self.buffer[range])),
-            Found::Fragments => self.fragments.as_ref().map(|fragments| Inbound::Message(&fragments.bytes)),
+            Found::Commands(range) => Some(Inbound::Commands(&self.buffer[range])),
+            Found::Part(len) => self.message.as_ref().map(|message| Inbound::Commands(&message.bytes[..len])),
             Found::Ping(range) => Some(Inbound::Ping(&self.buffer[range])),
             Found::Close(code) => Some(Inbound::Close(code)),
         })
@@ -111,6 +143,12 @@ impl WebSocketDecoder {
     /// Takes frames until one completes something.
     fn find(&mut self) -> Result<Found, Violation> {
         loop {
+            if let Some(part) = self.take_payload()? {
+                return Ok(Found::Part(part));
+            }
+            if self.message.as_ref().is_some_and(|message| message.frame.is_some()) {
+                return Ok(Found::Nothing);
+            }
             let mut cursor = Cursor::new(&self.buffer[self.at..]);
             let Some((header, length)) = FrameHeader::parse(&mut cursor).map_err(|_| broken("reserved opcode"))? else {
                 return Ok(Found::Nothing);
@@ -118,39 +156,80 @@ impl WebSocketDecoder {
             let start = self.at + cursor.position() as usize;
             let Some(mask) = header.mask else { return Err(broken("client frames are masked")) };
             self.check(&header, length)?;
-            // Checked against the limits above, so it fits.
-            let payload = start..start + length as usize;
-            if payload.end > self.buffer.len() {
-                return Ok(Found::Nothing);
-            }
-            self.at = payload.end;
-            unmask(&mut self.buffer[payload.clone()], mask);
+            let here = length <= (self.buffer.len() - start) as u64;
             match header.opcode {
-                OpCode::Control(Control::Ping) => return Ok(Found::Ping(payload)),
-                OpCode::Control(Control::Close) => return close_code(&self.buffer[payload]).map(Found::Close),
-                OpCode::Control(_) => {}
-                OpCode::Data(Data::Continue) => {
-                    // `check` made sure that there are some.
-                    let Some(fragments) = &mut self.fragments else { continue };
-                    fragments.bytes.extend_from_slice(&self.buffer[payload]);
-                    if header.is_final {
-                        fragments.whole = true;
-                        return if fragments.is_text { utf8(&fragments.bytes) } else { Ok(()) }.map(|()| Found::Fragments);
+                OpCode::Control(control) => {
+                    if !here {
+                        return Ok(Found::Nothing);
+                    }
+                    let payload = start..start + length as usize;
+                    self.at = payload.end;
+                    unmask(&mut self.buffer[payload.clone()], mask);
+                    match control {
+                        Control::Ping => return Ok(Found::Ping(payload)),
+                        Control::Close => return close_code(&self.buffer[payload]).map(Found::Close),
+                        _ => {}
                     }
                 }
-                OpCode::Data(kind) => {
-                    let is_text = kind == Data::Text;
-                    if !header.is_final {
-                        self.fragments = Some(Box::new(Fragments { is_text, bytes: self.buffer[payload].to_vec(), whole: false }));
-                        continue;
-                    }
-                    if is_text {
+                // The usual case: nothing is copied.
+                OpCode::Data(kind @ (Data::Text | Data::Binary)) if here && header.is_final && length <= self.command_bytes_max as u64 => {
+                    let payload = start..start + length as usize;
+                    self.at = payload.end;
+                    unmask(&mut self.buffer[payload.clone()], mask);
+                    if kind == Data::Text {
                         utf8(&self.buffer[payload.clone()])?;
                     }
-                    return Ok(Found::Message(payload));
+                    return Ok(Found::Commands(payload));
+                }
+                OpCode::Data(kind) => {
+                    self.at = start;
+                    // `check` made sure that a continuation has something to continue.
+                    let message = self.message.get_or_insert_with(|| {
+                        let is_text = kind == Data::Text;
+                        Box::new(Message { is_text, frame: None, bytes: Vec::new(), given: 0, searched: 0, is_whole: false })
+                    });
+                    message.frame = Some(Frame { left: length, mask, is_final: header.is_final });
                 }
             }
         }
+    }
+
+    /// Takes what has come of a frame's payload; gives the length of the whole commands that the message begins with, if it does with any.
+    fn take_payload(&mut self) -> Result<Option<usize>, Violation> {
+        let Some(message) = &mut self.message else { return Ok(None) };
+        if let Some(frame) = &mut message.frame {
+            let some = frame.left.min((self.buffer.len() - self.at) as u64) as usize;
+            let from = message.bytes.len();
+            message.bytes.extend_from_slice(&self.buffer[self.at..self.at + some]);
+            unmask(&mut message.bytes[from..], frame.mask);
+            frame.mask.rotate_left(some % 4);
+            frame.left -= some as u64;
+            self.at += some;
+            if frame.left == 0 {
+                message.is_whole = frame.is_final;
+                message.frame = None;
+            }
+        }
+        let Extent { whole, oversize } = match self.protocol {
+            Protocol::Json => lines(&message.bytes, message.searched, self.command_bytes_max, message.is_whole),
+            Protocol::Protobuf => prefixed(&message.bytes, self.command_bytes_max, message.is_whole),
+        };
+        if whole > 0 {
+            if message.is_text {
+                utf8(&message.bytes[..whole])?;
+            }
+            message.given = whole;
+            message.searched = whole;
+            return Ok(Some(whole));
+        }
+        if oversize {
+            return Err(TOO_LARGE);
+        }
+        message.searched = message.bytes.len();
+        if message.is_whole {
+            self.message = None;
+        }
+        Ok(None)
     }
 
     /// Whether a frame may come here, before its payload has.
@@ -158,19 +237,47 @@ impl WebSocketDecoder {
         if header.rsv1 || header.rsv2 || header.rsv3 {
             return Err(broken("reserved bits without an extension"));
         }
-        match (header.opcode, &self.fragments) {
+        match (header.opcode, &self.message) {
             (OpCode::Control(Control::Reserved(_)) | OpCode::Data(Data::Reserved(_)), _) => Err(broken("reserved opcode")),
             (OpCode::Control(_), _) if !header.is_final => Err(broken("control frame in fragments")),
             (OpCode::Control(_), _) if length > CONTROL_BYTES_MAX => Err(broken("control frame too long")),
             (OpCode::Control(_), _) => Ok(()),
             (OpCode::Data(Data::Continue), None) => Err(broken("continuation of nothing")),
             (OpCode::Data(Data::Text | Data::Binary), Some(_)) => Err(broken("message within a message")),
-            (OpCode::Data(_), fragments) => {
-                let before = fragments.as_ref().map_or(0, |fragments| fragments.bytes.len()) as u64;
-                if length.saturating_add(before) > self.message_bytes_max as u64 { Err(TOO_LARGE) } else { Ok(()) }
-            }
+            (OpCode::Data(_), _) => Ok(()),
         }
     }
+}
+
+/// Commands in JSON are lines. No line ends before `searched`; the last one of a whole message needs no line feed.
+fn lines(bytes: &[u8], mut searched: usize, command_bytes_max: usize, is_whole: bool) -> Extent {
+    let mut whole = 0;
+    while let Some(line_feed) = bytes[searched..].iter().position(|byte| *byte == b'\n') {
+        let end = searched + line_feed;
+        if end - whole > command_bytes_max {
+            return Extent { whole, oversize: true };
+        }
+        whole = end + 1;
+        searched = whole;
+    }
+    let oversize = bytes.len() - whole > command_bytes_max;
+    Extent { whole: if is_whole && !oversize { bytes.len() } else { whole }, oversize }
+}
+
+/// Commands in Protobuf have their length before them. What makes no sense is handed out to whoever reads commands, and is malformed there.
+fn prefixed(bytes: &[u8], command_bytes_max: usize, is_whole: bool) -> Extent {
+    let mut whole = 0;
+    while whole < bytes.len() {
+        let mut rest = &bytes[whole..];
+        match prost::decode_length_delimiter(&mut rest) {
+            Ok(len) if len > command_bytes_max => return Extent { whole, oversize: true },
+            Ok(len) if len <= rest.len() => whole = bytes.len() - rest.len() + len,
+            Err(_) if bytes.len() - whole >= LENGTH_BYTES_MAX => whole = bytes.len(),
+            _ if is_whole => whole = bytes.len(),
+            _ => break,
+        }
+    }
+    Extent { whole, oversize: false }
 }
 
 fn unmask(payload: &mut [u8], mask: [u8; 4]) {
@@ -210,7 +317,7 @@ mod tests {
     /// What came out, owned.
     #[derive(Clone, Debug, PartialEq, Eq)]
     enum Taken {
-        Message(Vec<u8>),
+        Command(Vec<u8>),
         Ping(Vec<u8>),
         Close(u16),
         Violation(u16),
@@ -248,9 +355,11 @@ mod tests {
         for piece in pieces {
             decoder.feed(piece);
             loop {
-                match decoder.next_message() {
+                match decoder.next_inbound() {
                     Ok(None) => break,
-                    Ok(Some(Inbound::Message(payload))) => taken.push(Taken::Message(payload.to_vec())),
+                    Ok(Some(Inbound::Commands(some))) => {
+                        taken.extend(some.split_inclusive(|byte| *byte == b'\n').map(|line| Taken::Command(line.to_vec())))
+                    }
                     Ok(Some(Inbound::Ping(payload))) => taken.push(Taken::Ping(payload.to_vec())),
                     Ok(Some(Inbound::Close(code))) => {
                         taken.push(Taken::Close(code));
@@ -267,7 +376,7 @@ mod tests {
     }
 
     fn of(bytes: &[u8]) -> Vec<Taken> {
-        take_all(&mut WebSocketDecoder::new(1_000), &[bytes])
+        take_all(&mut WebSocketDecoder::new(Protocol::Json, 1_000), &[bytes])
     }
 
     #[test]
@@ -280,27 +389,29 @@ mod tests {
             frame(true, PONG, b"ignored"),
             frame(true, CONTINUE, &[0xff, 0]),
             frame(true, TEXT, b""),
+            frame(true, TEXT, b"{}\n{1}"),
             frame(true, CLOSE, b"\x03\xe8bye"),
         ]
         .concat();
         let expected = [
-            Taken::Message("häl".as_bytes().to_vec()),
+            Taken::Command("häl".as_bytes().to_vec()),
             Taken::Ping(b"are you there".to_vec()),
-            Taken::Message(b"ab\xff\0".to_vec()),
-            Taken::Message(Vec::new()),
+            Taken::Command(b"ab\xff\0".to_vec()),
+            Taken::Command(b"{}\n".to_vec()),
+            Taken::Command(b"{1}".to_vec()),
             Taken::Close(1000),
         ];
         assert_eq!(of(&bytes), expected);
         let single: Vec<&[u8]> = bytes.chunks(1).collect();
-        assert_eq!(take_all(&mut WebSocketDecoder::new(1_000), &single), expected);
+        assert_eq!(take_all(&mut WebSocketDecoder::new(Protocol::Json, 1_000), &single), expected);
     }
 
     #[test]
     fn an_idle_decoder_holds_no_memory() {
-        let mut decoder = WebSocketDecoder::new(100_000);
+        let mut decoder = WebSocketDecoder::new(Protocol::Json, 100_000);
         let bytes = [frame(true, TEXT, &[b'x'; 50_000]), frame(false, TEXT, b"a"), frame(true, CONTINUE, b"b")].concat();
         assert_eq!(take_all(&mut decoder, &[&bytes]).len(), 2);
-        assert_eq!((decoder.buffer.capacity(), decoder.fragments.is_none()), (0, true));
+        assert_eq!((decoder.buffer.capacity(), decoder.message.is_none()), (0, true));
     }
 
     #[test]
@@ -326,15 +437,64 @@ mod tests {
     }
 
     #[test]
-    fn too_large_messages_are_refused_by_their_header_alone() {
-        let header = |length: usize| frame(true, BINARY, &vec![0; length])[..8].to_vec();
-        assert_eq!(of(&header(1_001)), [Taken::Violation(1009)]);
-        assert_eq!(of(&header(1_000)), []);
-        assert_eq!(of(&[0x82, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 2, 3, 4]), [Taken::Violation(1009)]);
+    fn a_message_may_be_of_any_size_and_a_command_not() {
+        let line = |length: usize| [vec![b'x'; length], b"\n".to_vec()].concat();
+        let lines: Vec<Vec<u8>> = (0..3_000).map(|number| line(number % 1_001)).collect();
+        let bytes = frame(true, TEXT, &lines.concat());
+        let expected: Vec<Taken> = lines.into_iter().map(Taken::Command).collect();
+        let mut decoder = WebSocketDecoder::new(Protocol::Json, 1_000);
+        let mut taken = Vec::new();
+        for piece in bytes.chunks(700) {
+            taken.extend(take_all(&mut decoder, &[piece]));
+            assert!(decoder.held_bytes() <= 2 * 1_700, "{} bytes are held", decoder.held_bytes());
+        }
+        assert_eq!((taken == expected, of(&bytes) == expected), (true, true));
+
+        let large = |lines: &[Vec<u8>]| of(&frame(true, TEXT, &lines.concat()));
+        assert_eq!(large(&[line(1_001)]), [Taken::Violation(1009)]);
+        assert_eq!(large(&[line(3), line(1_001)]), [Taken::Command(b"xxx\n".to_vec()), Taken::Violation(1009)]);
+        assert_eq!(of(&frame(true, TEXT, &[b'x'; 1_001])), [Taken::Violation(1009)]);
+        assert_eq!(of(&frame(true, TEXT, &[b'x'; 1_000])), [Taken::Command(vec![b'x'; 1_000])]);
+        let endless = [0x82, 0xff, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0];
+        assert_eq!(of(&[&endless[..], &[b'x'; 1_000]].concat()), []);
+        assert_eq!(of(&[&endless[..], &[b'x'; 1_001]].concat()), [Taken::Violation(1009)]);
         let split = [frame(false, BINARY, &[0; 600]), frame(true, CONTINUE, &[0; 401])].concat();
         assert_eq!(of(&split), [Taken::Violation(1009)]);
         let split = [frame(false, BINARY, &[0; 600]), frame(true, CONTINUE, &[0; 400])].concat();
-        assert_eq!(of(&split), [Taken::Message(vec![0; 1_000])]);
+        assert_eq!(of(&split), [Taken::Command(vec![0; 1_000])]);
+    }
+
+    #[test]
+    fn commands_in_protobuf_are_told_apart_by_their_lengths() {
+        let command = |length: usize| {
+            let mut bytes = Vec::new();
+            prost::encoding::encode_varint(length as u64, &mut bytes);
+            bytes.resize(bytes.len() + length, 7);
+            bytes
+        };
+        let commands: Vec<u8> = (0..400).flat_map(|number| command(number % 300)).collect();
+        let bytes = frame(true, BINARY, &commands);
+        for piece in [1, 3, 1_000, bytes.len()] {
+            let mut decoder = WebSocketDecoder::new(Protocol::Protobuf, 300);
+            let (mut taken, mut most) = (Vec::new(), 0);
+            for piece in bytes.chunks(piece) {
+                decoder.feed(piece);
+                while let Some(Inbound::Commands(some)) = decoder.next_inbound().unwrap() {
+                    let Extent { whole, oversize } = prefixed(some, 300, false);
+                    assert_eq!((whole, oversize), (some.len(), false), "only whole commands are handed out");
+                    taken.extend_from_slice(some);
+                }
+                most = most.max(decoder.held_bytes());
+            }
+            assert!(taken == commands && most <= 3 * (piece + 302), "{most} bytes are held");
+        }
+        let refused = |bytes: &[u8]| {
+            let mut decoder = WebSocketDecoder::new(Protocol::Protobuf, 300);
+            decoder.feed(&frame(false, BINARY, bytes));
+            decoder.next_inbound().map(|inbound| matches!(inbound, Some(Inbound::Commands(_))))
+        };
+        assert_eq!(refused(&[0xad, 0x02]), Err(TOO_LARGE), "by its length alone");
+        assert_eq!(refused(&[0xff; 10]), Ok(true), "malformed is for the reader of commands to say");
     }
 
     proptest! {
@@ -355,7 +515,7 @@ mod tests {
             cuts.extend([0, bytes.len()]);
             cuts.sort_unstable();
             let pieces: Vec<&[u8]> = cuts.windows(2).map(|cut| &bytes[cut[0]..cut[1]]).collect();
-            prop_assert_eq!(take_all(&mut WebSocketDecoder::new(1_000), &pieces), of(&bytes));
+            prop_assert_eq!(take_all(&mut WebSocketDecoder::new(Protocol::Json, 1_000), &pieces), of(&bytes));
         }
 
         #[test]

@@ -289,7 +289,7 @@ impl ShardCore {
             self.reply_error(connection, id, errors::not_offered(reason));
             return Taken::Yes;
         }
-        if self.drain.is_some() || self.map.version == 0 {
+        if self.map.version == 0 {
             self.reply_error(connection, id, errors::NOT_READY);
             return Taken::Yes;
         }

@@ -35,6 +35,8 @@ pub(super) struct Session {
     pub dirty: bool,
     /// The driver was refused a read and waits for `resume_reading`.
     pub stalled: bool,
+    /// Its turn in a drain has come, and it waits for answers to what it has said: nothing more is read.
+    pub leaving: bool,
     /// Listed in `held_sessions`.
     pub held_listed: bool,
     /// Listed in `producer_line`.
@@ -99,6 +101,7 @@ impl Session {
             blocked: false,
             dirty: false,
             stalled: false,
+            leaving: false,
             held_listed: false,
             in_line: false,
             watched: false,

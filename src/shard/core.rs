@@ -270,7 +270,8 @@ impl ShardCore {
     fn may_read(&self, connection: ConnectionKey) -> bool {
         let full = self.toward_home_is_full();
         self.sessions.get(connection).is_some_and(|session| {
-            !session.is_open() || (!full && session.held.is_none() && session.outbox.load() <= self.settings.outbox_bytes_max)
+            !session.is_open()
+                || (!full && !session.leaving && session.held.is_none() && session.outbox.load() <= self.settings.outbox_bytes_max)
         })
     }
 
@@ -476,9 +477,13 @@ impl ShardCore {
     }
 
     pub(super) fn drain_timer(&mut self, now_ms: u64, due_ms: u64, connection: ConnectionKey) {
-        let open = self.sessions.get(connection).is_some_and(|session| session.publishes_open > 0);
+        let Some(session) = self.sessions.get_mut(connection) else {
+            return;
+        };
+        let waits = session.publishes_open > 0 || session.held.is_some();
         let (began_ms, over_ms) = self.drain.unwrap_or((due_ms, 0));
-        if open && now_ms < began_ms + over_ms + DRAIN_PUBLISH_MS {
+        if waits && now_ms < began_ms + over_ms + DRAIN_PUBLISH_MS {
+            session.leaving = true;
             self.set_timer(now_ms + TICK_MS, connection, Timer::Drain);
         } else {
             self.disconnect(now_ms, connection, disconnect::SHUTDOWN, false);

@@ -72,9 +72,11 @@ counters! {
     disconnects_stale: Counter,
     /// Connections ended because what they sent was not the protocol (3501), no WebSocket (1002, 1007), or too large a message (1009, 1013).
     disconnects_malformed: Counter,
-    /// Bytes of unfinished messages of clients now.
+    /// Requests refused with 414 or 431, because their head had more than `listen.head.bytes.max` bytes or `listen.head.lines.max` lines.
+    heads_refused: Counter,
+    /// Bytes of unfinished commands and request heads of clients now.
     inbound_bytes: Gauge,
-    /// Unfinished messages refused with 1013, because those of all clients held too many bytes.
+    /// Unfinished commands refused with 1013, and request heads, because those of all clients held too many bytes.
     inbound_refused: Counter,
     /// Upgrades refused with 503 and sockets closed at once, because there were `listen.connections.max` connections.
     connections_refused: Counter,

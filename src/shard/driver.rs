@@ -6,19 +6,16 @@
 //! Core and hands are borrowed for one synchronous call at a time, never across an await. Nothing here decides anything.
 
 use std::cell::{Cell, RefCell, RefMut};
-use std::future::{Future as _, poll_fn};
-use std::io;
+use std::future::poll_fn;
 use std::net::TcpListener;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll as TaskPoll;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use glommio::LocalExecutorBuilder;
-
-use super::executor::{Poll, executor_builder};
+use super::executor::{self, ExecutorFailed, Poll};
 use super::hands::{Broker, Hands, LaneEnds};
 use super::letter::Letter;
 use super::pacemaker::Pulse;
@@ -36,11 +33,6 @@ const LETTERS_PER_TURN: usize = 4096;
 const KAFKA_BYTES_PER_TURN: usize = 256 << 10;
 /// The buffer that all connections of a shard read into: one read takes most of what a socket holds.
 const READ_BUFFER_BYTES: usize = 64 << 10;
-
-/// How long an executor has for its first task: far longer than a busy core needs.
-const BEGIN_TIME: Duration = Duration::from_secs(1);
-/// Executors that a shard gets: at one failure in a thousand starts more are never needed, and an end must be.
-const BEGIN_ATTEMPTS_MAX: usize = 5;
 
 /// All that a shard is made of.
 pub struct ShardPlan<B> {
@@ -65,26 +57,6 @@ pub struct ShardPlan<B> {
     pub epoch: Instant,
 }
 
-/// The plan of a shard that has not begun. Whichever executor polls its first task first takes it.
-type Waiting<B> = Arc<Mutex<Option<ShardPlan<B>>>>;
-
-/// Runs an executor on the calling thread: the shard, if it still waits, until `Letter::Stop`. `begun` hears once what came of it.
-fn run<B: Broker>(builder: LocalExecutorBuilder, waiting: &Waiting<B>, begun: impl FnOnce(Result<(), String>)) {
-    match builder.make() {
-        Ok(executor) => executor.run(async {
-            if let Some(plan) = take(waiting) {
-                begun(Ok(()));
-                live(plan).await;
-            }
-        }),
-        Err(error) => begun(Err(error.to_string())),
-    }
-}
-
-fn take<B>(waiting: &Waiting<B>) -> Option<ShardPlan<B>> {
-    waiting.lock().unwrap_or_else(PoisonError::into_inner).take()
-}
-
 async fn live<B: Broker>(plan: ShardPlan<B>) {
     let host = Rc::new(ShardHost {
         core: RefCell::new(ShardCore::new(plan.id, plan.shards, plan.settings)),
@@ -101,15 +73,6 @@ async fn live<B: Broker>(plan: ShardPlan<B>) {
         ticked_ms: Cell::new(0),
         stopping: Cell::new(false),
     });
-    let pulse = plan.pulse.clone();
-    let mut listening = Box::pin(async move { pulse.listen().await });
-    // From its first task on the executor can be woken: this one stands in until the pulse has run as a task of its own.
-    poll_fn(|context| {
-        let _ = listening.as_mut().poll(context);
-        TaskPoll::Ready(())
-    })
-    .await;
-    glommio::spawn_local(listening).detach();
     let wake = plan.wake.clone();
     let ticker = glommio::spawn_local(async move {
         loop {
@@ -143,7 +106,6 @@ async fn live<B: Broker>(plan: ShardPlan<B>) {
     }
     ticker.cancel().await;
     plan.wake.forget();
-    plan.pulse.end();
 }
 
 /// Lets the other tasks of the executor run.
@@ -252,39 +214,16 @@ impl<B: Broker> Host for ShardHost<B> {
 }
 
 /// Runs a shard on a thread of its own; returns once its first task runs.
-///
-/// glommio can park before it has ever run a task (see `pacemaker`), and then nobody holds a waker for it: about one start in a thousand on a busy
-/// core. So an executor that has not begun in time is left asleep, and another one is made.
 pub fn spawn<B: Broker>(plan: ShardPlan<B>) -> Result<JoinHandle<()>, ShardFailed> {
-    let (shard, cpu, poll) = (plan.id.0, plan.cpu, plan.poll);
-    let waiting: Waiting<B> = Arc::new(Mutex::new(Some(plan)));
-    let (report, outcome) = crossbeam_channel::bounded(BEGIN_ATTEMPTS_MAX);
-    let mut threads = Vec::new();
-    for attempt in 0..BEGIN_ATTEMPTS_MAX {
-        let (waiting, report) = (waiting.clone(), report.clone());
-        let thread = std::thread::Builder::new().name(format!("shard-{shard}")).spawn(move || {
-            let builder = executor_builder(cpu, poll).name(&format!("shard-{shard}"));
-            // There is room for the report of every attempt.
-            run(builder, &waiting, |outcome| drop(report.send((attempt, outcome))));
-        });
-        threads.push(thread.map_err(|error| ShardFailed::Thread { shard, error })?);
-        match outcome.recv_timeout(BEGIN_TIME) {
-            Ok((attempt, Ok(()))) => return Ok(threads.swap_remove(attempt)),
-            Ok((_, Err(reason))) => return Err(ShardFailed::Executor { shard, cpu, reason }),
-            Err(_) => tracing::debug!(shard, cpu, attempt, "an executor parked before its first task; another one is made"),
-        }
-    }
-    let reason = format!("{BEGIN_ATTEMPTS_MAX} executors did not begin within {BEGIN_TIME:?} each");
-    Err(ShardFailed::Executor { shard, cpu, reason })
+    let (shard, cpu, poll, pulse) = (plan.id.0, plan.cpu, plan.poll, plan.pulse.clone());
+    executor::start(&format!("shard-{shard}"), cpu, poll, pulse, move || live(plan)).map_err(|error| ShardFailed { shard, cpu, error })
 }
 
 /// A shard that could not be started.
 #[derive(Debug, thiserror::Error)]
-pub enum ShardFailed {
-    #[error("shard {shard}: no thread can be started: {error}")]
-    Thread { shard: u16, error: io::Error },
-    #[error(
-        "shard {shard} on CPU {cpu}: {reason}; it needs io_uring (kernel 5.8 or newer, not forbidden by a container's seccomp profile), enough open files (LimitNOFILE, ulimit -n) and 2 MiB of locked memory a shard (LimitMEMLOCK, ulimit -l)"
-    )]
-    Executor { shard: u16, cpu: usize, reason: String },
+#[error("shard {shard} on CPU {cpu}: {error}")]
+pub struct ShardFailed {
+    pub shard: u16,
+    pub cpu: usize,
+    pub error: ExecutorFailed,
 }

@@ -135,6 +135,7 @@ impl<B: Broker> Effects for Hands<B> {
             inbound_refused: refused.inbound,
             connections_refused: refused.connections,
             requests_expired: refused.requests,
+            heads_refused: refused.heads,
             ..counters.clone()
         });
     }

@@ -22,7 +22,7 @@ pub use counters::ShardCounters;
 pub use driver::{ShardFailed, ShardPlan, spawn};
 pub use effects::{Assignment, Effects, ProduceRecord, ProduceStatus, WriteStatus};
 pub use event::{Event, PublishFailure, PublishResult};
-pub use executor::{Poll, executor_builder};
+pub use executor::{Alone, ExecutorFailed, Poll};
 pub use hands::{Broker, LaneEnds, lanes};
 pub use letter::Letter;
 pub use pacemaker::{Pacemaker, Pulse};

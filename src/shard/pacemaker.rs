@@ -3,8 +3,8 @@
 //! glommio 0.9 now and then parks with runnable tasks (its run loop leaves for the parking path when the preemption timer has fired before the first
 //! task ran), and then sleeps until something comes from outside; a timer inside the executor does not count as such. A wake-up from another
 //! thread does, so every shard gives this thread the waker of a task that does nothing, its pulse, and counts its turns in the open. An idle shard
-//! is woken 200 times a second, about 0.5 % of a core; a busy one never. Before its first task has run there is no waker to give: `driver::spawn`
-//! makes another executor if that does not happen in time.
+//! is woken 200 times a second, about 0.5 % of a core; a busy one never. Before its first task has run there is no waker to give: `executor`
+//! makes another one if that does not happen in time.
 
 use std::future::poll_fn;
 use std::io;

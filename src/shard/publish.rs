@@ -37,7 +37,7 @@ impl ShardCore {
                 return Taken::Yes;
             }
         };
-        if self.drain.is_some() || self.map.version == 0 {
+        if self.map.version == 0 {
             self.refuse_publish(connection, id, errors::NOT_READY);
             return Taken::Yes;
         }

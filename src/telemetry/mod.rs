@@ -5,6 +5,7 @@
 
 mod admin;
 mod error;
+mod exposition;
 mod health;
 mod histogram;
 mod logs;

@@ -143,14 +143,20 @@ impl ShardMetrics {
         const HELP: &str =
             "Latencies by stage: deliver is from Kafka's poll to the socket, publish from the client to Kafka's acknowledgement";
         let seconds = |micros: u64| micros as f64 / 1e6;
-        let members = || {
-            self.0.iter().enumerate().flat_map(|(shard, telemetry)| {
-                Latency::ALL.iter().map(move |(latency, name)| (shard, *name, telemetry.latency(*latency).snapshot()))
-            })
-        };
+        // What nobody has fed yet says nothing, and is left out.
+        let members: Vec<_> = self
+            .0
+            .iter()
+            .enumerate()
+            .flat_map(|(shard, telemetry)| Latency::ALL.map(|(latency, name)| (shard, name, telemetry.latency(latency).snapshot())))
+            .filter(|(_, _, snapshot)| snapshot.quantiles().count > 0)
+            .collect();
+        if members.is_empty() {
+            return Ok(());
+        }
         let mut family = encoder.encode_descriptor("corespan_latency", HELP, Some(&Unit::Seconds), MetricType::Histogram)?;
-        for (shard, stage, snapshot) in members() {
-            let labels: &Labels = &[("shard", shard.to_string()), ("stage", stage.to_owned())];
+        for (shard, stage, snapshot) in &members {
+            let labels: &Labels = &[("shard", shard.to_string()), ("stage", (*stage).to_owned())];
             let bounds = COARSE_MICROS.iter().map(|bound| seconds(*bound)).chain([f64::INFINITY]);
             let buckets: Vec<(f64, u64)> = bounds.zip(snapshot.coarse(&COARSE_MICROS)).collect();
             let quantiles = snapshot.quantiles();
@@ -158,10 +164,10 @@ impl ShardMetrics {
         }
         let help = "The same as quantiles since the start, to 3 percent; 1 is the largest";
         let mut family = encoder.encode_descriptor("corespan_latency_quantile", help, Some(&Unit::Seconds), MetricType::Gauge)?;
-        for (shard, stage, snapshot) in members() {
+        for (shard, stage, snapshot) in &members {
             let quantiles = snapshot.quantiles();
             for (quantile, micros) in [("0.5", quantiles.p50), ("0.99", quantiles.p99), ("0.999", quantiles.p999), ("1", quantiles.max)] {
-                let labels: &Labels = &[("shard", shard.to_string()), ("stage", stage.to_owned()), ("quantile", quantile.to_owned())];
+                let labels: &Labels = &[("shard", shard.to_string()), ("stage", (*stage).to_owned()), ("quantile", quantile.to_owned())];
                 encode_gauge(&mut family, &labels, seconds(micros))?;
             }
         }
@@ -215,6 +221,12 @@ mod tests {
             assert!(text.lines().any(|line| line.starts_with(name)), "{name}\n{text}");
         }
         assert!(text.ends_with("# EOF\n"));
+    }
+
+    #[test]
+    fn what_nobody_feeds_is_not_in_the_text() {
+        let registry = Registry::new(2, Arc::new(Health::new()));
+        assert!(!registry.text().unwrap().contains("corespan_latency"));
     }
 
     #[test]

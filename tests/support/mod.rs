@@ -25,10 +25,11 @@ pub fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T 
     }
 }
 
-/// A port that nobody else takes: one of its own for every caller of this process, below those that the kernel gives to clients and to port 0.
+/// A port that nobody else takes: one of its own for every caller of this process, below those of the SDKs' tests
+/// (20000 to 29999), of Kafka (30000 to 32699), and those that the kernel gives to clients and to port 0.
 pub fn free_port() -> u16 {
     const FIRST: u32 = 10_000;
-    const COUNT: u32 = 20_000;
+    const COUNT: u32 = 10_000;
     static NEXT: AtomicU32 = AtomicU32::new(0);
     // Test programs that run beside each other begin at different places.
     let first = std::process::id().wrapping_mul(97);
