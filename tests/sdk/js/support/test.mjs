@@ -7,3 +7,11 @@ export const { describe } = runner;
 export const test = (name, body) => runner.test(name, limit, body);
 export const before = (body) => runner.before(body, limit);
 export const after = (body) => runner.after(body, limit);
+
+// What a failed test left open would keep the file from ending.
+runner.after(() => {
+  setTimeout(() => {
+    console.error("the tests are over, and something that they started is not");
+    process.exit(1);
+  }, 10_000).unref();
+});
