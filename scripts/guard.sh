@@ -8,7 +8,11 @@ source "$top/scripts/common.sh"
 
 owner_pid=$1 kind=$2 what=$3
 owner=$(process "$owner_pid")
-[ "$kind" != java ] || java=$(process "$what")
+java=
+if [ "$kind" = java ]; then
+  java=$(process "$what")
+  [ -n "$java" ] || exit 0
+fi
 while [ -n "$owner" ] && [ "$(process "$owner_pid")" = "$owner" ]; do
   [ "$kind" != java ] || [ "$(process "$what")" = "$java" ] || exit 0
   sleep 1

@@ -16,6 +16,8 @@ declare -A stage_seconds=(
 )
 build_seconds=1500
 tests_seconds=1200
+sim_seeds=2000
+sim_seconds=60
 nextest_profile=default
 
 test_dir=$cache/test
@@ -70,6 +72,8 @@ test_long() {
   nextest_profile=long
   for stage in "${!stage_seconds[@]}"; do stage_seconds[$stage]=$((stage_seconds[$stage] * 4)); done
   tests_seconds=$((tests_seconds * 4))
+  sim_seeds=20000
+  sim_seconds=600
 }
 
 # Should this shell be ended with -9, the guard ends what it has started.
@@ -252,7 +256,7 @@ nextest() {
 
 stage_sim() {
   limited "building the simulator" $build_seconds cargo build --bin corespan-sim
-  limited "the simulator" 60 "$target/debug/corespan-sim" --seeds 2000
+  limited "the simulator" $sim_seconds "$target/debug/corespan-sim" --seeds $sim_seeds
 }
 
 stage_js() {
