@@ -7,8 +7,8 @@ bare_seconds_to_answer=1200
 
 stage_bare() {
   [ "$(id -u)" = 0 ] || fail "the stage bare mounts and changes its root, so it has to run as root"
-  have mmdebstrap || install_packages mmdebstrap
-  have curl || install_packages curl
+  local tool
+  for tool in mmdebstrap curl git; do have $tool || install_packages $tool; done
   bare_make
   local port admin_port pid
   port=$(bare_free_port)
