@@ -10,6 +10,7 @@ kafka_password=alice-secret
 kafka_user_limited=bob
 kafka_password_limited=bob-secret
 kafka_seconds_to_start=60
+kafka_seconds_to_end=20
 
 kafka() {
   local action=${1:-help}
@@ -27,11 +28,16 @@ kafka() {
 
 # ---- Kafka's own tools ---------------------------------------------------------------------------------------------
 
+# Java, and how it ends at the latest: with the shell that waits for it, and, if there is a limit, after so many seconds.
+kafka_bounds=(setpriv --pdeathsig KILL)
+[ -z "${CORESPAN_KAFKA_TOOL_SECONDS:-}" ] ||
+  kafka_bounds+=(timeout --verbose --kill-after=5 "$CORESPAN_KAFKA_TOOL_SECONDS" setpriv --pdeathsig KILL)
+
 kafka_java() {
   local heap=$1
   shift
   # The star is for Java, which expands it to all jars.
-  exec java "-Xms64m" "-Xmx$heap" -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Djava.awt.headless=true \
+  "${kafka_bounds[@]}" java "-Xms64m" "-Xmx$heap" -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Djava.awt.headless=true \
     "-Dlog4j2.configurationFile=file:$scripts/kafka/log4j2.properties" -cp "$kafka_libs/*" "$@"
 }
 
@@ -56,7 +62,10 @@ kafka_tool() {
   class=$(kafka_class "$1")
   shift
   setup_kafka
-  kafka_java 256m "$class" "$@"
+  local status=0
+  kafka_java 256m "$class" "$@" || status=$?
+  [ $status -ne 124 ] || fail "Kafka's $class ran over its limit of $CORESPAN_KAFKA_TOOL_SECONDS s (CORESPAN_KAFKA_TOOL_SECONDS)"
+  return $status
 }
 
 # ---- Clusters ------------------------------------------------------------------------------------------------------
@@ -124,7 +133,7 @@ kafka_bootstrap_sasl() {
 }
 
 kafka_certificate() {
-  openssl req -x509 -nodes -newkey rsa:2048 -days 365 -subj /CN=localhost -addext 'subjectAltName=DNS:localhost,IP:127.0.0.1' \
+  timeout 60 openssl req -x509 -nodes -newkey rsa:2048 -days 365 -subj /CN=localhost -addext 'subjectAltName=DNS:localhost,IP:127.0.0.1' \
     -keyout "$dir/key.pem" -out "$dir/ca.pem" 2>"$dir/openssl.log" || fail "openssl could not make a certificate: $(tail -n 3 "$dir/openssl.log")"
   cat "$dir/key.pem" "$dir/ca.pem" >"$dir/keystore.pem"
 }
@@ -201,7 +210,14 @@ kafka_spawn() {
       "-Dlog4j2.configurationFile=file:$scripts/kafka/log4j2.properties" -cp "$kafka_libs/*" kafka.Kafka "$dir/$id/server.properties" \
       </dev/null >"$dir/$id/server.log" 2>&1 9>&- &
     echo $! >"$dir/$id/pid"
+    kafka_guard $!
   )
+}
+
+# Broker or Connect with this pid ends when the process does that CORESPAN_KAFKA_OWNER names.
+kafka_guard() {
+  [ -n "${CORESPAN_KAFKA_OWNER:-}" ] || return 0
+  setsid "$scripts/guard.sh" "$CORESPAN_KAFKA_OWNER" java "$1" </dev/null >/dev/null 2>&1 9>&- &
 }
 
 kafka_await() {
@@ -244,6 +260,7 @@ kafka_connect_up() {
       "-Dlog4j2.configurationFile=file:$scripts/kafka/log4j2.properties" -cp "$kafka_libs/*" \
       org.apache.kafka.connect.cli.ConnectDistributed "$dir/connect/connect.properties" </dev/null >"$dir/connect/server.log" 2>&1 9>&- &
     echo $! >"$dir/connect/pid"
+    kafka_guard $!
   )
   deadline=$((SECONDS + kafka_seconds_to_start))
   until [ "$(curl --silent --max-time 2 "http://127.0.0.1:$rest/connectors")" = '[]' ]; do
@@ -320,9 +337,7 @@ kafka_down() {
       pids+=("$(cat "$pid")")
       kill -9 "${pids[-1]}"
     done
-    for pid in ${pids[@]+"${pids[@]}"}; do
-      while kafka_pid_alive "$pid"; do sleep 0.05; done
-    done
+    for pid in ${pids[@]+"${pids[@]}"}; do kafka_await_end "$pid"; done
     rm -rf "$dir"
     say "Kafka in $dir is stopped and its data deleted"
   done < <(kafka_dirs)
@@ -343,7 +358,16 @@ kafka_kill() {
   local pid
   pid=$(cat "$dir/$1/pid")
   kill -9 "$pid"
-  while kafka_pid_alive "$pid"; do sleep 0.02; done
+  kafka_await_end "$pid"
+}
+
+# A process that was ended with -9 goes at once, unless the kernel holds it.
+kafka_await_end() {
+  local deadline=$((SECONDS + kafka_seconds_to_end))
+  while kafka_pid_alive "$1"; do
+    [ $SECONDS -lt $deadline ] || fail "process $1 of the Kafka in $dir still runs $kafka_seconds_to_end s after kill -9"
+    sleep 0.02
+  done
 }
 
 kafka_start_again() {

@@ -1,5 +1,5 @@
 # Installs what is missing on a fresh Debian 12. Every part looks first and says what it adds; a second run changes nothing. Sourced by ./dev.
-setup_parts=(rust system java node page python browser kafka)
+setup_parts=(rust system nextest java node page python browser kafka)
 
 setup() {
   local part
@@ -23,11 +23,16 @@ install_packages() {
   if [ "$(id -u)" != 0 ]; then
     have sudo || fail "needs root or sudo to install: ${missing[*]}"
     as_root=(sudo)
+    # Asks for the password, which the commands below cannot.
+    sudo -v || fail "sudo does not let you install: ${missing[*]}"
   fi
   say "installing Debian packages: ${missing[*]}"
   mkdir -p "$cache"
-  "${as_root[@]}" apt-get update -qq || say "apt-get update failed; trying with the lists that are here"
-  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >"$cache/apt.log" 2>&1 ||
+  # Another apt may be at work: its lock is waited for.
+  local options=(-qq -o DPkg::Lock::Timeout=300)
+  limited "apt-get update" 300 ${as_root[@]+"${as_root[@]}"} apt-get update "${options[@]}" || say "apt-get update failed; trying with the lists that are here"
+  limited "apt-get install" 900 ${as_root[@]+"${as_root[@]}"} env DEBIAN_FRONTEND=noninteractive \
+    apt-get install -y --no-install-recommends "${options[@]}" "${missing[@]}" >"$cache/apt.log" 2>&1 ||
     fail "apt-get could not install ${missing[*]}:
 $(tail -n 10 "$cache/apt.log")"
 }
@@ -38,12 +43,12 @@ setup_rust() {
   local wanted
   wanted=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$top/Cargo.toml")
   local installed
-  installed=$(rustc --version | awk '{print $2}')
+  installed=$(timeout 60 rustc --version | awk '{print $2}')
   [ "$(printf '%s\n' "$wanted" "$installed" | sort -V | head -n 1)" = "$wanted" ] ||
     fail "rustc $installed is too old, $wanted or later is needed: rustup update stable"
 }
 
-# What librdkafka's own build needs.
+# What the builds of librdkafka and of glommio need; glommio's calls git whether there is something to fetch or not.
 setup_system() {
   local packages=(zlib1g-dev libssl-dev)
   { have cc && have c++ && have make; } || packages+=(build-essential)
@@ -51,6 +56,7 @@ setup_system() {
   have openssl || packages+=(openssl)
   have curl || packages+=(curl ca-certificates)
   have perl || packages+=(perl)
+  have git || packages+=(git)
   install_packages "${packages[@]}"
 }
 
@@ -72,7 +78,7 @@ setup_node() {
   [ "$major" -ge 18 ] || fail "node $(node -v) is too old; 18 or later is needed"
   made_from "$sdk_js/node_modules/.made" "$sdk_js/package-lock.json" && return
   say "installing Node packages into tests/sdk/js/node_modules"
-  (cd "$sdk_js" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >&2) || fail "npm ci failed in tests/sdk/js"
+  (cd "$sdk_js" && limited "npm ci" 300 npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >&2) || fail "npm ci failed in tests/sdk/js"
   touch "$sdk_js/node_modules/.made"
 }
 
@@ -88,15 +94,29 @@ setup_page() {
 }
 
 setup_python() {
-  local packages=()
-  have python3 && python3 -c 'import venv, ensurepip' 2>/dev/null || packages+=(python3 python3-venv)
-  [ ${#packages[@]} -eq 0 ] || install_packages "${packages[@]}"
+  install_python
   made_from "$python_venv/.made" "$sdk_python/requirements.txt" && return
   say "installing Python packages into ${python_venv#"$top"/}"
-  python3 -m venv --clear "$python_venv" || fail "python3 -m venv failed"
-  "$python_venv/bin/pip" install --quiet --disable-pip-version-check --requirement "$sdk_python/requirements.txt" >&2 ||
-    fail "pip could not install tests/sdk/python/requirements.txt"
-  touch "$python_venv/.made"
+  make_venv "$python_venv" "$sdk_python/requirements.txt"
+}
+
+# cargo-nextest, which runs the Rust tests: a wheel on PyPI holds the binary.
+setup_nextest() {
+  made_from "$nextest_venv/.made" "$scripts/nextest/requirements.txt" && return
+  install_python
+  say "installing cargo-nextest into ${nextest_venv#"$top"/}"
+  make_venv "$nextest_venv" "$scripts/nextest/requirements.txt"
+}
+
+install_python() {
+  have python3 && python3 -c 'import venv, ensurepip' 2>/dev/null || install_packages python3 python3-venv
+}
+
+# make_venv FOLDER REQUIREMENTS: a Python environment with these packages.
+make_venv() {
+  limited "python3 -m venv" 120 python3 -m venv --clear "$1" || fail "python3 -m venv failed"
+  limited "pip install" 600 "$1/bin/pip" install --quiet --disable-pip-version-check --requirement "$2" >&2 || fail "pip could not install ${2#"$top"/}"
+  touch "$1/.made"
 }
 
 setup_browser() {
@@ -117,7 +137,7 @@ setup_kafka() {
   mkdir -p "$cache"
   local fetched
   fetched=$(mktemp -d "$cache/kafka-fetch.XXXXXX")
-  mvn --quiet --batch-mode -f "$scripts/kafka/pom.xml" -Dlibs="$fetched/libs" -Dbuild="$fetched/build" package >&2 ||
+  limited "Maven" 900 mvn --quiet --batch-mode -f "$scripts/kafka/pom.xml" -Dlibs="$fetched/libs" -Dbuild="$fetched/build" package >&2 ||
     fail "Maven could not fetch Apache Kafka (see above)"
   # Whole or not at all: another run may look at the same time.
   mv -T "$fetched/libs" "$kafka_libs" 2>/dev/null || [ -d "$kafka_libs" ] || fail "could not move Kafka into $kafka_libs"

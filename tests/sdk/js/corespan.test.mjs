@@ -1,10 +1,10 @@
 // The official JavaScript SDK, unchanged, in its JSON and its Protobuf build, against corespan on Apache Kafka.
 import assert from "node:assert/strict";
-import { after, before, describe, test } from "node:test";
 import { builds, connected, event, Publications, subscribed } from "./support/client.mjs";
 import { ConsoleProducer, createTopic } from "./support/kafka.mjs";
 import { Node } from "./support/node.mjs";
 import { Proxy } from "./support/proxy.mjs";
+import { after, before, describe, test } from "./support/test.mjs";
 
 const run = Math.random().toString(36).slice(2, 8);
 const topic = `vehicles-${run}`; // four partitions
@@ -28,8 +28,9 @@ before(async () => {
 
 after(async () => {
   clients.forEach((client) => client.disconnect());
+  Proxy.closeAll();
+  await Node.killAll();
   await Promise.all([producer?.close(), singleProducer?.close()]);
-  await Promise.all([node?.kill(), other?.kill()]);
 });
 
 for (const build of builds) {

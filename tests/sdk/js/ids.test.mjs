@@ -2,9 +2,9 @@
 // fails, the SDK has been mended, and `ShardCore::subscribe` can grant ids in both.
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { test } from "node:test";
 import { WebSocketServer } from "ws";
 import { builds, connected, event, subscribed } from "./support/client.mjs";
+import { test } from "./support/test.mjs";
 
 const varint = (value) => (value < 128 ? [value] : [(value & 127) | 128, ...varint(value >>> 7)]);
 const number = (field, value) => [...varint(field << 3), ...varint(value)];
@@ -36,16 +36,19 @@ for (const [build, arrives] of [[builds[0], [1, 2]], [builds[1], [2]]]) {
   test(`centrifuge, ${build.name}: of publications 1 by id and 2 by name arrive ${arrives.join(" and ")}`, async () => {
     const server = new WebSocketServer({ port: 0, host: "127.0.0.1", handleProtocols: (offered) => [...offered][0] });
     await once(server, "listening");
-    // The SDK sends connect and subscribe in its first message.
-    server.on("connection", (socket) => socket.once("message", () => socket.send(answers[build.name])));
     const client = build.client(`ws://127.0.0.1:${server.address().port}/`);
-    const subscription = client.newSubscription(SUBJECT);
     const values = [];
-    subscription.on("publication", (publication) => values.push(build.decode(publication.data)));
-    const last = event(subscription, "publication", ({ offset }) => Number(offset) === 2);
-    await Promise.all([subscribed(subscription), connected(client), last]);
-    client.disconnect();
-    server.close();
+    try {
+      // The SDK sends connect and subscribe in its first message.
+      server.on("connection", (socket) => socket.once("message", () => socket.send(answers[build.name])));
+      const subscription = client.newSubscription(SUBJECT);
+      subscription.on("publication", (publication) => values.push(build.decode(publication.data)));
+      const last = event(subscription, "publication", ({ offset }) => Number(offset) === 2);
+      await Promise.all([subscribed(subscription), connected(client), last]);
+    } finally {
+      client.disconnect();
+      server.close();
+    }
     assert.deepEqual(values, arrives);
   });
 }

@@ -1,7 +1,10 @@
 """A corespan node, Kafka's console producer and a network that can be cut, for the tests of the Python SDK."""
 
 import asyncio
+import atexit
 import contextlib
+import faulthandler
+import functools
 import json
 import os
 import signal
@@ -9,6 +12,7 @@ import socket
 import subprocess
 import tempfile
 import time
+import unittest
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -24,18 +28,77 @@ def needed(name):
     return value
 
 
+TEST_SECONDS = 60
+
+
+def within_limit(test):
+    @functools.wraps(test)
+    async def limited(self):
+        try:
+            await asyncio.wait_for(test(self), TEST_SECONDS)
+        except asyncio.TimeoutError:
+            raise AssertionError(f"did not end within {TEST_SECONDS} s") from None
+
+    return limited
+
+
+def end_all_unless_done(seconds):
+    """For code that never gives way to a limit: prints where every thread is, and ends the process."""
+    faulthandler.dump_traceback_later(seconds, exit=True)
+
+
+class LimitedTest(unittest.IsolatedAsyncioTestCase):
+    """Every test fails by its name when it takes too long, and the next one runs."""
+
+    def __init_subclass__(cls):
+        super().__init_subclass__()
+        for name in dir(cls):
+            if name.startswith("test_"):
+                setattr(cls, name, within_limit(getattr(cls, name)))
+
+    def setUp(self):
+        end_all_unless_done(2 * TEST_SECONDS)
+        self.addCleanup(faulthandler.cancel_dump_traceback_later)
+
+
+children = set()
+
+
+@atexit.register
+def kill_children():
+    for child in children:
+        child.kill()
+
+
+def start(command, **options):
+    """A process that ends with this one however that is: at its exit, or, if it is killed with -9, by the kernel (setpriv asks for that)."""
+    child = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", "--", *command], **options)
+    children.add(child)
+    return child
+
+
 def create_topic(name, partitions):
     command = [needed("CORESPAN_TEST_KAFKA_DEV"), "kafka", "TopicCommand", "--bootstrap-server", needed("CORESPAN_TEST_KAFKA")]
-    subprocess.run(
-        command + ["--create", "--topic", name, "--partitions", str(partitions)], check=True, capture_output=True, timeout=60
-    )
+    command += ["--create", "--topic", name, "--partitions", str(partitions)]
+    with start(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as tool:
+        try:
+            printed, _ = tool.communicate(timeout=50)
+        finally:
+            tool.kill()
+    if tool.returncode != 0:
+        raise RuntimeError(f"{' '.join(command)} ended with {tool.returncode}: {printed}")
 
 
-def free_ports(count):
-    """Different ones: all are held until the last is found."""
-    with contextlib.ExitStack() as held:
-        probes = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [probe.getsockname()[1] for probe in probes]
+# 20000 to 29999 belong to the SDK tests (tests/README.md says who has the others), below those that the kernel gives to clients, so that no connection
+# of anybody takes one between its choice and its use. Test programs that run beside each other begin at different places.
+ports = (20_000 + (os.getpid() * 97 + tried) % 10_000 for tried in range(10_000))
+
+
+def free_port():
+    for port in ports:
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise RuntimeError("no port from 20000 to 29999 is free")
 
 
 class ConsoleProducer:
@@ -47,7 +110,11 @@ class ConsoleProducer:
         for option in ("parse.key=true", "parse.headers=true", f"null.marker={NULL}"):
             command += ["--property", option]
         self.errors = tempfile.TemporaryFile(mode="w+")
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=self.errors, text=True)
+        # It runs as long as the tests, which is longer than other tools may.
+        environment = {**os.environ, "CORESPAN_KAFKA_TOOL_SECONDS": ""}
+        self.process = start(
+            command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=self.errors, text=True, env=environment
+        )
 
     def send(self, key, value, headers=None):
         """A key or a value of None is Kafka's null."""
@@ -58,8 +125,12 @@ class ConsoleProducer:
 
     def close(self):
         """Ends when Kafka has every record."""
-        self.process.stdin.close()
-        code = self.process.wait(timeout=60)
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
+        try:
+            code = self.process.wait(timeout=30)
+        finally:
+            self.process.kill()
         self.errors.seek(0)
         errors = self.errors.read()
         self.errors.close()
@@ -71,7 +142,7 @@ class Node:
     """`corespan serve` as a process of its own, ready when the constructor returns."""
 
     def __init__(self, topics):
-        self.port, self.admin_port = free_ports(2)
+        self.port, self.admin_port = free_port(), free_port()
         self.folder = tempfile.TemporaryDirectory(prefix="corespan-")
         config = Path(self.folder.name, "corespan.toml")
         bootstrap = needed("CORESPAN_TEST_KAFKA")
@@ -95,10 +166,13 @@ topics = {json.dumps(topics)}
         )
         self.log = Path(self.folder.name, "log")
         with self.log.open("w") as log:
-            self.process = subprocess.Popen(
-                [needed("CORESPAN_TEST_BIN"), "serve", "--config", str(config)], stdin=subprocess.DEVNULL, stdout=log, stderr=log
-            )
-        self._await_ready()
+            command = [needed("CORESPAN_TEST_BIN"), "serve", "--config", str(config)]
+            self.process = start(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        try:
+            self._await_ready()
+        except BaseException:
+            self.kill()
+            raise
 
     def _await_ready(self):
         deadline, last = time.monotonic() + 30, "no answer"

@@ -10,7 +10,7 @@ import unittest
 from centrifuge import Client, ClientEventHandler, StreamPosition, SubscriptionEventHandler
 from centrifuge.exceptions import CentrifugeError, ReplyError
 
-from support import ConsoleProducer, Node, Proxy, create_topic
+from support import ConsoleProducer, LimitedTest, Node, Proxy, create_topic, end_all_unless_done
 
 RUN = "".join(random.choices(string.ascii_lowercase, k=6))
 TOPIC = f"sensors-{RUN}"
@@ -19,6 +19,7 @@ WAIT = 20
 
 def setUpModule():
     global node, producer, fresh
+    end_all_unless_done(120)
     # A key of its own for every test, so that none sees another's records.
     fresh = (f"{number}/speed" for number in itertools.count(1))
     create_topic(TOPIC, 4)
@@ -133,6 +134,7 @@ class Promises:
     async def test_nothing_is_lost_or_doubled_when_the_socket_is_cut(self):
         key = next(fresh)
         proxy = await Proxy(node.port).start()
+        self.addCleanup(proxy.close)
         client = await self.connect(proxy.websocket)
         _, seen = await self.subscribe(client, f"/{TOPIC}/{key}")
         numbers = itertools.count(1)
@@ -150,8 +152,6 @@ class Promises:
         await seen.count(seen.publications, 601)
         self.assertEqual(seen.values, list(range(1, 602)))
         self.assertGreaterEqual(proxy.accepted, 5)
-        await client.disconnect()
-        proxy.close()
 
     async def test_a_snapshot_brings_the_newest_record_and_a_tombstone_its_tag(self):
         key = next(fresh)
@@ -197,7 +197,7 @@ class Promises:
         await client.publish(f"/{TOPIC}/1", data)
 
 
-class JsonTest(Promises, unittest.IsolatedAsyncioTestCase):
+class JsonTest(Promises, LimitedTest):
     protobuf = False
 
     @staticmethod
@@ -209,7 +209,7 @@ class JsonTest(Promises, unittest.IsolatedAsyncioTestCase):
         return data
 
 
-class ProtobufTest(Promises, unittest.IsolatedAsyncioTestCase):
+class ProtobufTest(Promises, LimitedTest):
     protobuf = True
 
     @staticmethod

@@ -1,7 +1,6 @@
 // Chromium drives the welcome and the demo page of `corespan demo`.
 // With CORESPAN_SCREENSHOT set it also takes the README's picture, docs/demo.png.
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
 import { mkdirSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { Centrifuge } from "centrifuge";
@@ -10,6 +9,7 @@ import WebSocket from "ws";
 import { connected } from "../support/client.mjs";
 import { Demo } from "../support/demo.mjs";
 import { Proxy } from "../support/proxy.mjs";
+import { after, before, test } from "../support/test.mjs";
 
 const flags = [
   "--headless",
@@ -38,6 +38,7 @@ before(async () => {
 
 after(async () => {
   publisher?.disconnect();
+  Proxy.closeAll();
   await browser?.close();
   await demo?.stop();
 });

@@ -1,8 +1,8 @@
 // `corespan demo` as a process of its own, or the one that CORESPAN_DEMO_URL names.
-import { spawn } from "node:child_process";
 import { once } from "node:events";
+import { start } from "./child.mjs";
 import { corespanBinary } from "./environment.mjs";
-import { freePorts } from "./node.mjs";
+import { freePort } from "./ports.mjs";
 
 export class Demo {
   static async start() {
@@ -10,10 +10,14 @@ export class Demo {
     if (process.env.CORESPAN_DEMO_URL) {
       demo.url = process.env.CORESPAN_DEMO_URL;
     } else {
-      const [port, adminPort] = await freePorts(2);
-      const ports = ["--port", String(port), "--admin-port", String(adminPort)];
-      demo.process = spawn(corespanBinary(), ["demo", ...ports], { stdio: ["ignore", "pipe", "pipe"] });
-      demo.url = await demo.#announced();
+      const ports = ["--port", String(await freePort()), "--admin-port", String(await freePort())];
+      demo.process = start(corespanBinary(), ["demo", ...ports], { stdio: ["ignore", "pipe", "pipe"] });
+      try {
+        demo.url = await demo.#announced();
+      } catch (error) {
+        await demo.stop();
+        throw error;
+      }
     }
     const { host, port } = new URL(demo.url);
     demo.port = Number(port);
@@ -42,7 +46,7 @@ export class Demo {
   }
 
   async stop() {
-    if (!this.process || this.process.exitCode !== null) return;
+    if (!this.process || this.process.exitCode !== null || this.process.signalCode !== null) return;
     this.process.kill("SIGTERM");
     const timer = setTimeout(() => this.process.kill("SIGKILL"), 10_000);
     await this.exit;

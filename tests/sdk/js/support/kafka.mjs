@@ -1,14 +1,12 @@
 // Records of a real Apache Kafka, through Kafka's own tools.
-import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
-import { promisify } from "node:util";
+import { run, start } from "./child.mjs";
 import { devScript, kafkaBootstrap } from "./environment.mjs";
 
 const NULL = "__null__";
 
 export async function kafkaTool(className, ...args) {
-  const run = promisify(execFile)(devScript(), ["kafka", className, "--bootstrap-server", kafkaBootstrap(), ...args]);
-  return (await run).stdout;
+  return run(devScript(), ["kafka", className, "--bootstrap-server", kafkaBootstrap(), ...args], 50_000);
 }
 
 export async function createTopic(name, partitions) {
@@ -20,13 +18,16 @@ export class ConsoleProducer {
   constructor(topic) {
     this.errors = "";
     const properties = ["parse.key=true", "parse.headers=true", `null.marker=${NULL}`];
-    this.process = spawn(
+    this.process = start(
       devScript(),
       ["kafka", "ConsoleProducer", "--bootstrap-server", kafkaBootstrap(), "--topic", topic, "--timeout", "0"].concat(
         properties.flatMap((property) => ["--property", property]),
       ),
-      { stdio: ["pipe", "ignore", "pipe"] },
+      // It runs as long as the test file, which is longer than other tools may.
+      { stdio: ["pipe", "ignore", "pipe"], env: { ...process.env, CORESPAN_KAFKA_TOOL_SECONDS: "" } },
     );
+    // Should it end early, `close` says so; a write to its pipe must not end the tests first.
+    this.process.stdin.on("error", (error) => (this.errors += error));
     this.process.stderr.on("data", (text) => (this.errors += text));
   }
 
@@ -42,7 +43,9 @@ export class ConsoleProducer {
   async close() {
     const exit = once(this.process, "exit");
     this.process.stdin.end();
+    const timer = setTimeout(() => this.process.kill("SIGKILL"), 30_000);
     const [code] = await exit;
+    clearTimeout(timer);
     if (code !== 0 || /ERROR/.test(this.errors)) throw new Error(`console producer ended with ${code}: ${this.errors}`);
   }
 }

@@ -1,25 +1,24 @@
 // A corespan node as a process of its own, configured for one test file.
-import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { start } from "./child.mjs";
 import { corespanBinary, kafkaBootstrap } from "./environment.mjs";
+import { freePort } from "./ports.mjs";
 
-// Different ones: all are held until the last is found.
-export async function freePorts(count) {
-  const servers = Array.from({ length: count }, () => createServer().listen(0, "127.0.0.1"));
-  await Promise.all(servers.map((server) => once(server, "listening")));
-  const ports = servers.map((server) => server.address().port);
-  await Promise.all(servers.map((server) => once(server.close(), "close")));
-  return ports;
-}
+const nodes = new Set();
 
 export class Node {
+  // For the end of a test file: a node that a failed test left running would keep the file from ending.
+  static async killAll() {
+    await Promise.all([...nodes].map((node) => node.kill()));
+  }
+
   static async start(topics) {
     const node = new Node();
-    [node.port, node.adminPort] = await freePorts(2);
+    node.port = await freePort();
+    node.adminPort = await freePort();
     node.folder = mkdtempSync(join(tmpdir(), "corespan-"));
     const config = join(node.folder, "corespan.toml");
     writeFileSync(
@@ -43,8 +42,9 @@ topics = ${JSON.stringify(topics)}
     );
     node.logFile = join(node.folder, "log");
     const log = openSync(node.logFile, "w");
-    node.process = spawn(corespanBinary(), ["serve", "--config", config], { stdio: ["ignore", log, log] });
+    node.process = start(corespanBinary(), ["serve", "--config", config], { stdio: ["ignore", log, log] });
     node.exit = once(node.process, "exit");
+    nodes.add(node);
     try {
       await node.#ready();
     } catch (error) {
@@ -69,7 +69,7 @@ topics = ${JSON.stringify(topics)}
     while (Date.now() < deadline) {
       if (this.process.exitCode !== null) throw new Error(`corespan ended with ${this.process.exitCode}:\n${this.log()}`);
       try {
-        const answer = await fetch(`http://127.0.0.1:${this.adminPort}/ready`);
+        const answer = await fetch(`http://127.0.0.1:${this.adminPort}/ready`, { signal: AbortSignal.timeout(2_000) });
         if (answer.status === 200) return;
         last = `${answer.status} ${await answer.text()}`;
       } catch (error) {
@@ -80,10 +80,12 @@ topics = ${JSON.stringify(topics)}
     throw new Error(`corespan is not ready after 30 s (${last}):\n${this.log()}`);
   }
 
-  // Sends SIGTERM and returns the exit code.
+  // Sends SIGTERM and returns the exit code; null for a node that did not end within 30 s.
   async terminate() {
     this.process.kill("SIGTERM");
+    const timer = setTimeout(() => this.process.kill("SIGKILL"), 30_000);
     const [code] = await this.exit;
+    clearTimeout(timer);
     return code;
   }
 
@@ -92,6 +94,7 @@ topics = ${JSON.stringify(topics)}
       this.process.kill("SIGKILL");
       await this.exit;
     }
+    nodes.delete(this);
     rmSync(this.folder, { recursive: true, force: true });
   }
 }

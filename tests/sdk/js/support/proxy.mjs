@@ -2,7 +2,14 @@
 import { once } from "node:events";
 import { connect, createServer } from "node:net";
 
+const proxies = new Set();
+
 export class Proxy {
+  // For the end of a test file: a proxy that a failed test left open would keep the file from ending.
+  static closeAll() {
+    proxies.forEach((proxy) => proxy.close());
+  }
+
   static async start(targetPort) {
     const proxy = new Proxy();
     proxy.targetPort = targetPort;
@@ -24,6 +31,7 @@ export class Proxy {
       far.pipe(near);
     }).listen(0, "127.0.0.1");
     await once(proxy.server, "listening");
+    proxies.add(proxy);
     proxy.websocket = `ws://127.0.0.1:${proxy.server.address().port}/connection/websocket`;
     return proxy;
   }
@@ -44,6 +52,7 @@ export class Proxy {
   }
 
   close() {
+    proxies.delete(this);
     this.server.close();
     this.cut();
   }
