@@ -108,6 +108,36 @@ impl Worker {
     }
 }
 
+/// The command, the machine and the date of a run, as one line.
+pub fn provenance() -> String {
+    let command: Vec<String> = std::env::args().skip(1).collect();
+    let first_line = |file: &str| std::fs::read_to_string(file).unwrap_or_default().lines().next().unwrap_or_default().to_owned();
+    let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpuinfo.lines().find(|line| line.starts_with("model name")).and_then(|line| line.split_once(": "));
+    let seconds = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let (year, month, day) = date((seconds / 86_400) as i64);
+    format!(
+        "`corespan-bench {}`; {year}-{month:02}-{day:02}; {} CPUs, {}, Linux {}{}",
+        command.join(" "),
+        cpuinfo.lines().filter(|line| line.starts_with("processor")).count(),
+        model.map_or("unknown model", |(_, name)| name),
+        first_line("/proc/sys/kernel/osrelease"),
+        if cfg!(debug_assertions) { "; a build without --release: no figures to quote" } else { "" }
+    )
+}
+
+/// Year, month and day of a number of days since 1970, by Howard Hinnant's `civil_from_days`.
+fn date(days: i64) -> (i64, i64, i64) {
+    let days = days + 719_468;
+    let era = days.div_euclid(146_097);
+    let of_era = days.rem_euclid(146_097);
+    let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year + year / 4 - year / 100);
+    let shifted = (5 * of_year + 2) / 153;
+    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
+    (year + era * 400 + i64::from(month <= 2), month, of_year - (153 * shifted + 2) / 5 + 1)
+}
+
 /// The head of a table of sides; `place` is what CPU is counted for.
 pub fn sides_head(place: &str) -> String {
     format!(
@@ -187,6 +217,15 @@ mod tests {
             );
         }
         assert!(histogram_from("5").is_none() && histogram_from("x:1").is_none());
+    }
+
+    #[test]
+    fn days_are_dates() {
+        for (days, expected) in
+            [(0, (1970, 1, 1)), (11_016, (2000, 2, 29)), (20_783, (2026, 11, 26)), (20_818, (2026, 12, 31)), (20_819, (2027, 1, 1))]
+        {
+            assert_eq!(date(days), expected);
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use clap::{Parser, Subcommand, value_parser};
 use corespan::bench::account::owed;
 use corespan::bench::child::{Helper, orders};
 use corespan::bench::report::{
-    Side, Void, Worker, histogram_from, histogram_text, median, milliseconds, side_row, sides_head, workers_table,
+    Side, Void, Worker, histogram_from, histogram_text, median, milliseconds, provenance, side_row, sides_head, workers_table,
 };
 use corespan::bench::sender::{SendPlan, Sender, Sent};
 use corespan::bench::server::ServerPlan;
@@ -627,6 +627,7 @@ fn compare(options: &Options, to_all: bool) -> Result<()> {
     })?;
     stage.close()?;
     check_workers(&workers, options)?;
+    println!("{}\n", provenance());
     println!(
         "{} connections, {} records/s of {} bytes, each to {}; slices of {} ms in turn, {}\n",
         options.connections,
@@ -678,6 +679,7 @@ fn latency(options: &Options) -> Result<()> {
     })?;
     stage.close()?;
     check_workers(&workers, options)?;
+    println!("{}\n", provenance());
     println!(
         "{} connections with a subject each, {} records/s of {} bytes, poll = {:?}; slices of {} ms in turn, {}\n",
         options.connections,
@@ -714,6 +716,7 @@ fn idle(options: &Options) -> Result<()> {
     let (mut generator, rate) = (Worker::new("the generator"), options.rate);
     stage.slice(options.connections, &mut generator).with_context(|| format!("one record for each client, at --rate {rate}"))?;
     stage.close()?;
+    println!("{}\n", provenance());
     println!(
         "{} idle connections, each subscribed to a subject of its own; {} s at rest, {}\n",
         options.connections,
