@@ -1,4 +1,4 @@
-//! Thousands of subscribers on one thread: non-blocking sockets, one epoll, one read buffer.
+//! Thousands of subscribers on one thread: non-blocking sockets, one epoll, one read buffer, one ledger each.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -8,28 +8,36 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
-use crate::kafka::load::{latencies, monotonic_ns, stamp};
+use super::account::{Ledger, settle};
+use super::wire::{Said, frame, masked};
+use crate::kafka::load::{latencies, monotonic_ns, thread_cpu_seconds};
 
 /// How long a node has to answer an upgrade or a subscribe.
 const ANSWER_TIME: Duration = Duration::from_secs(20);
 
-/// What the clients saw.
+/// What the clients saw in a while.
 #[derive(Debug)]
 pub struct Seen {
-    /// From the making of a record to its receipt, microseconds.
+    /// From the time when a record was due to its receipt, microseconds.
     pub latencies: Histogram<u64>,
     pub deliveries: u64,
     pub reads: u64,
-    /// Sequences that were skipped or came again.
-    pub gaps: u64,
+    /// Of the receiving thread.
+    pub cpu_seconds: f64,
     pub seconds: f64,
+}
+
+impl Default for Seen {
+    fn default() -> Seen {
+        Seen { latencies: latencies(), deliveries: 0, reads: 0, cpu_seconds: 0.0, seconds: 0.0 }
+    }
 }
 
 struct Connection {
     socket: TcpStream,
     /// The beginning of a frame whose end has not come.
     partial: Vec<u8>,
-    sequence: u64,
+    ledger: Ledger,
 }
 
 /// Connected subscribers.
@@ -37,6 +45,7 @@ pub struct Clients {
     epoll: Epoll,
     connections: Vec<Connection>,
     buffer: Vec<u8>,
+    deliveries: u64,
 }
 
 impl Clients {
@@ -48,43 +57,61 @@ impl Clients {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         let mut connections = Vec::with_capacity(count);
         for number in 0..count {
-            let mut socket = TcpStream::connect(address)?;
+            let told = |error: io::Error| io::Error::other(format!("client {number}: {error}"));
+            let mut socket = TcpStream::connect_timeout(&address, ANSWER_TIME).map_err(told)?;
             socket.set_nodelay(true)?;
-            if !raw {
-                subscribe(&mut socket, &subject(number))?;
-            }
+            let partial = if raw { Vec::new() } else { subscribe(&mut socket, &subject(number)).map_err(told)? };
             socket.set_nonblocking(true)?;
             epoll.add(socket.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, number as u64))?;
-            connections.push(Connection { socket, partial: Vec::new(), sequence: 0 });
+            connections.push(Connection { socket, partial, ledger: Ledger::default() });
         }
-        Ok(Clients { epoll, connections, buffer: vec![0; 256 << 10] })
+        Ok(Clients { epoll, connections, buffer: vec![0; 256 << 10], deliveries: 0 })
     }
 
-    /// Receives for a while. What came before is not counted.
+    /// Receives for that long, or until so many deliveries have come since the beginning.
     ///
     /// # Errors
-    /// The node closed a connection.
-    pub fn receive(&mut self, time: Duration) -> io::Result<Seen> {
-        let mut seen = Seen { latencies: latencies(), deliveries: 0, reads: 0, gaps: 0, seconds: 0.0 };
-        let began = Instant::now();
-        let mut events = vec![EpollEvent::empty(); 1_024];
-        while began.elapsed() < time {
-            let count = self.epoll.wait(&mut events, EpollTimeout::from(20_u8))?;
+    /// A client was closed, or told something else than a record: unsubscribed, disconnected.
+    pub fn receive(&mut self, seen: &mut Seen, time: Duration, deliveries: u64) -> io::Result<()> {
+        let (began, cpu, before) = (Instant::now(), thread_cpu_seconds(), self.deliveries);
+        let mut events = [EpollEvent::empty(); 1_024];
+        while began.elapsed() < time && self.deliveries < deliveries {
+            let left = time.saturating_sub(began.elapsed()).as_millis().clamp(1, 20) as u8;
+            let count = match self.epoll.wait(&mut events, EpollTimeout::from(left)) {
+                Err(nix::errno::Errno::EINTR) => continue,
+                count => count?,
+            };
             for event in &events[..count] {
-                let connection = &mut self.connections[event.data() as usize];
+                let number = event.data() as usize;
+                let connection = &mut self.connections[number];
                 let read = match connection.socket.read(&mut self.buffer) {
-                    Ok(0) => return Err(io::Error::other("the node closed a connection")),
+                    Ok(0) => return Err(io::Error::other(format!("client {number} was closed"))),
                     Ok(read) => read,
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
-                    Err(error) => return Err(error),
+                    Err(error) => return Err(io::Error::other(format!("client {number}: {error}"))),
                 };
                 seen.reads += 1;
-                let now = monotonic_ns();
-                connection.take(&self.buffer[..read], now, &mut seen)?;
+                let took = connection.take(&self.buffer[..read], monotonic_ns(), &mut seen.latencies);
+                self.deliveries += took.map_err(|error| io::Error::other(format!("client {number}: {error}")))?;
             }
         }
-        seen.seconds = began.elapsed().as_secs_f64();
-        Ok(seen)
+        seen.deliveries += self.deliveries - before;
+        seen.cpu_seconds += thread_cpu_seconds() - cpu;
+        seen.seconds += began.elapsed().as_secs_f64();
+        Ok(())
+    }
+
+    /// Deliveries since the beginning.
+    pub fn deliveries(&self) -> u64 {
+        self.deliveries
+    }
+
+    /// Received = sent x subscribers, each subscriber by itself; client `n` has the subject `subject(n)`.
+    ///
+    /// # Errors
+    /// Who did not get what was sent.
+    pub fn settle(&self, sent: &[u64], subject: impl Fn(usize) -> usize) -> Result<(), String> {
+        settle(self.connections.iter().map(|connection| &connection.ledger), sent, subject)
     }
 
     /// How many there are.
@@ -99,101 +126,92 @@ impl Clients {
 }
 
 impl Connection {
-    fn take(&mut self, bytes: &[u8], now: u64, seen: &mut Seen) -> io::Result<()> {
+    fn take(&mut self, bytes: &[u8], now: u64, latencies: &mut Histogram<u64>) -> io::Result<u64> {
         if self.partial.is_empty() {
-            let used = self.frames(bytes, now, seen)?;
+            let (used, records) = self.frames(bytes, now, latencies)?;
             self.partial.extend_from_slice(&bytes[used..]);
-            return Ok(());
+            return Ok(records);
         }
         let mut whole = std::mem::take(&mut self.partial);
         whole.extend_from_slice(bytes);
-        let used = self.frames(&whole, now, seen)?;
+        let (used, records) = self.frames(&whole, now, latencies)?;
         whole.drain(..used);
+        // A buffer of its own would be memory for each client.
         if !whole.is_empty() {
             self.partial = whole;
         }
-        Ok(())
+        Ok(records)
     }
 
-    fn frames(&mut self, bytes: &[u8], now: u64, seen: &mut Seen) -> io::Result<usize> {
-        let mut at = 0;
-        while let Some((start, end)) = frame(&bytes[at..]) {
-            let payload = &bytes[at + start..at + end];
-            at += end;
-            if payload == b"{}" {
-                self.socket.write_all(&masked(b"{}"))?;
-                continue;
+    /// Bytes of whole frames, and records in them.
+    fn frames(&mut self, bytes: &[u8], now: u64, latencies: &mut Histogram<u64>) -> io::Result<(usize, u64)> {
+        let (mut at, mut records) = (0, 0);
+        while let Some(frame) = frame(&bytes[at..]) {
+            at += frame.bytes;
+            match frame.said() {
+                Said::Ping => self.socket.write_all(&masked(b"{}"))?,
+                Said::Record { due_ns, sequence } => {
+                    latencies.saturating_record(now.saturating_sub(due_ns) / 1_000);
+                    self.ledger.record(sequence);
+                    records += 1;
+                }
+                Said::Other(_) => return Err(io::Error::other(format!("got {}", frame.describe()))),
             }
-            // The value stands behind `"data":`, within the first hundred bytes.
-            let head = &payload[..payload.len().min(160)];
-            let Some(data) = head.windows(7).position(|window| window == b"\"data\":") else { continue };
-            let Some((time, sequence)) = stamp(&payload[data + 7..]) else { continue };
-            seen.deliveries += 1;
-            seen.latencies.saturating_record(now.saturating_sub(time) / 1_000);
-            // 1: a producer that begins anew.
-            if self.sequence != 0 && sequence != 1 && sequence != self.sequence + 1 {
-                seen.gaps += 1;
-            }
-            self.sequence = sequence;
         }
-        Ok(at)
+        Ok((at, records))
     }
 }
 
-/// Start and end of the payload of a whole unmasked frame.
-fn frame(bytes: &[u8]) -> Option<(usize, usize)> {
-    let (start, len) = match bytes.get(1)? & 0x7f {
-        126 => (4, u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?) as usize),
-        127 => (10, u64::from_be_bytes(bytes.get(2..10)?.try_into().ok()?) as usize),
-        len => (2, len as usize),
-    };
-    (bytes.len() >= start + len).then_some((start, start + len))
-}
-
-/// A client's text frame; the mask is zero, which the protocol allows and costs nothing.
-fn masked(payload: &[u8]) -> Vec<u8> {
-    let mut frame = vec![0x81];
-    match payload.len() {
-        len @ 0..126 => frame.push(0x80 | len as u8),
-        len => {
-            frame.push(0x80 | 126);
-            frame.extend_from_slice(&(len as u16).to_be_bytes());
-        }
-    }
-    frame.extend_from_slice(&[0; 4]);
-    frame.extend_from_slice(payload);
-    frame
-}
-
-/// Upgrade, connect and subscribe, each waited for.
-fn subscribe(socket: &mut TcpStream, subject: &str) -> io::Result<()> {
-    socket.set_read_timeout(Some(ANSWER_TIME))?;
+/// Upgrade, connect and subscribe, each waited for. Gives what came behind the answers.
+fn subscribe(socket: &mut TcpStream, subject: &str) -> io::Result<Vec<u8>> {
+    let deadline = Instant::now() + ANSWER_TIME;
     let head = "GET /connection/websocket HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
                 Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
     socket.write_all(head.as_bytes())?;
     let mut buffer = Vec::new();
-    read_until(socket, &mut buffer, |bytes| bytes.windows(4).any(|window| window == b"\r\n\r\n"))?;
+    let end = loop {
+        if let Some(end) = buffer.windows(4).position(|window| window == b"\r\n\r\n") {
+            break end + 4;
+        }
+        read_more(socket, &mut buffer, deadline)?;
+    };
     if !buffer.starts_with(b"HTTP/1.1 101") {
         let line = String::from_utf8_lossy(&buffer).lines().next().unwrap_or_default().to_owned();
         return Err(io::Error::other(format!("the node refused an upgrade: {line}")));
     }
+    buffer.drain(..end);
     let commands = format!("{{\"id\":1,\"connect\":{{}}}}\n{{\"id\":2,\"subscribe\":{{\"channel\":{subject:?},\"flag\":1}}}}");
     socket.write_all(&masked(commands.as_bytes()))?;
-    buffer.clear();
-    read_until(socket, &mut buffer, |bytes| bytes.windows(7).any(|window| window == b"\"id\":2,"))?;
-    if buffer.windows(8).any(|window| window == b"\"error\":") {
-        return Err(io::Error::other(format!("the node refused a subscribe: {}", String::from_utf8_lossy(&buffer))));
-    }
-    Ok(())
-}
-
-fn read_until(socket: &mut TcpStream, buffer: &mut Vec<u8>, done: impl Fn(&[u8]) -> bool) -> io::Result<()> {
-    let mut chunk = [0; 2_048];
-    while !done(buffer) {
-        match socket.read(&mut chunk)? {
-            0 => return Err(io::Error::other("the node closed the connection")),
-            read => buffer.extend_from_slice(&chunk[..read]),
+    loop {
+        let Some(frame) = frame(&buffer) else {
+            read_more(socket, &mut buffer, deadline)?;
+            continue;
+        };
+        let has = |text: &str| frame.payload.windows(text.len()).any(|window| window == text.as_bytes());
+        if has("\"error\":") || frame.opcode != 1 {
+            return Err(io::Error::other(format!("the node refused a subscribe: {}", frame.describe())));
+        }
+        let (answered, bytes) = (has("\"id\":2,"), frame.bytes);
+        buffer.drain(..bytes);
+        if answered {
+            return Ok(buffer);
         }
     }
-    Ok(())
+}
+
+fn read_more(socket: &mut TcpStream, buffer: &mut Vec<u8>, deadline: Instant) -> io::Result<()> {
+    let late = || io::Error::other("the node does not answer in time");
+    let left = deadline.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()).ok_or_else(late)?;
+    socket.set_read_timeout(Some(left))?;
+    let mut chunk = [0; 2_048];
+    match socket.read(&mut chunk) {
+        Ok(0) => Err(io::Error::other("the node closed the connection")),
+        Ok(read) => {
+            buffer.extend_from_slice(&chunk[..read]);
+            Ok(())
+        }
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(late()),
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
+        Err(error) => Err(error),
+    }
 }

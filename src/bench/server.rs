@@ -4,20 +4,23 @@
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 
+use super::child::{end, tied};
+
 /// How long it has to become ready.
 const READY_TIME: Duration = Duration::from_secs(30);
 
-/// A running node; killed when dropped.
+/// A running node; killed when dropped. The kernel kills it with the tool, and the task `node` ends with its input.
 pub struct Server {
     child: Child,
     pub address: SocketAddr,
-    config: PathBuf,
+    /// There until the node has read it.
+    config: Option<PathBuf>,
 }
 
 /// What it serves.
@@ -27,6 +30,7 @@ pub struct ServerPlan<'a> {
     pub subcommand: &'a str,
     pub bootstrap: &'a str,
     pub topic: &'a str,
+    pub connections_max: usize,
     /// CPU of its one shard.
     pub cpu: usize,
     /// "park" or "busy".
@@ -46,28 +50,46 @@ impl Server {
         let (address, admin) = (free[0].local_addr()?, free[1].local_addr()?);
         drop(free);
         let text = format!(
-            "drain.seconds = 0\n[listen]\naddress = \"{address}\"\nadmin = \"{admin}\"\nconnections.max = 15000\n[cores]\nshards = [{}]\npoll = \"{}\"\n[log]\nlevel = \"warn\"\n\
+            "drain.seconds = 0\n[listen]\naddress = \"{address}\"\nadmin = \"{admin}\"\nconnections.max = {}\n[cores]\nshards = [{}]\npoll = \"{}\"\n[log]\nlevel = \"warn\"\n\
              [cache]\nbytes.max = \"32MiB\"\n[kafka.consumer]\n\"bootstrap.servers\" = \"{}\"\ntopics = [\"{}\"]\n{}\n[kafka.producer]\n\"bootstrap.servers\" = \"{}\"\n\
              [topic.\"{}\"]\npartitioner = \"murmur2\"\n",
-            plan.cpu, plan.poll, plan.bootstrap, plan.topic, plan.consumer, plan.bootstrap, plan.topic
+            plan.connections_max, plan.cpu, plan.poll, plan.bootstrap, plan.topic, plan.consumer, plan.bootstrap, plan.topic
         );
         let config = std::env::temp_dir().join(format!("corespan-bench-{}-{}.toml", std::process::id(), address.port()));
         std::fs::write(&config, text)?;
         let child = off_the_tools_cpu(|| {
-            Command::new(plan.binary).arg(plan.subcommand).arg("--config").arg(&config).stdout(Stdio::null()).spawn()
-        })?;
-        let mut server = Server { child, address, config };
+            tied(plan.binary).arg(plan.subcommand).arg("--config").arg(&config).stdin(Stdio::piped()).stdout(Stdio::null()).spawn()
+        });
+        let child = child.inspect_err(|_| drop(std::fs::remove_file(&config)))?;
+        let mut server = Server { child, address, config: Some(config) };
         let deadline = Instant::now() + READY_TIME;
         while !ready(admin) {
             if let Some(status) = server.child.try_wait()? {
-                return Err(io::Error::other(format!("the node ended with {status}")));
+                return Err(io::Error::other(format!("the node ended ({status}) before it was ready")));
             }
             if Instant::now() > deadline {
-                return Err(io::Error::other("the node is not ready in time"));
+                return Err(io::Error::other(format!("the node is not ready within {} s", READY_TIME.as_secs())));
             }
             std::thread::sleep(Duration::from_millis(50));
         }
+        server.forget_config();
         Ok(server)
+    }
+
+    /// How it ended, if it has, or does so at once.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        let deadline = Instant::now() + Duration::from_millis(500);
+        loop {
+            match self.child.try_wait() {
+                Ok(None) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(10)),
+                status => return status.ok().flatten(),
+            }
+        }
+    }
+
+    fn forget_config(&mut self) {
+        // Left behind it harms nobody.
+        let _ = self.config.take().map(std::fs::remove_file);
     }
 
     /// Its process.
@@ -78,10 +100,8 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Its end is of no interest any more.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        let _ = std::fs::remove_file(&self.config);
+        end(&mut self.child);
+        self.forget_config();
     }
 }
 

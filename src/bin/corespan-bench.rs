@@ -1,29 +1,36 @@
-//! Measures a node beside a control in the same run, and prints ratios.
+//! Measures a node beside a control in the same seconds, and prints tables.
 
-use std::io::{BufRead as _, BufReader, Read as _};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::mpsc::channel;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
-use clap::{Parser, Subcommand};
+use anyhow::{Context as _, Result, anyhow, bail};
+use clap::error::ErrorKind;
+use clap::{Parser, Subcommand, value_parser};
+use corespan::bench::account::owed;
+use corespan::bench::child::{Helper, orders};
+use corespan::bench::report::{
+    Side, Void, Worker, histogram_from, histogram_text, median, milliseconds, provenance, side_row, sides_head, workers_table,
+};
 use corespan::bench::sender::{SendPlan, Sender, Sent};
-use corespan::bench::server::{ServerPlan, off_the_tools_cpu};
+use corespan::bench::server::ServerPlan;
 use corespan::bench::{Clients, Seen, Server, Usage};
 use corespan::kafka::EmbeddedCluster;
-use corespan::kafka::load::{Load, consume_bare, create_topic, produce};
-use hdrhistogram::Histogram;
+use corespan::kafka::load::{BareConsumer, Generator, Load, VALUE_BYTES_MIN, create_topics, delete_topics, monotonic_ns};
 
-/// Load tools for corespan: subscribers, producers, idle connections, each beside a control in the same run.
+/// Load tools for corespan: subscribers, producers, idle connections, each beside a control in the same seconds.
 ///
-/// Starts `corespan serve` with one shard on a Kafka (its own embedded one, or --brokers), connects subscribers from one thread, produces records
-/// at a rate, and reports deliveries, latency percentiles, and the CPU of the shard per delivered record. Sequences are checked: a gap or a
-/// duplicate fails the run. Machines differ and are noisy: quote the ratios, not the times.
+/// Starts `corespan serve` with one shard on a Kafka (an embedded one, or --brokers), connects subscribers from one thread, produces records on a
+/// schedule, and reports deliveries, latency percentiles, and CPU per delivery as markdown tables. Node and control take turns, a slice each, so
+/// that both see the same machine and neither competes with the other. A latency runs from the time when a record was due. What Kafka acknowledged must
+/// have reached every subscriber once and in order, else the run fails. Machines differ and are noisy: quote the ratios, not the times.
+///
+/// Exit code 0: the figures count. 1: something failed: the node, Kafka, a record that is missing. 2: a mistake in the options. 3: void: the
+/// tool was the bottleneck, so the figures would be its own.
 #[derive(Parser)]
-#[command(version)]
+#[command(version, args_override_self = true)]
 struct Arguments {
     #[command(subcommand)]
     command: Task,
@@ -37,11 +44,12 @@ enum Task {
     Deliver,
     /// One subject, every client subscribed; beside a bare send() loop at the same rate.
     FanOut,
-    /// Latency from a record's making to its receipt; beside a bare librdkafka consumer in the same seconds.
+    /// Each record to one client; beside a bare librdkafka consumer in the shard's place.
     Latency,
-    /// Memory of idle subscribed connections.
+    /// Memory and CPU of idle subscribed connections; beside a process that has only accepted as many. --rate is that of the one record that each
+    /// client gets at the end.
     Idle,
-    /// The bare sender of `deliver` and `fan-out`: prints its address; at the end of its input it stops and prints sends and CPU seconds.
+    /// The bare sender of `deliver` and `fan-out`: prints its address, then sends slices as it is ordered.
     #[command(hide = true)]
     BareSender {
         #[arg(long)]
@@ -52,6 +60,8 @@ enum Task {
     BareClients {
         #[arg(long)]
         address: SocketAddr,
+        #[arg(long)]
+        to_all: bool,
     },
     /// The node of the other tasks, when their Kafka is the embedded one.
     #[command(hide = true)]
@@ -66,312 +76,663 @@ struct Options {
     /// The binary with the node: `corespan` if --brokers is given, else a `corespan-bench`; the ones beside or of this tool by default.
     #[arg(long, global = true)]
     server: Option<PathBuf>,
-    /// A real Kafka in place of the embedded one.
+    /// A real Kafka in place of the embedded one: HOST:PORT, or several with commas. Topics of this run are made there, and deleted at its end.
     #[arg(long, global = true)]
     brokers: Option<String>,
     /// Clients.
-    #[arg(long, global = true, default_value_t = 1_000)]
-    connections: usize,
+    #[arg(long, global = true, default_value_t = 1_000, value_parser = value_parser!(u64).range(1..=200_000))]
+    connections: u64,
     /// Records a second.
-    #[arg(long, global = true, default_value_t = 1_000)]
+    #[arg(long, global = true, default_value_t = 1_000, value_parser = value_parser!(u64).range(1..=100_000_000))]
     rate: u64,
     /// Bytes of a record's value.
-    #[arg(long, global = true, default_value_t = 200)]
-    bytes: usize,
-    /// Milliseconds for which the producer gathers a batch. The embedded cluster answers a fetch with one batch of each partition: at high
-    /// rates it wants more than 1.
-    #[arg(long, global = true, default_value_t = 5)]
+    #[arg(long, global = true, default_value_t = 200, value_parser = value_parser!(u64).range(VALUE_BYTES_MIN as u64..=60_000))]
+    bytes: u64,
+    /// Milliseconds for which the producer gathers a batch, and the bare sender what it sends in one turn. The embedded cluster answers a fetch
+    /// with one batch of each partition: at high rates it wants more than 1.
+    #[arg(long, global = true, default_value_t = 5, value_parser = value_parser!(u64).range(0..=1_000))]
     linger_ms: u64,
-    /// Seconds measured in each round.
-    #[arg(long, global = true, default_value_t = 5)]
+    /// Seconds measured in each round, of node and control each; of `idle`: seconds at rest.
+    #[arg(long, global = true, default_value_t = 5, value_parser = value_parser!(u64).range(1..=3_600))]
     seconds: u64,
-    /// Rounds; node and control take turns, and the ratio is their median.
-    #[arg(long, global = true, default_value_t = 3)]
-    rounds: usize,
-    /// CPU of the shard, and of the bare sender.
+    /// Milliseconds of a slice: so long one of node and control runs, then the other.
+    #[arg(long, global = true, default_value_t = 1_000, value_parser = value_parser!(u64).range(50..=60_000))]
+    slice_ms: u64,
+    /// Seconds of either before the first round, not measured: sockets come to rest, the node's cache fills, memory is used again from then on.
+    #[arg(long, global = true, default_value_t = 4, value_parser = value_parser!(u64).range(0..=600))]
+    warm_up_seconds: u64,
+    /// Rounds; the ratio is their median.
+    #[arg(long, global = true, default_value_t = 3, value_parser = value_parser!(u64).range(1..=1_000))]
+    rounds: u64,
+    /// CPU of the shard, of the bare sender, and of the bare consumer's polling thread.
     #[arg(long, global = true, default_value_t = 1)]
     cpu: usize,
-    /// CPU of this tool and of everything else.
+    /// CPU of this tool, its producer, its receiving threads and the embedded Kafka.
     #[arg(long, global = true, default_value_t = 0)]
     tool_cpu: usize,
     /// The shard's poll mode.
     #[arg(long, global = true, default_value = "park", value_parser = ["park", "busy"])]
     poll: String,
+    /// Milliseconds that 99 of 100 records may be sent behind their due time; above, the run is void. The bare sender has --linger-ms more.
+    #[arg(long, global = true, default_value_t = 50, value_parser = value_parser!(u64).range(1..=1_000))]
+    lag_max_ms: u64,
 }
 
 /// The node's allocator: the hidden task is the node.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-const TOPIC: &str = "bench";
 const PARTITIONS: u32 = 4;
-/// Time for sockets to come to rest and for the node's cache to fill: from then on memory is used again, not asked for.
-const WARM_UP: Duration = Duration::from_secs(4);
+/// How long what was sent has to arrive.
+const ARRIVE_TIME: Duration = Duration::from_secs(15);
+/// How long a helper has for what it does at once; connecting takes longer.
+const HELPER_TIME: Duration = Duration::from_secs(15);
+const CONNECT_TIME: Duration = Duration::from_secs(60);
+/// How long after the last slice a record too many would still be seen.
+const AFTERMATH: Duration = Duration::from_millis(500);
+/// How long something has to end that the tool does not need any more.
+const END_TIME: Duration = Duration::from_secs(5);
+/// Open files of a process that are not clients'.
+const FILES_BASE: u64 = 512;
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    if let Err(error) = run(&arguments) {
-        eprintln!("corespan-bench: error: {error:#}");
-        return ExitCode::FAILURE;
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) if !error.use_stderr() => error.exit(),
+        Err(error) if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            return say("error", "no subcommand; there are deliver, fan-out, latency and idle, and --help", 2);
+        }
+        Err(error) => {
+            let text = error.render().to_string();
+            let lines = text.lines().take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"));
+            let mistake = lines.collect::<Vec<_>>().join(" ");
+            return say("error", mistake.trim_start_matches("error: "), 2);
+        }
+    };
+    let task = &arguments.command;
+    if !matches!(task, Task::Node { .. })
+        && let Err(mistake) = arguments.options.check()
+    {
+        return say("error", &mistake, 2);
     }
-    ExitCode::SUCCESS
-}
-
-struct Stage {
-    _cluster: Option<EmbeddedCluster>,
-    server: Server,
-    load: Load,
-    embedded: bool,
-}
-
-impl Options {
-    fn stage(&self, keys: u64) -> Result<Stage> {
-        let (cluster, bootstrap) = match &self.brokers {
-            Some(brokers) => {
-                create_topic(brokers, TOPIC, PARTITIONS).map_err(anyhow::Error::msg).context("--brokers")?;
-                (None, brokers.clone())
-            }
-            None => {
-                let cluster = EmbeddedCluster::start(1).map_err(anyhow::Error::msg)?;
-                cluster.create_topic(TOPIC, PARTITIONS as i32).map_err(anyhow::Error::msg)?;
-                let bootstrap = cluster.bootstrap().to_owned();
-                (Some(cluster), bootstrap)
-            }
-        };
-        let (binary, subcommand) = match (&self.server, &self.brokers) {
-            (Some(binary), Some(_)) => (binary.clone(), "serve"),
-            (None, Some(_)) => (std::env::current_exe()?.with_file_name("corespan"), "serve"),
-            // `corespan serve` wants a real Kafka.
-            (Some(binary), None) => (binary.clone(), "node"),
-            (None, None) => (std::env::current_exe()?, "node"),
-        };
-        let consumer = if cluster.is_some() { "\"fetch.wait.max.ms\" = 5" } else { "" };
-        let plan =
-            ServerPlan { binary: &binary, subcommand, bootstrap: &bootstrap, topic: TOPIC, cpu: self.cpu, poll: &self.poll, consumer };
-        let server = Server::start(&plan).with_context(|| format!("{}", binary.display()))?;
-        let load = Load {
-            bootstrap,
-            topic: TOPIC.to_owned(),
-            partitions: PARTITIONS,
-            keys,
-            rate: self.rate,
-            value_bytes: self.bytes,
-            linger_ms: self.linger_ms,
-        };
-        let embedded = cluster.is_some();
-        Ok(Stage { _cluster: cluster, server, load, embedded })
+    match run(task, &arguments.options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if matches!(task, Task::BareSender { .. } | Task::BareClients { .. }) => {
+            // The tool hears it, and says it.
+            println!("failed {error:#}");
+            ExitCode::FAILURE
+        }
+        Err(error) if error.is::<Void>() => say("void", &error.to_string(), 3),
+        Err(error) => say("error", &format!("{error:#}"), 1),
     }
 }
 
-fn run(arguments: &Arguments) -> Result<()> {
-    let options = &arguments.options;
-    if let Task::Node { config } = &arguments.command {
+/// One line on standard error.
+fn say(what: &str, text: &str, code: u8) -> ExitCode {
+    eprintln!("corespan-bench: {what}: {}", text.split_whitespace().collect::<Vec<_>>().join(" "));
+    ExitCode::from(code)
+}
+
+fn run(task: &Task, options: &Options) -> Result<()> {
+    if let Task::Node { config } = task {
+        // The tool is gone: so is its node.
+        drop(orders()?);
         return Ok(corespan::lifecycle::serve_embedded(corespan::config::Config::load(config)?)?);
     }
-    core_affinity::set_for_current(core_affinity::CoreId { id: options.tool_cpu });
-    corespan::cores::raise_open_files().context("open files")?;
-    match &arguments.command {
+    pin(options.tool_cpu)?;
+    match task {
         Task::Deliver => compare(options, false),
         Task::FanOut => compare(options, true),
         Task::Latency => latency(options),
         Task::Idle => idle(options),
         Task::BareSender { to_all } => bare_sender(options, *to_all),
-        Task::BareClients { address } => {
-            let mut clients = Clients::connect(*address, options.connections, true, |_| String::new())?;
-            clients.receive(WARM_UP + Duration::from_secs(options.seconds))?;
-            Ok(())
-        }
+        Task::BareClients { address, to_all } => bare_clients(options, *address, *to_all),
         Task::Node { .. } => unreachable!("run above"),
     }
 }
 
-/// Node and bare sender in turn.
-fn compare(options: &Options, to_all: bool) -> Result<()> {
-    let keys = if to_all { 1 } else { options.connections as u64 };
-    let stage = options.stage(keys)?;
-    let mut clients = Clients::connect(stage.server.address, options.connections, false, |number| {
-        format!("/{TOPIC}/{}", if to_all { 0 } else { number })
-    })
-    .context("subscribers")?;
-    println!(
-        "{} connections, {} records/s of {} bytes to {}",
-        options.connections,
-        options.rate,
-        options.bytes,
-        if to_all { "all" } else { "one each" }
-    );
-    println!(
-        "| round | node us CPU of the shard per delivery | all threads | records a read | p50 ms | p99 ms | bare us CPU per send | bare/node |"
-    );
-    println!("|---|---|---|---|---|---|---|---|");
-    let mut ratios = Vec::new();
-    for round in 1..=options.rounds {
-        let (seen, usage) = loaded(&stage, options, |time| {
-            let before = Usage::of(stage.server.pid());
-            let seen = clients.receive(time)?;
-            Ok((seen, Usage::of(stage.server.pid()).since(before)))
-        })?;
-        check(&seen)?;
-        let sent = bare(options, to_all, &mut clients)?;
-        let per_send = sent.cpu_seconds * 1e6 / sent.sends.max(1) as f64;
-        let deliveries = seen.deliveries.max(1) as f64;
-        let per_delivery = usage.shards_cpu_seconds * 1e6 / deliveries;
-        let ratio = per_send / per_delivery;
-        ratios.push(ratio);
-        println!(
-            "| {round} | {per_delivery:.2} | {:.2} | {:.2} | {:.2} | {:.2} | {per_send:.2} | {ratio:.2} |",
-            usage.cpu_seconds * 1e6 / deliveries,
-            deliveries / seen.reads.max(1) as f64,
-            milliseconds(&seen.latencies, 0.5),
-            milliseconds(&seen.latencies, 0.99)
-        );
+fn pin(cpu: usize) -> Result<()> {
+    if !core_affinity::set_for_current(core_affinity::CoreId { id: cpu }) {
+        bail!("this process may not run on CPU {cpu}");
     }
-    ratios.sort_by(f64::total_cmp);
-    println!("median bare/node = {:.2} (1.00: the node costs what the kernel costs)", ratios[ratios.len() / 2]);
     Ok(())
 }
 
-/// One round of the control. Sender and clients are processes of their own: a process holds one end of the connections only.
-fn bare(options: &Options, to_all: bool, waiting: &mut Clients) -> Result<Sent> {
-    let command = |task: &str| -> Result<Command> {
+impl Options {
+    /// What clap cannot know: one line for a mistake.
+    fn check(&self) -> Result<(), String> {
+        let cpus: Vec<usize> = core_affinity::get_core_ids().unwrap_or_default().into_iter().map(|core| core.id).collect();
+        for (option, cpu) in [("--cpu", self.cpu), ("--tool-cpu", self.tool_cpu)] {
+            // A helper starts on the tool's CPU and sees that one only; the tool has looked already.
+            if cpus.len() > 1 && !cpus.contains(&cpu) {
+                return Err(format!("{option} {cpu}: this process may run on the CPUs {cpus:?}"));
+            }
+        }
+        if cpus.len() > 1 && self.cpu == self.tool_cpu {
+            return Err(format!("--cpu and --tool-cpu are both {}: node and tool need a CPU each", self.cpu));
+        }
+        if let Some(server) = &self.server
+            && !server.is_file()
+        {
+            return Err(format!("--server {}: there is no such file", server.display()));
+        }
+        let files = corespan::cores::raise_open_files().map_err(|error| error.to_string())?.soft;
+        if self.connections + FILES_BASE > files {
+            return Err(format!(
+                "--connections {} needs {} open files, the limit is {files}: raise it (ulimit -Hn) or take fewer",
+                self.connections,
+                self.connections + FILES_BASE
+            ));
+        }
+        if self.rate * self.slice_ms < 1_000 {
+            return Err(format!("--rate {} has less than one record in --slice-ms {}: raise one", self.rate, self.slice_ms));
+        }
+        Ok(())
+    }
+
+    fn kafka(&self) -> &str {
+        if self.brokers.is_some() { "real Kafka (--brokers)" } else { "embedded Kafka" }
+    }
+
+    fn clients(&self) -> usize {
+        self.connections as usize
+    }
+
+    /// Records of a slice.
+    fn records(&self) -> u64 {
+        self.rate * self.slice_ms / 1_000
+    }
+
+    fn slices(&self, seconds: u64) -> u64 {
+        (seconds * 1_000).div_ceil(self.slice_ms)
+    }
+
+    /// How long so many records have to be sent, acknowledgements included.
+    fn time_of(&self, records: u64) -> Duration {
+        Duration::from_millis(records * 1_000 / self.rate) + Duration::from_secs(30)
+    }
+
+    fn helper(&self, task: &str) -> Result<Command> {
         let mut command = Command::new(std::env::current_exe()?);
-        command.arg(task);
+        command.arg(task).stderr(Stdio::null());
         for (name, value) in [
-            ("--connections", options.connections as u64),
-            ("--rate", options.rate),
-            ("--bytes", options.bytes as u64),
-            ("--seconds", options.seconds),
-            ("--cpu", options.cpu as u64),
-            ("--tool-cpu", options.tool_cpu as u64),
+            ("--connections", self.connections),
+            ("--rate", self.rate),
+            ("--bytes", self.bytes),
+            ("--linger-ms", self.linger_ms),
+            ("--cpu", self.cpu as u64),
+            ("--tool-cpu", self.tool_cpu as u64),
         ] {
             command.arg(name).arg(value.to_string());
         }
         Ok(command)
-    };
-    let mut sender = command("bare-sender")?;
-    sender.args(to_all.then_some("--to-all")).stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut sender = off_the_tools_cpu(|| sender.spawn()).context("the bare sender")?;
-    let mut says = BufReader::new(sender.stdout.take().context("the bare sender's output")?);
-    let mut line = String::new();
-    says.read_line(&mut line)?;
-    let mut receivers = command("bare-clients")?.args(["--address", line.trim()]).spawn().context("the bare sender's clients")?;
-    let clients = loop {
-        if let Some(status) = receivers.try_wait()? {
-            break status;
-        }
-        // The node's clients answer its pings meanwhile.
-        waiting.receive(Duration::from_millis(100))?;
-    };
-    drop(sender.stdin.take());
-    line.clear();
-    says.read_line(&mut line)?;
-    sender.wait()?;
-    let mut numbers = line.split_whitespace();
-    match (clients.success(), numbers.next().and_then(|sends| sends.parse().ok()), numbers.next().and_then(|cpu| cpu.parse().ok())) {
-        (true, Some(sends), Some(cpu_seconds)) => Ok(Sent { sends, cpu_seconds }),
-        _ => bail!("the bare sender or its clients failed"),
     }
+}
+
+/// A Kafka with topics of this run alone: whatever else there is comes into no figure.
+struct Kafka {
+    bootstrap: String,
+    topics: Vec<String>,
+    embedded: Option<EmbeddedCluster>,
+}
+
+impl Kafka {
+    fn start(options: &Options, topics: &[&str]) -> Result<Kafka> {
+        let run = format!("{:x}-{:x}", std::process::id(), monotonic_ns());
+        let topics: Vec<String> = topics.iter().map(|topic| format!("corespan-bench-{run}-{topic}")).collect();
+        if let Some(brokers) = &options.brokers {
+            let kafka = Kafka { bootstrap: brokers.clone(), topics, embedded: None };
+            create_topics(brokers, &kafka.topics, PARTITIONS).map_err(anyhow::Error::msg).context("--brokers")?;
+            return Ok(kafka);
+        }
+        let cluster = EmbeddedCluster::start(1).map_err(anyhow::Error::msg)?;
+        for topic in &topics {
+            cluster.create_topic(topic, PARTITIONS as i32).map_err(anyhow::Error::msg)?;
+        }
+        Ok(Kafka { bootstrap: cluster.bootstrap().to_owned(), topics, embedded: Some(cluster) })
+    }
+}
+
+impl Drop for Kafka {
+    fn drop(&mut self) {
+        let (bootstrap, topics, embedded) = (self.bootstrap.clone(), self.topics.clone(), self.embedded.take());
+        let (ended, end) = channel();
+        let ending = std::thread::Builder::new().name("end".to_owned()).spawn(move || {
+            // A topic that is left behind is one that Kafka did not want to delete.
+            match embedded {
+                Some(cluster) => drop(cluster),
+                None => drop(delete_topics(&bootstrap, &topics)),
+            }
+            let _ = ended.send(());
+        });
+        if ending.is_ok() {
+            let _ = end.recv_timeout(END_TIME);
+        }
+    }
+}
+
+/// A node under load: its Kafka, a generator, its clients. They end in this order.
+struct Stage<'a> {
+    options: &'a Options,
+    to_all: bool,
+    clients: Clients,
+    server: Server,
+    generator: Generator,
+    load: Load,
+    kafka: Kafka,
+}
+
+/// One slice of the node.
+struct Slice {
+    side: Side,
+    seen: Seen,
+}
+
+impl<'a> Stage<'a> {
+    /// `before` is told the node's process when it is ready and has no clients yet.
+    fn start(options: &'a Options, to_all: bool, topics: &[&str], before: impl FnOnce(u32)) -> Result<Stage<'a>> {
+        let kafka = Kafka::start(options, topics)?;
+        let (beside, subcommand) = match &options.brokers {
+            Some(_) => (std::env::current_exe()?.with_file_name("corespan"), "serve"),
+            // `corespan serve` wants a real Kafka.
+            None => (std::env::current_exe()?, "node"),
+        };
+        let binary = options.server.clone().unwrap_or(beside);
+        if !binary.is_file() {
+            bail!("there is no {}: build it, or name it with --server", binary.display());
+        }
+        let consumer = if kafka.embedded.is_some() { "\"fetch.wait.max.ms\" = 5" } else { "" };
+        let server = Server::start(&ServerPlan {
+            binary: &binary,
+            subcommand,
+            bootstrap: &kafka.bootstrap,
+            topic: &kafka.topics[0],
+            connections_max: (options.clients() + 100).max(1_000),
+            cpu: options.cpu,
+            poll: &options.poll,
+            consumer,
+        })
+        .with_context(|| format!("{}", binary.display()))?;
+        before(server.pid());
+        let load = Load {
+            bootstrap: kafka.bootstrap.clone(),
+            topics: kafka.topics.clone(),
+            partitions: PARTITIONS,
+            keys: if to_all { 1 } else { options.connections },
+            rate: options.rate,
+            value_bytes: options.bytes as usize,
+            linger_ms: options.linger_ms,
+        };
+        let generator = Generator::start(load.clone())?;
+        let topic = &kafka.topics[0];
+        let clients =
+            Clients::connect(server.address, options.clients(), false, |number| format!("/{topic}/{}", if to_all { 0 } else { number }))
+                .context("subscribers")?;
+        Ok(Stage { options, to_all, clients, server, generator, load, kafka })
+    }
+
+    fn subject(&self) -> impl Fn(usize) -> usize + use<> {
+        let to_all = self.to_all;
+        move |number| if to_all { 0 } else { number }
+    }
+
+    /// A slice of that many records through the node. All have arrived at its end.
+    fn slice(&mut self, records: u64, generator: &mut Worker) -> Result<Slice> {
+        let mut seen = Seen::default();
+        let before = Usage::of(self.server.pid());
+        let sent = self.produce(0, records, generator, &mut seen)?;
+        let owed = owed(self.clients.len(), &sent, self.subject());
+        let received = self.clients.receive(&mut seen, ARRIVE_TIME, owed);
+        received.map_err(|error| self.blame(error))?;
+        self.clients.settle(&sent, self.subject()).map_err(|error| self.blame(error))?;
+        let used = Usage::of(self.server.pid()).since(before);
+        let side = Side {
+            latencies: seen.latencies.clone(),
+            deliveries: seen.deliveries,
+            reads: seen.reads,
+            cpu_seconds: used.shards_cpu_seconds,
+            process_cpu_seconds: Some(used.cpu_seconds),
+            ..Side::new("node")
+        };
+        Ok(Slice { side, seen })
+    }
+
+    /// Produces while the clients receive. Gives what Kafka has acknowledged for each key since the beginning.
+    fn produce(&mut self, topic: usize, records: u64, generator: &mut Worker, seen: &mut Seen) -> Result<Vec<u64>> {
+        let within = self.options.time_of(records);
+        let deadline = Instant::now() + within;
+        self.generator.order(topic, records);
+        loop {
+            if let Some(produced) = self.generator.answer(Duration::ZERO).map_err(anyhow::Error::msg)? {
+                generator.worked(produced.cpu_seconds, produced.seconds);
+                generator.lagged(&produced.lag);
+                if produced.gave_up {
+                    return Err(hopeless("the generator", milliseconds(&produced.lag, 1.0)));
+                }
+                return Ok(produced.acknowledged);
+            }
+            if Instant::now() > deadline {
+                bail!("the generator does not end its slice within {} s", within.as_secs());
+            }
+            self.rest(seen, Duration::from_millis(5))?;
+        }
+    }
+
+    /// The clients receive what comes, and answer pings.
+    fn rest(&mut self, seen: &mut Seen, time: Duration) -> Result<()> {
+        self.clients.receive(seen, time, u64::MAX).map_err(|error| self.blame(error))
+    }
+
+    /// A node that has ended explains everything else.
+    fn blame(&mut self, error: impl std::fmt::Display) -> anyhow::Error {
+        match self.server.ended() {
+            Some(status) => anyhow!("the node ended ({status}) in the middle of the run"),
+            None => anyhow!("{error}"),
+        }
+    }
+
+    /// After the last slice: nothing may come any more.
+    fn close(&mut self) -> Result<()> {
+        let mut seen = Seen::default();
+        self.rest(&mut seen, AFTERMATH)?;
+        if seen.deliveries > 0 {
+            bail!("{} records came after all that were sent had arrived: duplicates", seen.deliveries);
+        }
+        Ok(())
+    }
+}
+
+fn hopeless(who: &str, late_ms: f64) -> anyhow::Error {
+    Void(format!("{who} was the bottleneck: {late_ms:.0} ms behind the due times, and it gave up; lower --rate")).into()
+}
+
+/// The bare sender and its clients, in processes of their own: a process holds one end of the connections only.
+struct Bare {
+    sender: Helper,
+    clients: Helper,
+    owed: u64,
+}
+
+impl Bare {
+    /// `before` is told the sender's process before it has clients.
+    fn start(options: &Options, to_all: bool, before: impl FnOnce(u32)) -> Result<Bare> {
+        let to_all = to_all.then_some("--to-all");
+        let mut sender = Helper::start("the bare sender", options.helper("bare-sender")?.args(to_all)).context("the bare sender")?;
+        let address = sender.answer("address", HELPER_TIME, || Ok(()))?;
+        before(sender.pid());
+        let mut command = options.helper("bare-clients")?;
+        command.args(["--address", &address]).args(to_all);
+        let mut clients = Helper::start("the bare sender's clients", &mut command).context("the bare sender's clients")?;
+        clients.answer("connected", CONNECT_TIME, || Ok(()))?;
+        sender.answer("ready", CONNECT_TIME, || Ok(()))?;
+        Ok(Bare { sender, clients, owed: 0 })
+    }
+
+    /// A slice of that many records. The node's clients answer pings meanwhile.
+    fn slice(&mut self, stage: &mut Stage<'_>, records: u64, sender: &mut Worker, receiver: &mut Worker) -> Result<Side> {
+        self.owed += records * if stage.to_all { stage.options.connections } else { 1 };
+        let mut seen = Seen::default();
+        let mut meanwhile = || stage.clients.receive(&mut seen, Duration::from_millis(5), u64::MAX);
+        self.clients.order(&format!("take {} {records}", self.owed))?;
+        self.sender.order(&format!("send {records}"))?;
+        let within = stage.options.time_of(records);
+        let sent = self.sender.answer("sent", within, &mut meanwhile);
+        let sent = sent.map_err(|error| stage.blame(error))?;
+        let sent = Sent::parse(&sent).context("the bare sender's answer")?;
+        if sent.gave_up {
+            return Err(hopeless("the bare sender", milliseconds(&sent.lag, 1.0)));
+        }
+        if sent.refused > 0 {
+            return Err(Void(format!("a socket of the bare sender did not take a whole frame ({} sent): lower --rate", sent.sends)).into());
+        }
+        let mut meanwhile = || stage.clients.receive(&mut seen, Duration::from_millis(5), u64::MAX);
+        let took = self.clients.answer("took", ARRIVE_TIME + HELPER_TIME, &mut meanwhile);
+        let took = took.map_err(|error| stage.blame(error))?;
+        let took = parse_seen(&took).context("the answer of the bare sender's clients")?;
+        sender.worked(sent.cpu_seconds, sent.seconds);
+        sender.lagged(&sent.lag);
+        receiver.worked(took.cpu_seconds, took.seconds);
+        Ok(Side {
+            latencies: took.latencies,
+            deliveries: took.deliveries,
+            reads: took.reads,
+            cpu_seconds: sent.cpu_seconds,
+            process_cpu_seconds: Some(sent.process_cpu_seconds),
+            ..Side::new("bare send()")
+        })
+    }
+}
+
+fn seen_line(seen: &Seen) -> String {
+    format!("{} {} {} {} {}", seen.deliveries, seen.reads, seen.cpu_seconds, seen.seconds, histogram_text(&seen.latencies))
+}
+
+fn parse_seen(line: &str) -> Option<Seen> {
+    let mut words = line.split(' ');
+    Some(Seen {
+        deliveries: words.next()?.parse().ok()?,
+        reads: words.next()?.parse().ok()?,
+        cpu_seconds: words.next()?.parse().ok()?,
+        seconds: words.next()?.parse().ok()?,
+        latencies: histogram_from(words.next()?)?,
+    })
 }
 
 fn bare_sender(options: &Options, to_all: bool) -> Result<()> {
+    let orders = orders()?;
+    pin(options.cpu)?;
     let plan = SendPlan {
-        connections: options.connections,
+        connections: options.clients(),
         rate: options.rate,
         to_all,
-        // JSON push around the value: about 60 bytes.
-        frame_bytes: options.bytes + 60,
-        cpu: Some(options.cpu),
+        value_bytes: options.bytes as usize,
+        gather: Duration::from_millis(options.linger_ms),
     };
-    let sender = Sender::start(plan)?;
-    println!("{}", sender.address);
-    std::io::stdin().read_to_end(&mut Vec::new())?;
-    let sent = sender.stop()?;
-    println!("{} {}", sent.sends, sent.cpu_seconds);
-    Ok(())
-}
-
-/// Produces at the rate while `measure` runs, after a warm-up.
-fn loaded<T>(stage: &Stage, options: &Options, mut measure: impl FnMut(Duration) -> Result<T>) -> Result<T> {
-    let (stop, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-    let (load, stopped, count) = (stage.load.clone(), stop.clone(), sent.clone());
-    let producer = std::thread::spawn(move || produce(&load, &stopped, &count));
-    measure(WARM_UP)?;
-    let measured = measure(Duration::from_secs(options.seconds));
-    stop.store(true, Ordering::Relaxed);
-    producer.join().map_err(|_| anyhow::anyhow!("the producer panicked"))?.map_err(anyhow::Error::msg)?;
-    // What is still on its way belongs to no round.
-    measure(Duration::from_millis(500))?;
-    measured
-}
-
-fn check(seen: &Seen) -> Result<()> {
-    if seen.deliveries == 0 {
-        bail!("nothing was delivered");
-    }
-    if seen.gaps > 0 {
-        bail!("{} gaps or duplicates in {} deliveries", seen.gaps, seen.deliveries);
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    println!("address {}", listener.local_addr()?);
+    let mut sender = Sender::accept(plan, &listener)?;
+    println!("ready");
+    for order in orders {
+        let records = order.strip_prefix("send ").and_then(|records| records.parse().ok()).context("an unknown order")?;
+        println!("sent {}", sender.slice(records)?.line());
     }
     Ok(())
 }
 
-fn latency(options: &Options) -> Result<()> {
-    let stage = options.stage(options.connections as u64)?;
-    let mut clients =
-        Clients::connect(stage.server.address, options.connections, false, |number| format!("/{TOPIC}/{number}")).context("subscribers")?;
-    println!(
-        "{} connections with a subject each, {} records/s of {} bytes, poll = {:?}",
-        options.connections, options.rate, options.bytes, options.poll
-    );
-    println!("| round | | p50 ms | p99 ms | p99.9 ms | max ms |");
-    println!("|---|---|---|---|---|---|");
-    let mut added = Vec::new();
-    for round in 1..=options.rounds {
-        let stop = Arc::new(AtomicBool::new(false));
-        let (load, stopped, embedded) = (stage.load.clone(), stop.clone(), stage.embedded);
-        let control = std::thread::spawn(move || {
-            let settings: &[(&str, &str)] = if embedded { &[("fetch.wait.max.ms", "5")] } else { &[] };
-            consume_bare(&load, &stopped, settings)
-        });
-        let seen = loaded(&stage, options, |time| Ok(clients.receive(time)?))?;
-        stop.store(true, Ordering::Relaxed);
-        let bare = control.join().map_err(|_| anyhow::anyhow!("the consumer panicked"))?.map_err(anyhow::Error::msg)?;
-        check(&seen)?;
-        for (name, latencies) in [("through the node", &seen.latencies), ("bare consumer", &bare)] {
-            println!(
-                "| {round} | {name} | {:.2} | {:.2} | {:.2} | {:.2} |",
-                milliseconds(latencies, 0.5),
-                milliseconds(latencies, 0.99),
-                milliseconds(latencies, 0.999),
-                latencies.max() as f64 / 1e3
-            );
+fn bare_clients(options: &Options, address: SocketAddr, to_all: bool) -> Result<()> {
+    let orders = orders()?;
+    let mut clients = Clients::connect(address, options.clients(), true, |_| String::new())?;
+    println!("connected");
+    let mut sent = vec![0; if to_all { 1 } else { options.clients() }];
+    let mut turns = (0..sent.len()).cycle();
+    for order in orders {
+        let mut words = order.split(' ').skip(1).map(|word| word.parse::<u64>());
+        let (Some(Ok(owed)), Some(Ok(records))) = (words.next(), words.next()) else { bail!("an unknown order") };
+        turns.by_ref().take(records as usize).for_each(|place| sent[place] += 1);
+        let mut seen = Seen::default();
+        clients.receive(&mut seen, options.time_of(records) + ARRIVE_TIME, owed)?;
+        clients.settle(&sent, |number| if to_all { 0 } else { number }).map_err(anyhow::Error::msg)?;
+        println!("took {}", seen_line(&seen));
+    }
+    Ok(())
+}
+
+/// What the rounds came to: node and control of each.
+struct Rounds {
+    rows: Vec<(Side, Side)>,
+}
+
+impl Rounds {
+    /// Warm-up, then rounds of slices in turn. `pair` runs one slice of the node, then one of the control.
+    fn run(options: &Options, mut pair: impl FnMut(bool) -> Result<(Side, Side)>) -> Result<Rounds> {
+        for _ in 0..options.slices(options.warm_up_seconds) {
+            pair(false)?;
         }
-        added.push((
-            milliseconds(&seen.latencies, 0.5) - milliseconds(&bare, 0.5),
-            milliseconds(&seen.latencies, 0.99) - milliseconds(&bare, 0.99),
-        ));
+        let mut rows = Vec::new();
+        for _ in 0..options.rounds {
+            let (mut node, mut control) = pair(true)?;
+            for _ in 1..options.slices(options.seconds) {
+                let (more_node, more_control) = pair(true)?;
+                node.add(&more_node);
+                control.add(&more_control);
+            }
+            rows.push((node, control));
+        }
+        Ok(Rounds { rows })
     }
-    added.sort_by(|one, two| one.1.total_cmp(&two.1));
-    let (p50, p99) = added[added.len() / 2];
-    println!("the node adds {p50:.2} ms at p50 and {p99:.2} ms at p99 (median round by p99)");
+
+    fn print(&self, place: &str) {
+        println!("{}", sides_head(place));
+        for (number, (node, control)) in self.rows.iter().enumerate() {
+            for side in [node, control] {
+                println!("{}", side_row(&(number + 1).to_string(), side));
+            }
+        }
+        let all = |side: fn(&(Side, Side)) -> &Side| {
+            let mut all = Side::new(side(&self.rows[0]).name);
+            self.rows.iter().for_each(|row| all.add(side(row)));
+            all
+        };
+        println!("{}", side_row("all", &all(|row| &row.0)));
+        println!("{}", side_row("all", &all(|row| &row.1)));
+        println!();
+    }
+
+    fn median(&self, of: impl Fn(&Side, &Side) -> f64) -> f64 {
+        median(self.rows.iter().map(|(node, control)| of(node, control)).collect())
+    }
+}
+
+fn check_workers(workers: &[Worker], options: &Options) -> Result<()> {
+    for worker in workers {
+        let gathers = if worker.name == "the bare sender" { options.linger_ms } else { 0 };
+        worker.check((options.lag_max_ms + gathers) as f64)?;
+    }
     Ok(())
 }
 
-fn idle(options: &Options) -> Result<()> {
-    let stage = options.stage(options.connections as u64)?;
-    let before = Usage::of(stage.server.pid());
-    let mut clients =
-        Clients::connect(stage.server.address, options.connections, false, |number| format!("/{TOPIC}/{number}")).context("subscribers")?;
-    clients.receive(Duration::from_secs(options.seconds))?;
-    let used = Usage::of(stage.server.pid()).since(before);
+/// Slices of the node and of the bare sender in turn.
+fn compare(options: &Options, to_all: bool) -> Result<()> {
+    let mut bare = Bare::start(options, to_all, |_| ())?;
+    let mut stage = Stage::start(options, to_all, &["node"], |_| ())?;
+    let names =
+        ["the generator", "the bare sender", "the receiving thread of the node's clients", "the receiving thread of the bare sender's"];
+    let mut workers = names.map(Worker::new);
+    let rounds = Rounds::run(options, |measured| {
+        let mut unmeasured = names.map(Worker::new);
+        let [generator, sender, node_clients, bare_clients] = if measured { &mut workers } else { &mut unmeasured };
+        let slice = stage.slice(options.records(), generator)?;
+        node_clients.worked(slice.seen.cpu_seconds, slice.seen.seconds);
+        Ok((slice.side, bare.slice(&mut stage, options.records(), sender, bare_clients)?))
+    })?;
+    stage.close()?;
+    check_workers(&workers, options)?;
+    println!("{}\n", provenance());
     println!(
-        "{} idle connections, each subscribed to a subject of its own: {:.0} bytes of the node's memory each ({} MiB in all)",
-        clients.len(),
-        used.resident_bytes as f64 / clients.len() as f64,
-        used.resident_bytes >> 20
+        "{} connections, {} records/s of {} bytes, each to {}; slices of {} ms in turn, {}\n",
+        options.connections,
+        options.rate,
+        options.bytes,
+        if to_all { "all" } else { "one" },
+        options.slice_ms,
+        options.kafka()
+    );
+    rounds.print("shard or sender");
+    println!("{}\n", workers_table(&workers));
+    let ratio = rounds.median(|node, control| control.cost() / node.cost());
+    println!(
+        "Received = sent x subscribers in every slice. CPU, bare / node = {ratio:.2} (median of the rounds; 1.00: the node costs what the kernel costs)."
     );
     Ok(())
 }
 
-fn milliseconds(latencies: &Histogram<u64>, quantile: f64) -> f64 {
-    latencies.value_at_quantile(quantile) as f64 / 1e3
+/// Slices of the node and of a bare consumer in turn, each with a topic of its own.
+fn latency(options: &Options) -> Result<()> {
+    let mut stage = Stage::start(options, false, &["node", "control"], |_| ())?;
+    let settings: &[(&str, &str)] = if stage.kafka.embedded.is_some() { &[("fetch.wait.max.ms", "5")] } else { &[] };
+    let consumer = BareConsumer::start(&stage.load, 1, options.cpu, settings)?;
+    let names = ["the generator", "the receiving thread of the node's clients", "the bare consumer"];
+    let mut workers = names.map(Worker::new);
+    let mut before = 0;
+    let rounds = Rounds::run(options, |measured| {
+        let mut unmeasured = names.map(Worker::new);
+        let [generator, node_clients, bare] = if measured { &mut workers } else { &mut unmeasured };
+        let slice = stage.slice(options.records(), generator)?;
+        node_clients.worked(slice.seen.cpu_seconds, slice.seen.seconds);
+        // What it used while it waited for the node's slice is not of its own.
+        consumer.take(HELPER_TIME).map_err(anyhow::Error::msg)?;
+        let (mut rest, began) = (Seen::default(), Instant::now());
+        let sent: u64 = stage.produce(1, options.records(), generator, &mut rest)?.iter().sum();
+        let deadline = Instant::now() + ARRIVE_TIME;
+        while consumer.records() < sent && Instant::now() < deadline {
+            stage.rest(&mut rest, Duration::from_millis(5))?;
+        }
+        let took = consumer.take(HELPER_TIME).map_err(anyhow::Error::msg)?;
+        if took.records != sent {
+            bail!("the bare consumer got {} of {sent} records", took.records);
+        }
+        bare.worked(took.cpu_seconds, began.elapsed().as_secs_f64());
+        let deliveries = took.records - before;
+        before = took.records;
+        let control = Side { latencies: took.latencies, deliveries, cpu_seconds: took.cpu_seconds, ..Side::new("bare consumer") };
+        Ok((slice.side, control))
+    })?;
+    stage.close()?;
+    check_workers(&workers, options)?;
+    println!("{}\n", provenance());
+    println!(
+        "{} connections with a subject each, {} records/s of {} bytes, poll = {:?}; slices of {} ms in turn, {}\n",
+        options.connections,
+        options.rate,
+        options.bytes,
+        options.poll,
+        options.slice_ms,
+        options.kafka()
+    );
+    rounds.print("shard or polling thread");
+    println!("{}\n", workers_table(&workers));
+    let adds =
+        |quantile| rounds.median(|node, control| milliseconds(&node.latencies, quantile) - milliseconds(&control.latencies, quantile));
+    println!(
+        "Received = sent x subscribers in every slice. The node adds {:.2} ms at p50, {:.2} ms at p99, {:.2} ms at p99.9 (medians of the rounds).",
+        adds(0.5),
+        adds(0.99),
+        adds(0.999)
+    );
+    Ok(())
+}
+
+/// Memory at rest; then one record for each client, so that all are known to have been there.
+fn idle(options: &Options) -> Result<()> {
+    let (mut bare_before, mut node_before) = (Usage::default(), Usage::default());
+    let bare = Bare::start(options, false, |pid| bare_before = Usage::of(pid))?;
+    let mut stage = Stage::start(options, false, &["node"], |pid| node_before = Usage::of(pid))?;
+    let mut seen = Seen::default();
+    // Subscribing is not idling: CPU counts from here.
+    let pids = [stage.server.pid(), bare.sender.pid()];
+    let connected = pids.map(Usage::of);
+    stage.rest(&mut seen, Duration::from_secs(options.seconds))?;
+    let at_rest = pids.map(Usage::of);
+    let (mut generator, rate) = (Worker::new("the generator"), options.rate);
+    stage.slice(options.connections, &mut generator).with_context(|| format!("one record for each client, at --rate {rate}"))?;
+    stage.close()?;
+    println!("{}\n", provenance());
+    println!(
+        "{} idle connections, each subscribed to a subject of its own; {} s at rest, {}\n",
+        options.connections,
+        options.seconds,
+        options.kafka()
+    );
+    println!("| | resident bytes per connection | MiB in all | CPU % of one core at rest |\n|---|---|---|---|");
+    for (number, (name, before)) in [("node", node_before), ("bare accept()", bare_before)].into_iter().enumerate() {
+        let grown = at_rest[number].since(before).resident_bytes;
+        println!(
+            "| {name} | {:.0} | {:.1} | {:.2} |",
+            grown as f64 / options.connections as f64,
+            grown as f64 / f64::from(1 << 20),
+            at_rest[number].since(connected[number]).cpu_seconds * 100.0 / options.seconds as f64
+        );
+    }
+    println!("\nEvery client got its record afterwards.");
+    Ok(())
 }
