@@ -6,19 +6,29 @@ use std::io::Write;
 use corespan::config::{Config, EXTRA_OPTIONS, Origin, size_text};
 use corespan::cores::{Machine, Plan, cpu_ranges, locked_memory_needed, probe_io_uring, raise_locked_memory, raise_open_files};
 
-/// Prints it. Errors are what would keep a node from starting because of the configuration; what the machine lacks is a warning, since the node
-/// may be meant for another.
-pub fn check(config: &Config) -> anyhow::Result<()> {
+/// What this machine lacks, a line each.
+#[derive(Debug, thiserror::Error)]
+#[error("this machine lacks what a node needs")]
+pub struct Lacking(pub Vec<String>);
+
+/// Prints it. Errors are what would keep a node from starting: the configuration, or what this machine lacks, unless the node is meant for another
+/// (`elsewhere`).
+pub fn check(config: &Config, elsewhere: bool) -> anyhow::Result<()> {
     let machine = Machine::probe()?;
     let plan = Plan::new(&config.cores, &machine)?;
     config.check_shards(plan.shards.len())?;
-    let text = describe(config, &machine, &plan)?;
+    let lacking: Vec<String> = [probe_io_uring().err(), raise_locked_memory(plan.shards.len()).err()]
+        .into_iter()
+        .flatten()
+        .map(|error| format!("`corespan serve` would not start on this machine: {error}"))
+        .collect();
+    let text = describe(config, &machine, &plan, &lacking)?;
     // A closed pipe (`| head`) is no failure of the configuration.
     let _ = std::io::stdout().lock().write_all(text.as_bytes());
-    Ok(())
+    if lacking.is_empty() || elsewhere { Ok(()) } else { Err(Lacking(lacking).into()) }
 }
 
-fn describe(config: &Config, machine: &Machine, plan: &Plan) -> anyhow::Result<String> {
+fn describe(config: &Config, machine: &Machine, plan: &Plan, lacking: &[String]) -> anyhow::Result<String> {
     let mut out = String::new();
     writeln!(out, "# {}: nothing wrong. Every key with its value:", config.file)?;
     let written = |key: &str| quoted_where_needed(key);
@@ -56,9 +66,8 @@ fn describe(config: &Config, machine: &Machine, plan: &Plan) -> anyhow::Result<S
     for note in &plan.notes {
         writeln!(out, "# note: {note}")?;
     }
-    let lacking = [probe_io_uring().err(), raise_locked_memory(plan.shards.len()).err()];
-    for error in lacking.into_iter().flatten() {
-        writeln!(out, "# warning: `corespan serve` would not start on this machine: {error}")?;
+    for line in lacking {
+        writeln!(out, "# warning: {line}")?;
     }
     Ok(out)
 }

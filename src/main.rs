@@ -26,7 +26,7 @@ fn main() -> ExitCode {
             telemetry::start_logs(&config.log);
             Ok(lifecycle::serve(config)?)
         }),
-        Command::Check(file) => load(&file).and_then(|config| check::check(&config)),
+        Command::Check(arguments) => load(&arguments.file).and_then(|config| check::check(&config, arguments.elsewhere)),
         Command::Demo(options) => {
             let options = DemoOptions { host: options.host, port: options.port, admin_port: options.admin_port, shards: options.shards };
             lifecycle::demo(options).map_err(Into::into)
@@ -37,7 +37,10 @@ fn main() -> ExitCode {
         Err(error) => {
             match error.downcast_ref::<ConfigError>() {
                 Some(config) => config.lines().iter().for_each(|line| say(line)),
-                None => say(&format!("{error:#}")),
+                None => match error.downcast_ref::<check::Lacking>() {
+                    Some(lacking) => lacking.0.iter().for_each(|line| say(line)),
+                    None => say(&format!("{error:#}")),
+                },
             }
             ExitCode::FAILURE
         }

@@ -233,24 +233,24 @@ fn the_loss_of_a_leader_loses_and_doubles_nothing() {
         kafka::broker_action(&kafka::folder_three(), "kill", &leader);
         let killed = Instant::now();
         eventually("another broker leads", || (kafka::leader(&bootstrap, &topic).to_string() != leader).then_some(()));
-        std::thread::sleep(Duration::from_secs(2));
+        subscriber.next_values(300);
         eprintln!("another broker leads after {:?}", killed.elapsed());
         stop.store(true, Ordering::Relaxed);
         (producing.join().expect("the producer has sent all"), publishing.join().expect("the publisher has sent all"))
     });
     kafka::broker_action(&kafka::folder_three(), "start", &leader);
 
-    assert_eq!(subscriber.next_values(sent as usize - 300), numbers(301..=sent));
+    assert_eq!(subscriber.next_values(sent as usize - 600), numbers(601..=sent));
     subscriber.assert_quiet();
     // Every publish has exactly one answer; what was acknowledged is there once, what was refused at most once.
     let answers: HashMap<usize, bool> = open.drain(..).map(|(n, id)| (n, publisher.reply(id).is_ok())).collect();
     let acknowledged = answers.values().filter(|acknowledged| **acknowledged).count();
     eprintln!("{acknowledged} of {} publishes acknowledged", answers.len());
     assert!(acknowledged > 0);
-    let mut seen = Vec::new();
-    while let Some(Push::Publication { publication, .. }) = published_subscriber.next_push(Duration::from_secs(2)) {
-        seen.push(publication.data.as_u64().expect("a number") as usize);
-    }
+    // Behind everything that was published before.
+    eventually("the last publish is acknowledged", || publisher.publish(&published, "0").ok());
+    let numbers = std::iter::from_fn(|| Some(published_subscriber.next_publication().data.as_u64().expect("a number") as usize));
+    let seen: Vec<usize> = numbers.take_while(|number| *number > 0).collect();
     let unique: HashSet<usize> = seen.iter().copied().collect();
     assert_eq!(unique.len(), seen.len(), "nothing is doubled: {seen:?}");
     assert!(seen.is_sorted(), "nothing is out of order: {seen:?}");
@@ -385,8 +385,12 @@ fn a_topic_first_seen_empty_follows_the_rule_of_its_first_producers() {
             other => panic!("{} records and {} words, then {other:?}; log:\n{}", live.len(), told.len(), node.log()),
         }
     }
-    while let Some(Push::Unsubscribe { channel, code: 2500 }) = client.next_push(Duration::from_secs(2)) {
-        assert!(told.insert(channel), "told once");
+    let subjects: Vec<String> = keys.iter().map(|key| format!("/{topic}/{key}")).collect();
+    for push in client.pushes_until_now(&subjects) {
+        match push {
+            Push::Unsubscribe { channel, code: 2500 } => assert!(told.insert(channel), "told once"),
+            other => panic!("{other:?}"),
+        }
     }
     let expected: HashSet<String> = live.iter().filter(|(_, offset)| **offset == 0).map(|(channel, _)| channel.clone()).collect();
     assert!(told.len() < keys.len() && expected.is_subset(&told), "whose home moved is told, and no other:\n{told:?}\n{expected:?}");
@@ -638,7 +642,8 @@ fn keys_that_move_when_a_topic_grows_are_followed() {
     }
     kafka::grow_topic(&kafka::bootstrap(), &topic, 4);
     let mut moved = HashSet::new();
-    while let Some(push) = client.next_push(if moved.is_empty() { Duration::from_secs(60) } else { Duration::from_secs(2) }) {
+    let first = client.next_push(PATIENCE).expect("the growth is noticed");
+    for push in std::iter::once(first).chain(client.pushes_until_now(&subjects)) {
         match push {
             Push::Unsubscribe { channel, code: 2500 } => assert!(moved.insert(channel), "told once"),
             other => panic!("only moved keys are touched: {other:?}"),

@@ -4,7 +4,10 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 use tempfile::TempDir;
+
+mod support;
 
 const LEAST: &str = "[kafka.consumer]\nbootstrap.servers = \"127.0.0.1:1\"\ntopics = [\"vehicles\"]\n\
     [kafka.producer]\nbootstrap.servers = \"127.0.0.1:1\"\n";
@@ -32,7 +35,7 @@ fn corespan() -> Command {
 }
 
 fn run(command: &mut Command) -> (Option<i32>, String, String) {
-    let Output { status, stdout, stderr } = command.output().unwrap();
+    let Output { status, stdout, stderr } = support::finish(command);
     (status.code(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
 }
 
@@ -200,17 +203,44 @@ fn too_little_locked_memory_says_how_to_grant_it() {
     let setup = Setup::new();
     let file = setup.write(&format!("[listen]\nconnections.max = 100\n{LEAST}"));
     // Without the right to raise it: the capability is dropped along with the limit.
-    let script = format!("ulimit -l 64; exec \"$0\" serve --config {}", file.display());
-    let mut command = if std::os::unix::fs::MetadataExt::uid(&std::fs::metadata("/proc/self").unwrap()) == 0 {
-        let mut command = Command::new("setpriv");
-        command.args(["--bounding-set", "-sys_resource", "--inh-caps", "-sys_resource", "bash"]);
-        command
-    } else {
-        Command::new("bash")
+    let limited = |words: &str| {
+        let script = format!("ulimit -l 64; exec \"$0\" {words} --config {}", file.display());
+        let mut command = if std::os::unix::fs::MetadataExt::uid(&std::fs::metadata("/proc/self").unwrap()) == 0 {
+            let mut command = Command::new("setpriv");
+            command.args(["--bounding-set", "-sys_resource", "--inh-caps", "-sys_resource", "bash"]);
+            command
+        } else {
+            Command::new("bash")
+        };
+        run(command.arg("-c").arg(script).arg(env!("CARGO_BIN_EXE_corespan")).env_remove("CORESPAN_KAFKA_EXTRA_OPTS"))
     };
-    let (code, _, err) = run(command.arg("-c").arg(script).arg(env!("CARGO_BIN_EXE_corespan")).env_remove("CORESPAN_KAFKA_EXTRA_OPTS"));
-    assert_eq!((code, err.lines().count()), (Some(1), 1), "{err}");
-    assert!(err.contains("locked memory is limited to 64 KiB") && err.contains("LimitMEMLOCK"), "{err}");
+    for word in ["serve", "check"] {
+        let (code, _, err) = limited(word);
+        assert_eq!((code, err.lines().count()), (Some(1), 1), "{word}: {err}");
+        assert!(err.contains("locked memory is limited to 64 KiB") && err.contains("LimitMEMLOCK"), "{word}: {err}");
+    }
+    let (code, out, err) = limited("check --elsewhere");
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    assert!(out.contains("# warning: `corespan serve` would not start on this machine: locked memory"), "{out}");
+}
+
+#[test]
+fn an_io_uring_that_is_forbidden_says_how_to_allow_it() {
+    let setup = Setup::new();
+    let file = setup.write(&format!("[listen]\nconnections.max = 100\n{LEAST}"));
+    // A filter holds for the thread that asks for it, and for what the thread starts.
+    let refused = std::thread::spawn(move || {
+        let forbidden = [(nix::libc::SYS_io_uring_setup, Vec::new())].into_iter().collect();
+        let (allow, refuse) = (SeccompAction::Allow, SeccompAction::Errno(nix::libc::EPERM as u32));
+        let filter = SeccompFilter::new(forbidden, allow, refuse, std::env::consts::ARCH.try_into().unwrap()).unwrap();
+        let program: BpfProgram = filter.try_into().unwrap();
+        seccompiler::apply_filter(&program).unwrap();
+        ["serve", "check"].map(|word| run(&mut with_config(word, &file)))
+    });
+    for (code, _, err) in refused.join().unwrap() {
+        assert_eq!((code, err.lines().count()), (Some(1), 1), "{err}");
+        assert!(err.contains("io_uring") && err.contains("the system forbids it") && err.contains("SystemCallFilter"), "{err}");
+    }
 }
 
 #[test]

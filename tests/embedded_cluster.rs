@@ -387,7 +387,8 @@ fn every_open_publish_has_its_answer_when_the_node_stops() {
     for _ in 0..50 {
         side.publish(0, &record("vehicles", Some(0), "k", "v"));
     }
-    std::thread::sleep(Duration::from_millis(100));
+    // Nothing says when librdkafka's thread has sent them; it sends at once.
+    std::thread::sleep(Duration::from_secs(1));
     for _ in 0..50 {
         side.publish(0, &record("vehicles", Some(0), "k", "v"));
     }

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
 
 use corespan::kafka::EmbeddedCluster;
 use nix::sys::signal::{Signal, kill};
@@ -11,13 +12,14 @@ use serde_json::json;
 mod support;
 use support::client::{Client, Push};
 use support::node::Node;
-use support::{PATIENCE, eventually, free_port};
+use support::{PATIENCE, eventually, finish, free_port};
 
 /// `corespan demo` on free ports; killed when dropped.
 struct Demo {
     process: Child,
     port: u16,
-    output: BufReader<std::process::ChildStdout>,
+    /// Its lines, read by a thread, so that a silent one is noticed.
+    output: mpsc::Receiver<String>,
 }
 
 impl Demo {
@@ -30,14 +32,14 @@ impl Demo {
             .stderr(Stdio::piped())
             .spawn()
             .expect("corespan starts");
-        let output = BufReader::new(process.stdout.take().expect("its output is piped"));
+        let (tell, output) = mpsc::channel();
+        let mut lines = BufReader::new(process.stdout.take().expect("its output is piped")).lines();
+        std::thread::spawn(move || lines.try_for_each(|line| tell.send(line.expect("it writes text"))));
         Demo { process, port, output }
     }
 
     fn first_line(&mut self) -> String {
-        let mut line = String::new();
-        self.output.read_line(&mut line).expect("it writes text");
-        line
+        self.output.recv_timeout(PATIENCE).expect("it says where it is")
     }
 
     fn signal(&self, signal: Signal) {
@@ -47,8 +49,7 @@ impl Demo {
     /// Waits for its end; what it still wrote to standard output and all that it wrote to standard error.
     fn end(&mut self) -> (ExitStatus, String) {
         let status = eventually("the demo ends", || self.process.try_wait().expect("the process can be asked"));
-        let mut rest = String::new();
-        self.output.read_to_string(&mut rest).expect("it writes text");
+        let mut rest: String = self.output.iter().collect();
         self.process.stderr.take().expect("its errors are piped").read_to_string(&mut rest).expect("it writes text");
         (status, rest)
     }
@@ -64,7 +65,7 @@ impl Drop for Demo {
 #[test]
 fn demo_prints_one_address_feeds_clients_and_ends_well() {
     let mut demo = Demo::start();
-    assert_eq!(demo.first_line(), format!("http://127.0.0.1:{}/demo\n", demo.port));
+    assert_eq!(demo.first_line(), format!("http://127.0.0.1:{}/demo", demo.port));
     let mut client = Client::connect(demo.port);
     assert!(client.subscribe("/vehicles/1").expect("the feed's topic is served").recoverable);
     assert!(client.next_publication().data["lat"].is_number());
@@ -87,10 +88,7 @@ fn demo_prints_one_address_feeds_clients_and_ends_well() {
 fn demo_on_a_taken_port_says_so_in_one_line() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a loopback port can be had");
     let port = listener.local_addr().expect("it is bound").port();
-    let output = Command::new(env!("CARGO_BIN_EXE_corespan"))
-        .args(["demo", "--port", &port.to_string(), "--admin-port", "0"])
-        .output()
-        .expect("corespan starts");
+    let output = finish(Command::new(env!("CARGO_BIN_EXE_corespan")).args(["demo", "--port", &port.to_string(), "--admin-port", "0"]));
     let said = String::from_utf8(output.stderr).expect("it writes text");
     assert_eq!(output.status.code(), Some(1));
     assert!(said.lines().count() == 1 && said.contains(&format!("127.0.0.1:{port}")) && said.contains("in use"), "{said}");

@@ -98,6 +98,7 @@ fn serves_and_ends(poll: Poll) {
     node.await_map();
     for _ in 0..20 {
         let mut client = TcpStream::connect(node.address).expect("some shard accepts");
+        client.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout can be set");
         client.write_all(b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").expect("a request fits");
         let mut page = String::new();
         client.read_to_string(&mut page).expect("the page comes whole");

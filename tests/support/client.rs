@@ -1,19 +1,28 @@
 //! A client of the Centrifuge protocol in JSON, blocking and small, for tests that look at single replies and pushes.
+//!
+//! A thread of its own reads the socket and answers pings, as SDKs do, whatever the test is busy with.
 
 use std::collections::{HashMap, VecDeque};
 use std::io::ErrorKind;
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tungstenite::protocol::Role;
 use tungstenite::{Message, WebSocket};
 
 use super::PATIENCE;
 
 /// One connection. Replies and pushes that arrive while something else is awaited are kept.
 pub struct Client {
-    socket: WebSocket<TcpStream>,
+    /// For commands and pongs, whole messages at a time.
+    writer: Arc<Mutex<WebSocket<TcpStream>>>,
+    stream: TcpStream,
+    heard: mpsc::Receiver<Heard>,
+    paused: Arc<AtomicBool>,
     next_id: u64,
     replies: HashMap<u64, Value>,
     pushes: VecDeque<Push>,
@@ -21,6 +30,15 @@ pub struct Client {
     channels: HashMap<u64, String>,
     closed: bool,
 }
+
+/// What the reading thread passes on.
+enum Heard {
+    Line(String),
+    Closed { code: u64 },
+}
+
+/// How long the reading thread is deaf to its test at most.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// A push of the server, by kind.
 #[derive(Clone, Debug, PartialEq)]
@@ -74,11 +92,30 @@ impl Client {
 
     /// Opens the WebSocket only.
     pub fn open(port: u16) -> Result<Client, String> {
-        let stream = TcpStream::connect(("127.0.0.1", port)).map_err(|error| error.to_string())?;
-        stream.set_nodelay(true).map_err(|error| error.to_string())?;
+        let text = |error: std::io::Error| error.to_string();
+        let stream = TcpStream::connect(("127.0.0.1", port)).map_err(text)?;
+        stream.set_nodelay(true).map_err(text)?;
+        stream.set_read_timeout(Some(PATIENCE)).map_err(text)?;
+        stream.set_write_timeout(Some(PATIENCE)).map_err(text)?;
         let address = format!("ws://127.0.0.1:{port}/connection/websocket");
-        let (socket, _) = tungstenite::client(address, stream).map_err(|error| error.to_string())?;
-        Ok(Client { socket, next_id: 1, replies: HashMap::new(), pushes: VecDeque::new(), channels: HashMap::new(), closed: false })
+        let (socket, _) = tungstenite::client(address, stream.try_clone().map_err(text)?).map_err(|error| error.to_string())?;
+        stream.set_read_timeout(Some(LOOK)).map_err(text)?;
+        let writer = WebSocket::from_raw_socket(stream.try_clone().map_err(text)?, Role::Client, None);
+        let (writer, paused) = (Arc::new(Mutex::new(writer)), Arc::new(AtomicBool::new(false)));
+        let (tell, heard) = mpsc::channel();
+        let (pongs, halted) = (writer.clone(), paused.clone());
+        std::thread::spawn(move || listen(socket, &pongs, &halted, &tell));
+        let (replies, pushes, channels) = (HashMap::new(), VecDeque::new(), HashMap::new());
+        Ok(Client { writer, stream, heard, paused, next_id: 1, replies, pushes, channels, closed: false })
+    }
+
+    /// From now on the client reads nothing, until [`Client::resume`]: a phone in a tunnel.
+    pub fn pause(&self) {
+        self.paused.store(true, Ordering::Relaxed);
+    }
+
+    pub fn resume(&self) {
+        self.paused.store(false, Ordering::Relaxed);
     }
 
     /// Sends `method` and waits for its reply.
@@ -92,7 +129,7 @@ impl Client {
         let id = self.next_id;
         self.next_id += 1;
         let command = format!("{{\"id\":{id},\"{method}\":{parameters}}}");
-        self.socket.send(Message::text(command)).expect("the command is sent");
+        write(&self.writer, command).expect("the command is sent");
         id
     }
 
@@ -181,6 +218,14 @@ impl Client {
         (0..count).map(|_| self.next_publication().data).collect()
     }
 
+    /// Every push that was on its way when this was called: the answer of each subject's home comes behind all that the home had to say.
+    pub fn pushes_until_now(&mut self, subjects: &[String]) -> Vec<Push> {
+        for subject in subjects {
+            super::eventually("the subject's home answers", || self.request("history", json!({ "channel": subject, "limit": 0 })).ok());
+        }
+        self.pushes.drain(..).collect()
+    }
+
     /// Asserts that no push comes before the answer to another command does.
     pub fn assert_quiet(&mut self) {
         let id = self.send("rpc", "{\"method\":\"none\"}");
@@ -188,29 +233,24 @@ impl Client {
         assert_eq!(self.pushes.front(), None);
     }
 
-    /// Reads one frame; false if none came before the deadline.
+    /// Takes what the thread has read; false if nothing came before the deadline.
     fn read(&mut self, deadline: Instant) -> bool {
         let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
-        self.socket.get_ref().set_read_timeout(Some(left)).expect("a timeout can be set");
-        match self.socket.read() {
-            Ok(Message::Text(text)) => text.lines().for_each(|line| self.take(line)),
-            Ok(Message::Close(frame)) => {
+        match self.heard.recv_timeout(left) {
+            Ok(Heard::Line(line)) => self.take(&line),
+            Ok(Heard::Closed { code }) => {
                 self.closed = true;
-                let code = frame.map(|frame| u64::from(u16::from(frame.code))).unwrap_or(0);
                 self.pushes.push_back(Push::Disconnect { code });
             }
-            Ok(_) => {}
-            Err(tungstenite::Error::Io(error)) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => return false,
-            Err(_) => self.closed = true,
+            Err(mpsc::RecvTimeoutError::Timeout) => return false,
+            Err(mpsc::RecvTimeoutError::Disconnected) => self.closed = true,
         }
         true
     }
 
     fn take(&mut self, line: &str) {
         let mut reply: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("not JSON ({error}): {line}"));
-        if reply.as_object().is_some_and(|fields| fields.is_empty()) {
-            self.socket.send(Message::text("{}")).expect("the pong is sent");
-        } else if let Some(id) = reply.get("id").and_then(Value::as_u64) {
+        if let Some(id) = reply.get("id").and_then(Value::as_u64) {
             self.replies.insert(id, reply);
         } else if let Some(push) = reply.get_mut("push") {
             let push = self.push(push.take());
@@ -234,6 +274,44 @@ impl Client {
             Push::Disconnect { code }
         } else {
             Push::Other(push)
+        }
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        // Ends the thread too.
+        let _ = self.stream.shutdown(Shutdown::Both);
+        self.paused.store(false, Ordering::Relaxed);
+    }
+}
+
+fn write(writer: &Mutex<WebSocket<TcpStream>>, text: String) -> Result<(), tungstenite::Error> {
+    writer.lock().unwrap_or_else(PoisonError::into_inner).send(Message::text(text))
+}
+
+/// The reading thread: until the connection ends or nobody listens any more.
+fn listen(mut socket: WebSocket<TcpStream>, writer: &Mutex<WebSocket<TcpStream>>, paused: &AtomicBool, tell: &mpsc::Sender<Heard>) {
+    loop {
+        while paused.load(Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let heard = match socket.read() {
+            Ok(Message::Text(text)) => text.lines().try_for_each(|line| {
+                // An empty command is the ping, and its pong. Whether the server still wants it is its affair.
+                if line == "{}" {
+                    let _ = write(writer, line.to_owned());
+                    return Ok(());
+                }
+                tell.send(Heard::Line(line.to_owned()))
+            }),
+            Ok(Message::Close(frame)) => tell.send(Heard::Closed { code: frame.map_or(0, |frame| u64::from(u16::from(frame.code))) }),
+            Ok(_) => Ok(()),
+            Err(tungstenite::Error::Io(error)) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => Ok(()),
+            Err(_) => return,
+        };
+        if heard.is_err() {
+            return;
         }
     }
 }

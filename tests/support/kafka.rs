@@ -1,9 +1,8 @@
 //! A real Apache Kafka: where it is, its own tools through `./dev kafka`, and topics through librdkafka.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::process::Command;
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_lite::future::block_on;
@@ -13,7 +12,16 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
 
-use super::{PATIENCE, eventually};
+use super::{PATIENCE, eventually, finish, finish_within};
+
+/// How long one of Kafka's tools, or the start of a broker, may take on a busy machine.
+const TOOL_TIME: Duration = Duration::from_secs(120);
+
+/// This process: the brokers that it starts for itself end with it, however it ends.
+fn owner() -> &'static str {
+    static OWNER: LazyLock<String> = LazyLock::new(|| std::process::id().to_string());
+    &OWNER
+}
 
 /// What stands for Kafka's null in the lines of the console tools.
 pub const NULL: &str = "__null__";
@@ -68,17 +76,9 @@ pub fn fresh(name: &str) -> String {
 
 /// Runs `./dev kafka ARGUMENTS`, with `input` as its standard input, and returns what it printed.
 pub fn dev_kafka(arguments: &[&str], input: &str, environment: &[(&str, &str)]) -> String {
-    let mut child = Command::new(needed("CORESPAN_TEST_KAFKA_DEV"))
-        .arg("kafka")
-        .args(arguments)
-        .envs(environment.iter().copied())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("./dev runs");
-    child.stdin.take().expect("a pipe").write_all(input.as_bytes()).expect("the tool reads its input");
-    let output = child.wait_with_output().expect("the tool ends");
+    let mut command = Command::new(needed("CORESPAN_TEST_KAFKA_DEV"));
+    command.arg("kafka").args(arguments).envs(environment.iter().copied());
+    let output = finish_within(&mut command, input.as_bytes(), TOOL_TIME);
     let (printed, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "./dev kafka {arguments:?} failed:\n{printed}\n{errors}");
     printed.into_owned()
@@ -215,13 +215,15 @@ pub struct Cluster {
 impl Cluster {
     pub fn start() -> Cluster {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let port = eventually("ten and thirty ports apart are free", || {
-            let port = fastrand::u16(30_000..32_000);
+        let port = eventually("its ports are free", || {
+            // Between those of the clusters that `./dev test` starts.
+            let port = fastrand::u16(300..327) * 100 + 50;
             [port, port + 10, port + 20].iter().all(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok()).then_some(port)
         });
         let cluster = Cluster { bootstrap: format!("127.0.0.1:{port}"), folder };
         let port = port.to_string();
-        dev_kafka(&["up"], "", &[("CORESPAN_KAFKA_DIR", cluster.folder()), ("CORESPAN_KAFKA_PORT", &port)]);
+        let own = [("CORESPAN_KAFKA_DIR", cluster.folder()), ("CORESPAN_KAFKA_PORT", &port), ("CORESPAN_KAFKA_OWNER", owner())];
+        dev_kafka(&["up"], "", &own);
         cluster
     }
 
@@ -234,15 +236,15 @@ impl Cluster {
     }
 
     pub fn start_again(&self, broker: &str) {
-        broker_action(self.folder.path(), "start", broker);
+        dev_kafka(&["start", broker], "", &[("CORESPAN_KAFKA_DIR", self.folder()), ("CORESPAN_KAFKA_OWNER", owner())]);
     }
 }
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        let down =
-            Command::new(needed("CORESPAN_TEST_KAFKA_DEV")).args(["kafka", "down"]).env("CORESPAN_KAFKA_DIR", self.folder.path()).output();
-        if !down.is_ok_and(|output| output.status.success()) {
+        let mut down = Command::new(needed("CORESPAN_TEST_KAFKA_DEV"));
+        down.args(["kafka", "down"]).env("CORESPAN_KAFKA_DIR", self.folder.path());
+        if !finish(&mut down).status.success() {
             eprintln!("the test's own Kafka in {} could not be stopped", self.folder.path().display());
         }
     }

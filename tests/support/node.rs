@@ -32,6 +32,7 @@ impl Node {
         std::fs::write(&config, text).expect("the configuration is written");
         let log = folder.path().join("log");
         let output = File::create(&log).expect("the log file");
+        // In the process group of the test: whoever ends that ends the node.
         let process = Command::new(env!("CARGO_BIN_EXE_corespan"))
             .args(["serve", "--config"])
             .arg(&config)
