@@ -701,6 +701,34 @@ fn null_key_partition_keeps_records_without_a_key_in_order_and_recoverable() {
 
 #[test]
 #[ignore = "needs Apache Kafka: run ./dev test kafka"]
+fn publishes_during_a_drain_are_served_until_the_connection_is_sent_away() {
+    let topic = kafka::fresh("draining");
+    let (mut node, client) = node_on(&topic, 2);
+    let mut clients: Vec<Client> = std::iter::once(client).chain((0..19).map(|_| Client::connect(node.port))).collect();
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(node.pid()).expect("a pid"));
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("the signal is sent");
+    eventually("the drain begins", || node.log().contains("SIGTERM received").then_some(()));
+    let (mut acknowledged, mut ended) = (0, 0);
+    while ended < clients.len() {
+        ended = 0;
+        for client in &mut clients {
+            // An end comes without an answer, and then nothing was written; an answer is never "try again".
+            match client.try_publish(&format!("/{topic}/k"), "1") {
+                Some(answer) => {
+                    answer.expect("a publish that was read is served");
+                    acknowledged += 1;
+                }
+                None => ended += 1,
+            }
+        }
+    }
+    assert!(acknowledged > 0, "the last of twenty connections has most of a second");
+    assert!(node.await_exit().success(), "{}", node.log());
+    kafka::console_consume(&kafka::bootstrap(), &topic, acknowledged);
+}
+
+#[test]
+#[ignore = "needs Apache Kafka: run ./dev test kafka"]
 fn a_stopped_node_answers_every_publish_and_exits_with_0() {
     let topic = kafka::fresh("stopping");
     let (mut node, mut client) = node_on(&topic, 2);

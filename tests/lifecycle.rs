@@ -1,8 +1,10 @@
 //! A node as a process, from start to end: what it prints, when it is ready, how it stops. The Kafka is the demo's own, or none.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
+use std::time::{Duration, Instant};
 
 use corespan::kafka::EmbeddedCluster;
 use nix::sys::signal::{Signal, kill};
@@ -107,6 +109,31 @@ fn without_kafka_a_node_listens_is_not_ready_says_why_and_ends_when_asked() {
     kill(Pid::from_raw(node.pid() as i32), Signal::SIGTERM).expect("the process is there");
     assert_eq!(node.await_exit().code(), Some(0), "{}", node.log());
     assert!(node.log().contains("trying again"), "{}", node.log());
+}
+
+#[test]
+fn a_node_ends_in_time_whatever_its_clients_its_admin_port_and_kafka_do() {
+    let mut node = Node::start(NOBODY);
+    eventually("the node listens", || node.readiness());
+    // Nobody of these ever goes by itself.
+    let connect = |port| TcpStream::connect(("127.0.0.1", port)).expect("somebody listens");
+    let mut held: Vec<TcpStream> = (0..20).map(|_| connect(node.admin_port)).collect();
+    for (number, stream) in held.iter_mut().enumerate() {
+        let said: &[u8] = match number % 3 {
+            0 => b"POST /ready HTTP/1.1\r\nHost: h\r\nContent-Length: 2000\r\n\r\nx",
+            1 => b"GET /metrics HTTP/1.1\r\nHost: h\r\n\r\n",
+            _ => b"GET /ready HT",
+        };
+        stream.write_all(said).expect("it fits");
+    }
+    held.extend((0..20).map(|_| connect(node.port)));
+    let clients: Vec<Client> = (0..20).map(|_| Client::connect(node.port)).collect();
+    clients.iter().for_each(Client::pause);
+    let began = Instant::now();
+    kill(Pid::from_raw(node.pid() as i32), Signal::SIGTERM).expect("the process is there");
+    assert_eq!(node.await_exit().code(), Some(0), "{}", node.log());
+    // `drain.seconds` is 1; the rest is for a busy machine.
+    assert!(began.elapsed() < Duration::from_secs(1 + 5 + 4), "{:?}", began.elapsed());
 }
 
 #[test]

@@ -37,6 +37,7 @@ const REACHED: &[&str] = &[
     "error 400",
     "error 401",
     "evicted",
+    "granted with another subscribe behind it",
     "held too long",
     "lane full",
     "oversize",

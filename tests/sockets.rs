@@ -303,6 +303,51 @@ fn unfinished_messages_of_all_clients_together_are_bounded() {
 }
 
 #[test]
+fn heads_with_large_cookies_are_taken_and_larger_ones_have_their_status() {
+    let server = Server::start(NetSettings::default(), 0);
+    let answer = |head: String| {
+        let mut client = server.connect();
+        client.write_all(head.as_bytes()).unwrap();
+        read_head(&mut client)
+    };
+    let upgrade = String::from_utf8(UPGRADE.to_vec()).unwrap();
+    let with = |lines: &str| upgrade.replacen("\r\n", &format!("\r\n{lines}"), 1);
+    assert!(answer(with(&format!("Cookie: {}\r\n", "c".repeat(31_000)))).starts_with("HTTP/1.1 101 "));
+    assert!(answer(with(&"X-Proxy: added\r\n".repeat(90))).starts_with("HTTP/1.1 101 "));
+    let refused = answer(with(&format!("Cookie: {}\r\n", "c".repeat(40_000))));
+    assert!(refused.starts_with("HTTP/1.1 431 ") && refused.contains("\r\nDate: "), "{refused}");
+    assert!(answer(with(&"X-Proxy: added\r\n".repeat(120))).starts_with("HTTP/1.1 431 "));
+    server.end();
+}
+
+#[test]
+fn unfinished_heads_of_all_clients_together_are_bounded() {
+    let server = Server::start(NetSettings { inbound_bytes_max: 100_000, ..NetSettings::default() }, 0);
+    let begin = format!("GET / HTTP/1.1\r\nHost: h\r\nCookie: {}", "c".repeat(20_000));
+    let mut halting: Vec<TcpStream> = (0..10).map(|_| server.connect()).collect();
+    for client in &mut halting {
+        client.write_all(begin.as_bytes()).unwrap();
+    }
+    // One too many is cut off, a small one never.
+    let cut_off = |client: &mut TcpStream| {
+        client.set_read_timeout(Some(Duration::from_millis(10))).unwrap();
+        match client.read(&mut [0; 10]) {
+            Ok(count) => count == 0,
+            Err(error) => !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut),
+        }
+    };
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while halting.iter_mut().filter_map(|client| cut_off(client).then_some(())).count() < 5 {
+        assert!(Instant::now() < deadline, "what is held is bounded");
+    }
+    let mut small = server.connect();
+    small.write_all(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
+    assert!(read_head(&mut small).starts_with("HTTP/1.1 200 "));
+    drop((halting, small));
+    server.end();
+}
+
+#[test]
 fn after_the_listener_is_closed_nobody_is_accepted() {
     let server = Server::start(NetSettings::default(), 0);
     let address = server.address;

@@ -198,6 +198,7 @@ impl Client {
                         return Err(format!("id {} was {other:?} and is {channel} now", result.id));
                     }
                 }
+                coverage.note_if(self.subscribes(&channel), "granted with another subscribe behind it");
                 let followed = Followed::begin(&channel, &asked, &result, &publications, witness, coverage)?;
                 self.held.insert(channel, followed);
                 Ok(())

@@ -973,6 +973,31 @@ fn the_bytes_of_a_push_are_made_once_per_form_and_shared() {
 }
 
 #[test]
+fn rule_15_a_connection_is_served_in_full_until_its_turn_in_a_drain_and_then_has_all_its_answers() {
+    let (mut node, topic) = serving(1, 1);
+    let (first, second) = (node.connect(0), node.connect(0));
+    node.handle(0, Event::Drain { over_ms: 1_000 });
+    node.pass(100);
+    assert_eq!(node.frames(first), [json!({"close": 3001})]);
+    // Until its turn everything is as ever.
+    assert!(node.subscribe(second, "/v/k")["subscribe"].is_object());
+    node.consume_keyed(&topic, 0, "k", "0");
+    assert_eq!(node.pushes(second), [(1, json!(0))]);
+    let publish = node.send(second, json!({"publish": {"channel": "/v/k", "data": 1}}));
+    node.settle();
+    assert_eq!(node.reply(second, publish), None, "Kafka has not answered");
+    node.pass(600);
+    assert_eq!(node.frames(second), [] as [Value; 0], "an answer is owed");
+    assert!(!node.cores[0].reads(second.key), "nothing more is read");
+    let kafkas = node.hands[0].produced[0].0;
+    node.handle(0, Event::Published { publish: kafkas, result: PublishResult::Stored { partition: 0, offset: Offset(1) } });
+    node.pass(100);
+    let frames = node.frames(second);
+    assert_eq!((&frames[0]["id"], frames[0]["publish"].is_object()), (&json!(publish), true), "{frames:?}");
+    assert_eq!(frames[1..], [json!({"close": 3001})]);
+}
+
+#[test]
 fn snapshot_and_history_come_with_the_reply_and_live_records_follow() {
     let (mut node, topic) = serving(2, 1);
     for offset in 0..6 {

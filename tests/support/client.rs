@@ -186,6 +186,15 @@ impl Client {
         self.reply(id)
     }
 
+    /// Publishes raw JSON and waits for the acknowledgement; `None` if the connection ends first.
+    pub fn try_publish(&mut self, subject: &str, data: &str) -> Option<Result<Value, Refusal>> {
+        let id = self.next_id;
+        self.next_id += 1;
+        let command = format!("{{\"id\":{id},\"publish\":{{\"channel\":{},\"data\":{data}}}}}", Value::from(subject));
+        write(&self.writer, command).ok()?;
+        self.reply_or_end(id)
+    }
+
     /// Publishes raw JSON; the answer comes with [`Client::reply`].
     pub fn send_publish(&mut self, subject: &str, data: &str) -> u64 {
         self.send("publish", &format!("{{\"channel\":{},\"data\":{data}}}", Value::from(subject)))
