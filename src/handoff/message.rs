@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::ids::{ConnectionKey, Form, Generation, LocalSubjectKey, Offset, Protocol, SubscriptionKey, TopicIndex};
+use super::ids::{ConnectionKey, Form, Generation, LocalSubjectKey, Offset, PartitionRef, Protocol, SubscriptionKey, TopicIndex};
 use super::lane::Weigh;
 use super::record::Record;
 use crate::subject::{SubjectName, TopicId};
@@ -38,6 +38,8 @@ pub enum TowardHome {
 pub enum Start {
     /// From now on, with the newest `history` records in the answer (0: none; 1 is the snapshot).
     Live { history: u32 },
+    /// From where the client's subscription before this one ended a moment ago, in that log; as `Live` if it cannot be had.
+    Resume { partition: PartitionRef, generation: Generation, from: Offset },
     /// After the position that the client holds. `strict` asks for error 112 in place of `recovered: false`.
     Position { position: ClientPosition, strict: bool },
 }
@@ -161,6 +163,8 @@ pub struct Subscribed {
     pub publications: Vec<Bytes>,
     /// `None`: live from this step of the home on. `Some(from)`: catching up; ask for pieces from there.
     pub catch_up: Option<Offset>,
+    /// Everything below has been read: what follows in the lane begins here.
+    pub next: Offset,
 }
 
 /// A piece of a catch-up.

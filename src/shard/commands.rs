@@ -4,15 +4,15 @@
 
 use bytes::Bytes;
 
-use super::connection::{HeldMessage, Phase, Timer, disconnect};
+use super::connection::{HeldMessage, Left, Phase, Timer, disconnect};
 use super::core::ShardCore;
 use super::{Effects, errors};
 use crate::handoff::message::ClientPosition;
 use crate::handoff::{ConnectionKey, Form, HistoryRequest, Protocol, Start, SubscriptionKey, TowardHome};
-use crate::limits::{ANSWER_BYTES_MAX, COMMANDS_AT_ONCE_MAX, HISTORY_BYTES_MAX, HOLD_MS, REPLY_BYTES};
+use crate::limits::{ANSWER_BYTES_MAX, COMMANDS_AT_ONCE_MAX, HISTORY_BYTES_MAX, HOLD_MS, LEFT_MS, REPLY_BYTES};
 use crate::session::{self, Command, ConnectResult, ErrorReply, Reply, Request, encode_reply, next_command};
 use crate::subject::SubjectName;
-use crate::subject::local_table::{Follower, PendingSubscribe};
+use crate::subject::local_table::{Follower, PendingSubscribe, SubscriptionState};
 
 /// Whether a command was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -324,17 +324,27 @@ impl ShardCore {
                 self.reply_error(connection, id, errors::ALREADY_SUBSCRIBED);
                 return Taken::Yes;
             };
-            if left.form == form && left.pending().is_some_and(|pending| pending.start == start) {
+            if left.form == form && left.pending().is_some_and(|pending| pending.asks_as(&start)) {
                 self.follow_subscribe(connection, key, Follower::Subscribe(id), reserved);
                 return Taken::Yes;
             }
             // Another start is another subscription of the application's: whoever waited for the first is gone.
             self.refuse_subscribe(now_ms, key, errors::NOT_READY);
         }
-        if self.sessions.get(connection).is_some_and(|session| session.subscriptions.len() >= self.settings.subscriptions_max) {
+        let Some(session) = self.sessions.get_mut(connection) else {
+            return Taken::Yes;
+        };
+        if session.subscriptions.len() >= self.settings.subscriptions_max {
             self.reply_error(connection, id, errors::SUBSCRIPTION_LIMIT);
             return Taken::Yes;
         }
+        let left = session.take_left(now_ms, &name);
+        let start = match left {
+            Some(left) if start == (Start::Live { history: 0 }) => {
+                Start::Resume { partition: left.partition, generation: left.generation, from: left.next }
+            }
+            _ => start,
+        };
         let deadline_ms = now_ms + HOLD_MS;
         let pending = PendingSubscribe { command: id, start, deadline_ms, reserved: reserved as u32, followers: Vec::new() };
         self.begin_subscribe(now_ms, connection, name, form, pending);
@@ -364,8 +374,18 @@ impl ShardCore {
                 return Taken::Yes;
             }
             // Nothing of the subscription may follow the reply.
+            let subscription = self.local.get(key);
+            let live =
+                subscription.is_some_and(|subscription| matches!(subscription.state, SubscriptionState::Live) && subscription.recoverable);
+            let generation = subscription.map(|subscription| subscription.generation).unwrap_or_default();
+            let subject = subscription.and_then(|subscription| self.local.subject(subscription.local));
             if let Some(session) = self.sessions.get_mut(connection) {
-                session.outbox.drop_subscription(&mut self.pool, key);
+                let dropped = session.outbox.drop_subscription(&mut self.pool, key);
+                if let Some(subject) = subject.filter(|_| live) {
+                    let next = dropped.first.unwrap_or(subject.next);
+                    let (name, partition) = (subject.name.clone(), subject.partition);
+                    session.leave(Left { name, partition, generation, next, until_ms: now_ms + LEFT_MS });
+                }
             }
             self.room_made(connection);
             self.drop_subscription(now_ms, key);

@@ -245,12 +245,19 @@ impl ShardCore {
         }
         let subject = self.home.find(topic.index, key);
         let mut recovered = None;
+        let mut resumed = None;
         let mut catch_up = None;
         let mut offset = partition.next;
         let mut history = 0;
         let mut records_from = None;
         match &request.start {
             Start::Live { history: wanted } => history = *wanted,
+            Start::Resume { partition: at, generation, from } => {
+                let floor = subject.map_or(partition.floor, |subject| self.home.get(subject).floor);
+                let same = *at == home.partition && *generation == partition.generation;
+                let there = same && home.recoverable && (floor..=partition.next).contains(from);
+                resumed = there.then_some(*from);
+            }
             Start::Position { position, strict } => match self.standing(&topic, home.partition, home.recoverable, subject, position) {
                 Standing::Complete(position) => {
                     recovered = Some(true);
@@ -270,7 +277,7 @@ impl ShardCore {
                 }
             },
         }
-        let (generation, epoch) = (partition.generation, partition.epoch.clone());
+        let (generation, epoch, next) = (partition.generation, partition.epoch.clone(), partition.next);
         let subject = subject.unwrap_or_else(|| self.home.insert(request.subject.clone(), home.partition, home.recoverable, topic.value));
         let mut publications = Vec::new();
         if let Some(position) = records_from {
@@ -292,12 +299,18 @@ impl ShardCore {
             if catch_up.is_some() || !publications.is_empty() {
                 offset = position;
             }
+        } else if let Some(position) = resumed {
+            // As pushes: a client that does not look at this reply hears of them too.
+            if self.home.get(subject).index_from(position) < self.home.get(subject).records().len() {
+                offset = position;
+                catch_up = Some(position);
+            }
         } else if history > 0 {
             publications = self.newest_publications(subject, history as usize, request.form.protocol, request.bytes_max);
         }
         let id = if request.form.numeric { self.home.grant_id(subject) } else { 0 };
         self.home.get_mut(subject).want(from, request.local, request.form, catch_up.is_none());
-        let answer = Subscribed { id, epoch, generation, recoverable: home.recoverable, offset, recovered, publications, catch_up };
+        let answer = Subscribed { id, epoch, generation, recoverable: home.recoverable, offset, recovered, publications, catch_up, next };
         self.say_from_home(
             from,
             FromHome::Subscribed {

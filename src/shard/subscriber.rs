@@ -37,9 +37,12 @@ impl ShardCore {
 
     /// One record to every live subscriber of one form: a reference to the same bytes in each outbox.
     fn deliver(&mut self, now_ms: u64, local: LocalSubjectKey, form: Form, offset: Option<Offset>, frame: Bytes) {
-        let Some(subject) = self.local.subject(local) else {
+        let Some(subject) = self.local.subject_mut(local) else {
             return;
         };
+        if let Some(offset) = offset {
+            subject.next = subject.next.max(offset.next());
+        }
         let len = frame.len();
         let frame = Rc::new(frame);
         let (outbox_bytes_max, outboxes_bytes_max) = (self.settings.outbox_bytes_max, self.settings.outboxes_bytes_max);
@@ -115,7 +118,7 @@ impl ShardCore {
         session.parked.get_or_insert_default().push_back(key);
         if session.outbox.load() <= self.settings.outbox_bytes_max / 2 {
             if later { &mut self.drained_later } else { &mut self.drained }.push(connection);
-        } else if session.parked_since_ms == 0 {
+        } else if session.parked_since_ms == 0 && !session.outbox.is_empty() {
             session.parked_since_ms = now_ms.max(1);
             self.watch(connection);
         }
@@ -182,6 +185,7 @@ impl ShardCore {
             subject.entered = true;
             if state == PieceState::Live {
                 subject.live_at_home |= 1 << form.index();
+                subject.next = subject.next.max(next);
             }
         }
         let connection = match self.local.get(key).map(|subscription| (subscription.connection, &subscription.state)) {
@@ -371,6 +375,7 @@ impl ShardCore {
                 subject.entered = true;
                 if answer.catch_up.is_none() {
                     subject.live_at_home |= 1 << form.index();
+                    subject.next = subject.next.max(answer.next);
                 }
             }
         }

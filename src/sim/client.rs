@@ -141,7 +141,11 @@ impl Client {
             1009 => "disconnected for a violation",
             _ => "disconnected",
         });
-        if self.earned.contains(&code) { Ok(()) } else { Err(format!("closed with {code}, which this client has not earned")) }
+        if self.earned.contains(&code) {
+            Ok(())
+        } else {
+            Err(format!("closed with {code}, which client {:?} of shard {} has not earned", self.key, self.shard))
+        }
     }
 
     fn takes(&mut self, said: Said, witness: Witness<'_>, coverage: &mut Coverage) -> Verdict {

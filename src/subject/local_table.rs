@@ -20,6 +20,8 @@ pub struct LocalSubject {
     pub home: ShardId,
     pub partition: PartitionRef,
     pub recoverable: bool,
+    /// Live subscribers have been given everything below; what positions count in is the generation of their subscriptions.
+    pub next: Offset,
     members: [Vec<Member>; Form::COUNT],
     live: [u32; Form::COUNT],
     /// Requests under way that may make a subscription live, per form.
@@ -87,6 +89,12 @@ pub enum Follower {
 }
 
 impl PendingSubscribe {
+    /// Whether it was asked for with that start.
+    pub fn asks_as(&self, start: &Start) -> bool {
+        let resumes = matches!(self.start, Start::Resume { .. }) && *start == (Start::Live { history: 0 });
+        resumes || self.start == *start
+    }
+
     /// Whether the client has unsubscribed since, and not subscribed again.
     pub fn is_left(&self) -> bool {
         matches!(self.followers.last(), Some(Follower::Unsubscribe(_)))
@@ -189,6 +197,7 @@ impl LocalTable {
             home,
             partition,
             recoverable,
+            next: Offset(0),
             members: Default::default(),
             live: [0; Form::COUNT],
             pending: [0; Form::COUNT],

@@ -452,6 +452,40 @@ fn rule_7_subscribe_unsubscribe_and_subscribe_at_once_are_granted_done_and_grant
 }
 
 #[test]
+fn rule_7_who_leaves_and_comes_back_at_once_misses_nothing_between() {
+    let (mut node, topic) = serving(2, 1);
+    let client = node.connect(1);
+    node.subscribe(client, "/v/k");
+    node.consume_keyed(&topic, 0, "k", "0");
+    assert_eq!(node.pushes(client), [(1, json!(0))]);
+    // A record is in the outbox, and one comes while nobody is subscribed.
+    node.set_room(client, 0);
+    node.consume_keyed(&topic, 1, "k", "1");
+    let leave = node.send(client, json!({"unsubscribe": {"channel": "/v/k"}}));
+    node.settle();
+    node.consume_keyed(&topic, 2, "k", "2");
+    let again = node.send(client, json!({"subscribe": {"channel": "/v/k"}}));
+    node.settle();
+    node.consume_keyed(&topic, 3, "k", "3");
+    node.drain_socket(client, usize::MAX);
+    node.settle();
+    let frames = node.frames(client);
+    let answers: Vec<_> = frames.iter().filter(|frame| frame["id"].is_u64()).collect();
+    assert_eq!((&answers[0]["id"], &answers[1]["id"]), (&json!(leave), &json!(again)));
+    let reply = &answers[1]["subscribe"];
+    assert!(reply["offset"].as_u64().unwrap() <= 2 && reply["was_recovering"].is_null(), "{reply}");
+    let pushes: Vec<_> =
+        frames.iter().filter(|frame| frame["push"]["pub"].is_object()).map(|frame| harness::publication(&frame["push"]["pub"])).collect();
+    assert!(pushes.ends_with(&[(3, json!(2)), (4, json!(3))]), "{pushes:?}");
+    // Later it is a subscription from now on, as ever.
+    node.ask(client, json!({"unsubscribe": {"channel": "/v/k"}}));
+    node.pass(1_000);
+    node.consume_keyed(&topic, 4, "k", "4");
+    assert_eq!(node.subscribe(client, "/v/k")["subscribe"]["offset"], 5);
+    assert!(node.pushes(client).is_empty());
+}
+
+#[test]
 fn rule_7_a_numeric_id_is_never_anothers_and_stays_a_subjects_own_for_a_minute() {
     // Nobody here answers pings.
     let settings = ShardSettings { ping_interval_ms: 0, ..ShardSettings::default() };
