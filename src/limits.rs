@@ -8,6 +8,10 @@ pub const TICK_MS: u64 = 10;
 /// the answer must be on its way before.
 pub const HOLD_MS: u64 = 4_000;
 
+/// How long a publish that the producer has is waited for, from when it was read: then its fate is unknown (401). Longer than `HOLD_MS`, so that one
+/// is handed over or refused before; with the tenth of a second in which that is noticed, the answer is on its way within 4.5 s.
+pub const PUBLISH_MS: u64 = 4_250;
+
 /// How long a request that found two different topic maps waits before it is routed again.
 pub const REROUTE_MS: u64 = TICK_MS;
 
@@ -71,14 +75,16 @@ pub const TOPIC_LOOKUPS_MAX: usize = 1_024;
 
 /// A connection closes at a drain after everything that it has said is answered, or this long after the last turn: longer than Kafka has for an
 /// answer, shorter than [`END_MS`].
-pub const DRAIN_PUBLISH_MS: u64 = 4_300;
+pub const DRAIN_PUBLISH_MS: u64 = 4_400;
 
 /// A node ends this long after `drain.seconds` at the latest, whatever its clients, Kafka and its threads do: below 5 s, so that whoever waits for it
 /// can count on those.
-pub const END_MS: u64 = 4_800;
+pub const END_MS: u64 = 4_900;
 
 const _: () = assert!(HOLD_MS < 5_000, "SDKs give up after 5 s");
 const _: () = assert!(DRAIN_PUBLISH_MS < END_MS && END_MS < 5_000, "the last answers go out before the end");
+const _: () = assert!(HOLD_MS < PUBLISH_MS && PUBLISH_MS + 10 * TICK_MS <= 4_500, "every publish is answered within 4.5 s");
+const _: () = assert!(PUBLISH_MS + 10 * TICK_MS < DRAIN_PUBLISH_MS + 100, "a drain waits for the last answers");
 const _: () = assert!(TICK_MS * 10 <= HOLD_MS, "holds are measured in ticks");
 const _: () = assert!(ANSWER_BYTES_MAX + REPLY_BYTES < 1 << 20, "some SDKs refuse frames over 1 MiB");
 const _: () = assert!(WRITE_SLICES_MAX <= 1_024, "IOV_MAX");

@@ -170,8 +170,8 @@ fn a_full_producer_queue_says_so_and_answers_what_it_took() {
         assert!(queued <= 10);
     }
     side.until("all are answered", |side| (side.answers.len() == queued).then_some(()));
-    // The broker was never sent any of them.
-    assert!(side.answers.iter().all(|(_, _, result)| *result == PublishResult::Failed(PublishFailure::Unavailable)), "{:?}", side.answers);
+    // The broker was never sent any of them, but librdkafka says the same of some that were.
+    assert!(side.answers.iter().all(|(_, _, result)| *result == PublishResult::Unknown), "{:?}", side.answers);
     cluster.set_broker(1, true).expect("the broker comes up");
     assert!(matches!(side.publish_answered(&record("vehicles", Some(0), "k", "v")), PublishResult::Stored { .. }));
 }

@@ -14,6 +14,7 @@ const SEEDS: u64 = 2_000;
 const REACHED: &[&str] = &[
     "a node was started again",
     "a page of history",
+    "a publish waited too long",
     "a topic appeared",
     "a topic was deleted",
     "a topic was made again",
@@ -57,6 +58,7 @@ const REACHED: &[&str] = &[
     "stale batch",
     "stale record",
     "stayed on",
+    "stored or refused after it was answered as unknown",
     "told 2500",
     "a record is not where its topic's rule puts it",
     "a topic was given another rule",

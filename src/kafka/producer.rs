@@ -63,14 +63,25 @@ impl ProducerContext for Deliveries {
     fn delivery(&self, result: &DeliveryResult<'_>, ticket: Box<Ticket>) {
         let result = match result {
             Ok(message) => PublishResult::Stored { partition: message.partition() as u32, offset: Offset(message.offset()) },
-            // Whatever ended it: an earlier try may have been stored. librdkafka knows whether one was ever sent, and never forgets it.
+            // Whatever ended it: an earlier try may have been stored.
             Err((_, message)) if raw::is_possibly_persisted(message) => PublishResult::Unknown,
             Err(_) if self.is_denied.load(Ordering::Acquire) => PublishResult::Failed(PublishFailure::Denied),
-            Err((error, _)) => PublishResult::Failed(failure(error)),
+            Err((error, _)) => match failure(error) {
+                // librdkafka marks some as never stored whose leader had appended them before it said "try again": only what never left the
+                // bridge, and what Kafka refuses for good, is known not to be there.
+                PublishFailure::Unavailable if !is_final(error) => PublishResult::Unknown,
+                failure => PublishResult::Failed(failure),
+            },
         };
         // A shard that has ended has told its clients.
         let _ = self.shards[ticket.shard.index()].post(Letter::Published { publish: ticket.publish, result });
     }
+}
+
+/// Whether nothing was stored for certain, for a reason that has no error code of its own.
+fn is_final(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(error.rdkafka_error_code(), Some(Code::PurgeQueue | Code::InvalidRecord | Code::InvalidTimestamp | Code::PolicyViolation))
 }
 
 fn failure(error: &KafkaError) -> PublishFailure {

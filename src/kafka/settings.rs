@@ -279,7 +279,10 @@ pub fn check_property(role: Role, name: &str, value: &str) -> Result<(), String>
     }
 }
 
-/// What librdkafka would refuse of an idempotent producer only when it is made.
+/// Least of `message.timeout.ms`: longer than a broker is away in a restart.
+const MESSAGE_TIMEOUT_LEAST_MS: i64 = 30_000;
+
+/// What librdkafka would refuse of an idempotent producer only when it is made, and what would make it store twice.
 fn check_for_idempotence(name: &str, value: &str) -> Result<(), String> {
     let number: Option<i64> = value.trim().parse().ok();
     let reason = match name_used(name) {
@@ -290,7 +293,10 @@ fn check_for_idempotence(name: &str, value: &str) -> Result<(), String> {
             "1 to 5 are allowed: with more, a retry could put records out of order"
         }
         "retries" if number == Some(0) => "1 or more are allowed: an idempotent producer retries; message.timeout.ms bounds the time",
-        "message.timeout.ms" if number == Some(0) => "1 or more milliseconds are allowed: every publish must be answered some day",
+        "message.timeout.ms" if number.is_some_and(|number| number < MESSAGE_TIMEOUT_LEAST_MS) => {
+            "30000 or more milliseconds are allowed: a message that times out in flight makes librdkafka send others again that may be stored \
+             already; clients have their answer within 4.5 s in any case"
+        }
         _ => return Ok(()),
     };
     Err(reason.to_owned())
@@ -352,6 +358,9 @@ fn common(config: &mut ClientConfig) {
     config
         .set("client.id", "corespan")
         .set("socket.nagle.disable", "true")
+        // A broker that is silently dead is noticed after 10 s instead of 60.
+        .set("socket.timeout.ms", "10000")
+        .set("socket.keepalive.enable", "true")
         // librdkafka's default is 10 s: too long for a bridge whose clients wait.
         .set("reconnect.backoff.ms", "50")
         .set("reconnect.backoff.max.ms", "1000")
@@ -410,12 +419,14 @@ fn producer_defaults() -> ClientConfig {
     config
         .set("acks", "all")
         .set("enable.idempotence", "true")
-        // SDKs give up a call after 5 s: every publish has its answer before.
-        .set("message.timeout.ms", "4000")
+        // Clients are answered by the bridge's own clock (`shard::publish`). librdkafka must not give a message up that is in flight: it would begin a
+        // new epoch and send others again that may be stored already. With several requests in flight it does the same when a leader moves.
+        .set("message.timeout.ms", "120000")
+        .set("max.in.flight", "1")
         .set("linger.ms", "0")
         // Kafka's default for brokers, so that the largest value (publish.bytes.max, 1,000,000) fits with its key and headers.
         .set("message.max.bytes", "1048588")
-        // A topic that is not there is told within the 4 s above instead of librdkafka's 30 s.
+        // A topic that is not there is told before clients give up, instead of after librdkafka's 30 s.
         .set("topic.metadata.propagation.max.ms", "2000")
         .set("queue.buffering.max.messages", "100000")
         .set("queue.buffering.max.kbytes", "262144");
@@ -456,7 +467,7 @@ mod tests {
             (Role::Producer, "acks", "0", "only \"all\""),
             (Role::Producer, "max.in.flight.requests.per.connection", "6", "1 to 5"),
             (Role::Producer, "message.send.max.retries", "0", "1 or more"),
-            (Role::Producer, "delivery.timeout.ms", "0", "1 or more"),
+            (Role::Producer, "delivery.timeout.ms", "29999", "30000 or more"),
             (Role::Producer, "transaction.timeout.ms", "1000", "transaction"),
         ] {
             let reason = check_property(role, name, value).expect_err(name);

@@ -9,7 +9,7 @@ use super::core::ShardCore;
 use super::{Effects, errors};
 use crate::handoff::message::ClientPosition;
 use crate::handoff::{ConnectionKey, Form, HistoryRequest, Protocol, Start, SubscriptionKey, TowardHome};
-use crate::limits::{ANSWER_BYTES_MAX, COMMANDS_AT_ONCE_MAX, HISTORY_BYTES_MAX, HOLD_MS, LEFT_MS, REPLY_BYTES};
+use crate::limits::{ANSWER_BYTES_MAX, COMMANDS_AT_ONCE_MAX, HISTORY_BYTES_MAX, HOLD_MS, REPLY_BYTES};
 use crate::session::{self, Command, ConnectResult, ErrorReply, Reply, Request, encode_reply, next_command};
 use crate::subject::SubjectName;
 use crate::subject::local_table::{Follower, PendingSubscribe, SubscriptionState};
@@ -57,14 +57,16 @@ impl ShardCore {
                 message.push(b'\n');
             }
             message.extend_from_slice(payload);
-            let wait = held.wait;
-            self.hold_message(connection, Bytes::from(message), 0, wait);
+            let (wait, read_ms) = (held.wait, held.read_ms);
+            self.hold_message(connection, HeldMessage { message: Bytes::from(message), at: 0, wait, read_ms });
             return;
         }
-        self.take_commands(now_ms, connection, payload, 0, None, effects);
+        self.take_commands(now_ms, connection, payload, 0, None, now_ms, effects);
     }
 
-    /// Takes commands from a message until its end or until one cannot be taken. `shared` is the message as it was held before.
+    /// Takes commands from a message until its end or until one cannot be taken. `shared` is the message as it was held before, `read_ms` when it
+    /// was read.
+    #[expect(clippy::too_many_arguments, reason = "a message, its place, its time")]
     fn take_commands<E: Effects>(
         &mut self,
         now_ms: u64,
@@ -72,6 +74,7 @@ impl ShardCore {
         message: &[u8],
         mut at: usize,
         shared: Option<Bytes>,
+        read_ms: u64,
         effects: &mut E,
     ) {
         let mut taken = 0;
@@ -81,7 +84,7 @@ impl ShardCore {
             };
             if taken == COMMANDS_AT_ONCE_MAX && at < message.len() {
                 let message = shared.unwrap_or_else(|| Bytes::copy_from_slice(message));
-                self.hold_message(connection, message, at, Wait::Turn);
+                self.hold_message(connection, HeldMessage { message, at, wait: Wait::Turn, read_ms });
                 self.held_ready.push(connection);
                 return;
             }
@@ -90,9 +93,9 @@ impl ShardCore {
             match next_command(session.protocol, message, &mut at) {
                 Ok(None) => return,
                 Ok(Some(command)) => {
-                    if let Taken::NotNow(wait) = self.command(now_ms, connection, command, effects) {
+                    if let Taken::NotNow(wait) = self.command(now_ms, connection, command, read_ms, effects) {
                         let message = shared.unwrap_or_else(|| Bytes::copy_from_slice(message));
-                        self.hold_message(connection, message, before, wait);
+                        self.hold_message(connection, HeldMessage { message, at: before, wait, read_ms });
                         return;
                     }
                 }
@@ -106,11 +109,12 @@ impl ShardCore {
         }
     }
 
-    fn hold_message(&mut self, connection: ConnectionKey, message: Bytes, at: usize, wait: Wait) {
+    fn hold_message(&mut self, connection: ConnectionKey, held: HeldMessage) {
         let Some(session) = self.sessions.get_mut(connection) else {
             return;
         };
-        session.held = Some(Box::new(HeldMessage { message, at, wait }));
+        let wait = held.wait;
+        session.held = Some(Box::new(held));
         if wait == Wait::Producer {
             if !std::mem::replace(&mut session.in_line, true) {
                 self.producer_line.push_back(connection);
@@ -170,10 +174,21 @@ impl ShardCore {
     fn take_held<E: Effects>(&mut self, now_ms: u64, connection: ConnectionKey, effects: &mut E) {
         if let Some(held) = self.sessions.get_mut(connection).and_then(|session| session.held.take()) {
             let message = held.message;
-            self.take_commands(now_ms, connection, &message.clone(), held.at, Some(message), effects);
+            self.take_commands(now_ms, connection, &message.clone(), held.at, Some(message), held.read_ms, effects);
             if self.sessions.get(connection).is_some_and(|session| session.held.is_none()) {
                 self.room_made(connection);
             }
+        }
+    }
+
+    /// Takes up messages that have waited for so long that their publishes are refused, wherever they wait. Walks all that are held.
+    pub(super) fn expire_messages<E: Effects>(&mut self, now_ms: u64, effects: &mut E) {
+        let waiting = self.producer_line.iter().chain(&self.held_sessions);
+        let overdue = |session: &super::connection::Session| session.held.as_ref().is_some_and(|held| held.read_ms + HOLD_MS <= now_ms);
+        let overdue: Vec<ConnectionKey> =
+            waiting.filter(|connection| self.sessions.get(**connection).is_some_and(overdue)).copied().collect();
+        for connection in overdue {
+            self.take_held(now_ms, connection, effects);
         }
     }
 
@@ -218,7 +233,7 @@ impl ShardCore {
         self.sessions.get(connection).is_some_and(|session| session.outbox.load() + bytes <= self.settings.outbox_bytes_max)
     }
 
-    fn command<E: Effects>(&mut self, now_ms: u64, connection: ConnectionKey, command: Command, effects: &mut E) -> Taken {
+    fn command<E: Effects>(&mut self, now_ms: u64, connection: ConnectionKey, command: Command, read_ms: u64, effects: &mut E) -> Taken {
         let Some(session) = self.sessions.get(connection) else {
             return Taken::Yes;
         };
@@ -242,7 +257,7 @@ impl ShardCore {
             Request::Connect(_) => self.connect(now_ms, connection, id),
             Request::Subscribe(request) => return self.subscribe(now_ms, connection, id, *request),
             Request::Unsubscribe { channel } => return self.unsubscribe(now_ms, connection, id, &channel),
-            Request::Publish(request) => return self.publish(now_ms, connection, id, &request, effects),
+            Request::Publish(request) => return self.publish(now_ms, connection, id, read_ms, &request, effects),
             Request::History(request) => return self.history(connection, id, *request),
             Request::Presence { .. } | Request::PresenceStats { .. } => self.reply_error(connection, id, errors::NOT_OFFERED),
             Request::Rpc { .. } => self.reply_error(connection, id, errors::UNKNOWN_METHOD),
@@ -375,16 +390,17 @@ impl ShardCore {
             }
             // Nothing of the subscription may follow the reply.
             let subscription = self.local.get(key);
-            let live =
-                subscription.is_some_and(|subscription| matches!(subscription.state, SubscriptionState::Live) && subscription.recoverable);
-            let generation = subscription.map(|subscription| subscription.generation).unwrap_or_default();
             let subject = subscription.and_then(|subscription| self.local.subject(subscription.local));
+            let next = subscription.filter(|subscription| subscription.recoverable).and_then(|subscription| match subscription.state {
+                SubscriptionState::Live => subject.map(|subject| subject.next),
+                SubscriptionState::Parked { from } | SubscriptionState::CatchingUp { from, .. } => Some(from),
+                SubscriptionState::Pending(_) => None,
+            });
+            let generation = subscription.map(|subscription| subscription.generation).unwrap_or_default();
             if let Some(session) = self.sessions.get_mut(connection) {
                 let dropped = session.outbox.drop_subscription(&mut self.pool, key);
-                if let Some(subject) = subject.filter(|_| live) {
-                    let next = dropped.first.unwrap_or(subject.next);
-                    let (name, partition) = (subject.name.clone(), subject.partition);
-                    session.leave(Left { name, partition, generation, next, until_ms: now_ms + LEFT_MS });
+                if let (Some(subject), Some(next)) = (subject, next) {
+                    session.leave(Left::new(now_ms, subject, generation, dropped.first.unwrap_or(next)));
                 }
             }
             self.room_made(connection);

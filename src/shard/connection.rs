@@ -10,10 +10,11 @@ use super::commands::Wait;
 use super::core::ShardCore;
 use super::{Effects, WriteStatus};
 use crate::handoff::{ConnectionKey, Generation, Offset, PartitionRef, Protocol, SubscriptionKey};
-use crate::limits::{CLOSE_LINGER_MS, LEFT_MAX, WRITE_BYTES_MAX, WRITE_SLICES_MAX};
+use crate::limits::{CLOSE_LINGER_MS, LEFT_MAX, LEFT_MS, WRITE_BYTES_MAX, WRITE_SLICES_MAX};
 use crate::session::outbox::{Outbox, Tag};
 use crate::session::{encode_close, encode_ping};
 use crate::subject::SubjectName;
+use crate::subject::local_table::LocalSubject;
 
 /// The protocol's disconnect codes that this server uses: 3000 to 3499 let the SDK come back, 3500 and up do not.
 pub mod disconnect {
@@ -72,6 +73,13 @@ pub(super) struct Left {
     pub until_ms: u64,
 }
 
+impl Left {
+    /// A subscription of that subject ended; it would have needed everything from `next` on.
+    pub fn new(now_ms: u64, subject: &LocalSubject, generation: Generation, next: Offset) -> Left {
+        Left { name: subject.name.clone(), partition: subject.partition, generation, next, until_ms: now_ms + LEFT_MS }
+    }
+}
+
 impl Session {
     /// Remembers where a subscription ended, for a moment.
     pub fn leave(&mut self, left: Left) {
@@ -113,6 +121,8 @@ pub(super) struct HeldMessage {
     pub message: Bytes,
     pub at: usize,
     pub wait: Wait,
+    /// When it was read.
+    pub read_ms: u64,
 }
 
 /// What a timer of a connection is for.

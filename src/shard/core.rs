@@ -303,7 +303,7 @@ impl ShardCore {
 
     /// Whether a drain has come to its end: no connection and no open publish is left.
     pub fn drained(&self) -> bool {
-        self.drain.is_some() && self.sessions.is_empty() && self.publishes.is_empty()
+        self.drain.is_some() && self.sessions.is_empty() && self.publishes_are_answered()
     }
 
     /// The counters, with the gauges as they are now.
@@ -456,6 +456,8 @@ impl ShardCore {
             self.expire_held(now_ms);
         }
         if self.ticks.is_multiple_of(10) {
+            self.expire_messages(now_ms, effects);
+            self.expire_publishes(now_ms);
             self.check_slow(now_ms);
             self.home.trim(now_ms);
             let counters = self.counters().clone();

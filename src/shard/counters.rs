@@ -100,6 +100,10 @@ counters! {
     publishes_failed: Counter,
     /// Publishes whose fate is unknown.
     publishes_unknown: Counter,
+    /// Publishes that waited for the producer, for word of their topic or for their turn until it was too late, and were answered 100.
+    publishes_expired: Counter,
+    /// Answers of Kafka to publishes that had been answered 401 already.
+    publishes_late: Counter,
     /// Publishes open now.
     publishes_open: Gauge,
     /// Times that reading a socket paused because the producer was full.

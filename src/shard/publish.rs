@@ -1,4 +1,9 @@
 //! Publishes: checked, handed to the producer, answered once Kafka has answered. The answer's room in the outbox is kept from the start.
+//!
+//! The clock is the bridge's own. A publish that was read and has not reached the producer within `HOLD_MS` is answered 100 and never handed over:
+//! its client gives up soon, tries again, and must not find both in the log. One that the producer has had for as long is answered 401, "nobody
+//! knows"; what Kafka says of it later is counted and dropped. librdkafka's own time-out is far longer, for a message that times out in flight
+//! makes it begin a new epoch and send others again that may be stored already.
 
 use std::sync::Arc;
 
@@ -8,17 +13,21 @@ use super::commands::{Taken, Wait};
 use super::core::{ShardCore, TopicLookup};
 use super::event::{PublishFailure, PublishResult};
 use super::{Effects, ProduceRecord, ProduceStatus, errors};
-use crate::handoff::ConnectionKey;
-use crate::limits::{REPLY_BYTES, TOPIC_ABSENT_MS, TOPIC_LOOKUPS_MAX};
+use crate::handoff::{ConnectionKey, PublishKey};
+use crate::limits::{HOLD_MS, PUBLISH_MS, REPLY_BYTES, TOPIC_ABSENT_MS, TOPIC_LOOKUPS_MAX};
 use crate::session::{self, Reply, publish_value};
 use crate::subject::{Partitioner, SubjectName, ValueKind};
 
 /// A publish that Kafka has not answered yet.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct OpenPublish {
     connection: ConnectionKey,
     command: u32,
     topic: Arc<str>,
+    /// When it is answered 401.
+    due_ms: u64,
+    /// It was; the producer still holds it.
+    answered: bool,
 }
 
 impl ShardCore {
@@ -27,9 +36,15 @@ impl ShardCore {
         now_ms: u64,
         connection: ConnectionKey,
         id: u32,
+        read_ms: u64,
         request: &session::PublishRequest,
         effects: &mut E,
     ) -> Taken {
+        if now_ms >= read_ms + HOLD_MS {
+            self.counters.publishes_expired += 1;
+            self.refuse_publish(connection, id, errors::NOT_READY);
+            return Taken::Yes;
+        }
         let name = match SubjectName::parse(&request.channel, self.settings.subject_bytes_max) {
             Ok(name) => name,
             Err(error) => {
@@ -96,7 +111,8 @@ impl ShardCore {
             value,
             headers: Vec::new(),
         };
-        let open = OpenPublish { connection, command: id, topic: record.topic.clone() };
+        let due_ms = read_ms + PUBLISH_MS;
+        let open = OpenPublish { connection, command: id, topic: record.topic.clone(), due_ms, answered: false };
         let publish = self.publishes.insert(open);
         match effects.produce(publish, &record) {
             ProduceStatus::Queued => {
@@ -152,30 +168,53 @@ impl ShardCore {
         }
     }
 
-    pub(super) fn published(&mut self, publish: crate::handoff::PublishKey, result: PublishResult) {
+    pub(super) fn published(&mut self, publish: PublishKey, result: PublishResult) {
         let Some(open) = self.publishes.remove(publish) else {
             return;
         };
         self.producer_may_go = true;
+        if open.answered {
+            self.counters.publishes_late += 1;
+            return;
+        }
         match result {
             PublishResult::Stored { .. } => self.counters.publishes_stored += 1,
             PublishResult::Failed(_) => self.counters.publishes_failed += 1,
             PublishResult::Unknown => self.counters.publishes_unknown += 1,
         }
+        match result {
+            PublishResult::Stored { .. } => self.answer_publish(&open, &Reply::Publish),
+            PublishResult::Failed(failure) => self.answer_publish(&open, &Reply::Error(&errors::publish_failed(failure, &open.topic))),
+            PublishResult::Unknown => self.answer_publish(&open, &Reply::Error(&errors::FATE_UNKNOWN)),
+        }
+    }
+
+    fn answer_publish(&mut self, open: &OpenPublish, reply: &Reply<'_>) {
         let Some(session) = self.sessions.get_mut(open.connection) else {
             return;
         };
         session.publishes_open -= 1;
         session.outbox.reserved -= REPLY_BYTES as u32;
         self.room_made(open.connection);
-        match result {
-            PublishResult::Stored { .. } => self.reply(open.connection, open.command, &Reply::Publish),
-            PublishResult::Failed(failure) => self.publish_error(open, failure),
-            PublishResult::Unknown => self.reply_error(open.connection, open.command, errors::FATE_UNKNOWN),
+        self.counters.command_errors += u64::from(matches!(reply, Reply::Error(_)));
+        self.reply(open.connection, open.command, reply);
+    }
+
+    /// Answers what Kafka has not answered in time. Walks all open publishes, ten times a second.
+    pub(super) fn expire_publishes(&mut self, now_ms: u64) {
+        let due = |open: &OpenPublish| !open.answered && open.due_ms <= now_ms;
+        let expired: Vec<PublishKey> = self.publishes.iter().filter(|(_, open)| due(open)).map(|(key, _)| key).collect();
+        for key in expired {
+            let Some(open) = self.publishes.get_mut(key) else { continue };
+            open.answered = true;
+            let open = open.clone();
+            self.counters.publishes_unknown += 1;
+            self.answer_publish(&open, &Reply::Error(&errors::FATE_UNKNOWN));
         }
     }
 
-    fn publish_error(&mut self, open: OpenPublish, failure: PublishFailure) {
-        self.reply_error(open.connection, open.command, errors::publish_failed(failure, &open.topic));
+    /// Whether every publish has its answer; the producer may still hold some.
+    pub(super) fn publishes_are_answered(&self) -> bool {
+        self.publishes.values().all(|open| open.answered)
     }
 }

@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 
-use super::connection::Phase;
+use super::connection::{Left, Phase};
 use super::core::ShardCore;
 use super::errors;
 use crate::handoff::message::{CatchUpRequest, PieceState, Refusal, Subscribed};
@@ -435,6 +435,12 @@ impl ShardCore {
         }
         self.counters.deliveries += answer.publications.len() as u64;
         if pending.is_left() {
+            // It may come back at once, taking the first answer for the second: as if it had left after the grant.
+            let next = answer.catch_up.unwrap_or(answer.next);
+            let subject = self.local.get(key).and_then(|subscription| self.local.subject(subscription.local));
+            if let (Some(subject), Some(session), true) = (subject, self.sessions.get_mut(connection), answer.recoverable) {
+                session.leave(Left::new(now_ms, subject, answer.generation, next));
+            }
             self.drop_subscription(now_ms, key);
         } else if let Some(from) = answer.catch_up {
             self.wait_for_drain(now_ms, key, from, false);

@@ -267,7 +267,9 @@ impl Client {
             Open::Publish { channel, bytes, .. } => match code {
                 106 => *bytes > witness.settings.publish_bytes_max,
                 107 => bad(channel),
-                _ => !bad(channel) && matches!(code, 100 | 102 | 103 | 400 | 401),
+                // Held for too long, whatever it is.
+                100 => true,
+                _ => !bad(channel) && matches!(code, 102 | 103 | 400 | 401),
             },
             Open::History { channel, page } => match code {
                 107 => bad(channel),

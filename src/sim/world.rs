@@ -637,7 +637,11 @@ impl World {
         // Tombstones carry no number.
         let removed = self.random.u8(0..12) == 0;
         let number = if removed { 0 } else { self.kafka.number() };
-        let pad = if self.random.u8(0..15) == 0 { 3_000 } else { self.random.usize(0..300) };
+        let pad = match self.random.u8(0..60) {
+            0 => self.settings.outbox_bytes_max,
+            1..=4 => 3_000,
+            _ => self.random.usize(0..300),
+        };
         let data = if removed { Bytes::new() } else { Bytes::from(value_text(number, pad)) };
         let bytes = data.len();
         let request = wire::PublishRequest { channel: channel.clone().into(), data, removed, ..Default::default() };
@@ -995,6 +999,8 @@ impl World {
                 coverage.note_if(counters.requests_held_expired > 0, "held too long");
                 coverage.note_if(counters.records_without_subject > 0, "record without a subject");
                 coverage.note_if(counters.records_oversize > 0, "oversize");
+                coverage.note_if(counters.publishes_late > 0, "stored or refused after it was answered as unknown");
+                coverage.note_if(counters.publishes_expired > 0, "a publish waited too long");
                 coverage.note_if(counters.records_stale > 0, "stale record");
                 coverage.note_if(counters.cache_evicted > 0, "evicted");
                 coverage.note_if(counters.producer_full > 0, "producer full");

@@ -477,11 +477,22 @@ fn rule_7_who_leaves_and_comes_back_at_once_misses_nothing_between() {
     let pushes: Vec<_> =
         frames.iter().filter(|frame| frame["push"]["pub"].is_object()).map(|frame| harness::publication(&frame["push"]["pub"])).collect();
     assert!(pushes.ends_with(&[(3, json!(2)), (4, json!(3))]), "{pushes:?}");
+    // The same when it leaves before the grant and comes back after it.
+    node.ask(client, json!({"unsubscribe": {"channel": "/v/k"}}));
+    node.pass(1_000);
+    let first = node.send(client, json!({"subscribe": {"channel": "/v/k"}}));
+    node.send(client, json!({"unsubscribe": {"channel": "/v/k"}}));
+    node.settle();
+    let granted = node.reply(client, first).unwrap();
+    node.frames(client);
+    node.consume_keyed(&topic, 4, "k", "4");
+    assert_eq!(node.subscribe(client, "/v/k")["subscribe"]["offset"], granted["subscribe"]["offset"]);
+    assert_eq!(node.pushes(client), [(5, json!(4))]);
     // Later it is a subscription from now on, as ever.
     node.ask(client, json!({"unsubscribe": {"channel": "/v/k"}}));
     node.pass(1_000);
-    node.consume_keyed(&topic, 4, "k", "4");
-    assert_eq!(node.subscribe(client, "/v/k")["subscribe"]["offset"], 5);
+    node.consume_keyed(&topic, 5, "k", "5");
+    assert_eq!(node.subscribe(client, "/v/k")["subscribe"]["offset"], 6);
     assert!(node.pushes(client).is_empty());
 }
 
@@ -1004,6 +1015,50 @@ fn the_bytes_of_a_push_are_made_once_per_form_and_shared() {
         assert_eq!(node.frames(client).len(), 1);
     }
     assert_eq!(node.cores[0].counters().pushes_encoded, 2, "named and numeric, once each for 20 subscribers on two shards");
+}
+
+#[test]
+fn rule_15_the_clock_of_publishes_is_the_bridges_own() {
+    let settings = ShardSettings { ping_interval_ms: 0, publishes_open_max: 2, ..ShardSettings::default() };
+    let mut node = Node::serving(1, settings, vec![topic(0, "v", 1, 1)]);
+    let client = node.connect(0);
+    let publish = |data: u32| json!({"publish": {"channel": "/v/k", "data": data}});
+    // Kafka does not answer: nobody knows, and what it says later is no second answer.
+    let ids = [1, 2].map(|data| node.send(client, publish(data)));
+    let third = node.send(client, publish(3));
+    node.pass(4_000);
+    // The third waited for one of the two, and its client gives up soon: it is not handed over any more.
+    assert_eq!(node.reply(client, third).unwrap()["error"]["code"], 100);
+    assert_eq!(ids.map(|id| node.reply(client, id)), [None, None]);
+    node.pass(450);
+    for id in ids {
+        assert_eq!(node.reply(client, id).unwrap()["error"]["code"], 401);
+    }
+    assert_eq!(node.hands[0].produced.len(), 2);
+    assert!(node.cores[0].reads(client.key), "what was answered stands in nobody's way");
+    for (publish, _) in node.hands[0].produced.clone() {
+        node.handle(0, Event::Published { publish, result: PublishResult::Stored { partition: 0, offset: Offset(0) } });
+    }
+    node.settle();
+    assert!(node.frames(client).is_empty());
+    assert_eq!(node.cores[0].counters().publishes_late, 2);
+
+    // A producer that is full for long: refused in time, and never handed over.
+    node.hands[0].producer_full = true;
+    let held = node.send(client, publish(4));
+    node.pass(3_900);
+    assert_eq!(node.reply(client, held), None);
+    node.pass(200);
+    assert_eq!(node.reply(client, held).unwrap()["error"]["code"], 100);
+    node.hands[0].producer_full = false;
+    node.pass(100);
+    assert_eq!(node.hands[0].produced.len(), 2);
+    // And then all is as ever.
+    let last = node.send(client, publish(5));
+    let publish = node.hands[0].produced[2].0;
+    node.handle(0, Event::Published { publish, result: PublishResult::Stored { partition: 0, offset: Offset(1) } });
+    node.settle();
+    assert!(node.reply(client, last).unwrap()["publish"].is_object());
 }
 
 #[test]
