@@ -193,6 +193,12 @@ topics = {json.dumps(topics)}
     def websocket(self):
         return f"ws://127.0.0.1:{self.port}/connection/websocket"
 
+    def metrics(self, accept):
+        """Content type and text of /metrics, for a scraper that accepts this."""
+        request = urllib.request.Request(f"http://127.0.0.1:{self.admin_port}/metrics", headers={"Accept": accept})
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return answer.headers["Content-Type"], answer.read().decode()
+
     def kill(self):
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
