@@ -79,7 +79,7 @@ final class Node {
   }
 
   static String endpoint(int port) {
-    return "ws://127.0.0.1:" + port + "/connection/websocket?format=protobuf";
+    return "ws://127.0.0.1:" + port + "/connection/websocket";
   }
 
   static void createTopic(String name, int partitions) throws Exception {
