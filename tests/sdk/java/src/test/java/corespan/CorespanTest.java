@@ -29,8 +29,10 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.BlockingQueue;
 import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.CompletionException;
 import java.util.concurrent.LinkedBlockingQueue;
 import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.function.Consumer;
 import java.util.stream.IntStream;
@@ -300,6 +302,48 @@ final class CorespanTest {
     next(told.subscribed, "second subscription");
     connection.publish(subject, 3, 3);
     told.expect(2, 3);
+  }
+
+  /** Not at once: this SDK sends a subscribe that follows an unsubscribe before it (0.4.1), and the subscription is over. */
+  @Test
+  void leavingAndComingBackWhileRecordsGoOnLosesAndDoublesNothing() throws Exception {
+    var subject = freshSubject();
+    var writer = connect(node.port);
+    var reader = connect(node.port);
+    var witness = connect(node.port).subscribe(subject);
+    var stop = new AtomicBoolean();
+    var published =
+        CompletableFuture.supplyAsync(
+            () -> {
+              int n = 0;
+              try {
+                while (!stop.get()) writer.publish(subject, ++n, n);
+              } catch (Exception error) {
+                throw new CompletionException(error);
+              }
+              return n;
+            });
+    try {
+      var told = new Told(reader.client, subject);
+      told.subscription.subscribe();
+      next(told.subscribed, "subscription");
+      var got = new ArrayList<Long>();
+      for (int round = 0; round < 5; round++) {
+        for (int count = 0; count < 10; count++) got.add(next(told.publications, "record").getOffset());
+        told.subscription.unsubscribe();
+        CorespanTest.<HistoryResult>result(callback -> reader.client.history(subject, new HistoryOptions.Builder().withLimit(0).build(), callback));
+        told.subscription.subscribe();
+        assertTrue(next(told.subscribed, "second subscription").getRecovered());
+      }
+      stop.set(true);
+      var all = witness.expect(1, published.get(WAIT_SECONDS, TimeUnit.SECONDS)).stream().map(PublicationEvent::getOffset).toList();
+      // From the first that arrived on: this SDK shows nobody the position of a subscription.
+      var wanted = all.subList(all.indexOf(got.get(0)), all.size());
+      while (got.get(got.size() - 1) < wanted.get(wanted.size() - 1)) got.add(next(told.publications, "record").getOffset());
+      assertEquals(wanted, got);
+    } finally {
+      stop.set(true);
+    }
   }
 
   @Test
