@@ -4,13 +4,8 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import { WebSocketServer } from "ws";
 import { builds, connected, event, subscribed } from "./support/client.mjs";
+import { bytes, framed, number, text } from "./support/protobuf.mjs";
 import { test } from "./support/test.mjs";
-
-const varint = (value) => (value < 128 ? [value] : [(value & 127) | 128, ...varint(value >>> 7)]);
-const number = (field, value) => [...varint(field << 3), ...varint(value)];
-const bytes = (field, content) => [...varint((field << 3) | 2), ...varint(content.length), ...content];
-const text = (field, value) => bytes(field, [...Buffer.from(value)]);
-const framed = (content) => [...varint(content.length), ...content];
 
 const ID = 7;
 const SUBJECT = "/vehicles/1";

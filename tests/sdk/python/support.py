@@ -193,6 +193,12 @@ topics = {json.dumps(topics)}
     def websocket(self):
         return f"ws://127.0.0.1:{self.port}/connection/websocket"
 
+    def metrics(self, accept):
+        """Content type and text of /metrics, for a scraper that accepts this."""
+        request = urllib.request.Request(f"http://127.0.0.1:{self.admin_port}/metrics", headers={"Accept": accept})
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return answer.headers["Content-Type"], answer.read().decode()
+
     def kill(self):
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
@@ -206,6 +212,7 @@ class Proxy:
         self.target_port = target_port
         self.accepted = 0
         self._writers = set()
+        self._pairs = set()
 
     async def start(self):
         self._server = await asyncio.start_server(self._pair, "127.0.0.1", 0)
@@ -215,6 +222,7 @@ class Proxy:
 
     async def _pair(self, near_reader, near_writer):
         self.accepted += 1
+        self._pairs.add(asyncio.current_task())
         far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.target_port)
         pair = (near_writer, far_writer)
         self._writers.update(pair)
@@ -236,6 +244,7 @@ class Proxy:
         for writer in list(self._writers):
             writer.transport.abort()
 
-    def close(self):
+    async def close(self):
         self._server.close()
         self.cut()
+        await asyncio.gather(*self._pairs, return_exceptions=True)

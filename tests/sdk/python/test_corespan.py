@@ -134,7 +134,7 @@ class Promises:
     async def test_nothing_is_lost_or_doubled_when_the_socket_is_cut(self):
         key = next(fresh)
         proxy = await Proxy(node.port).start()
-        self.addCleanup(proxy.close)
+        self.addAsyncCleanup(proxy.close)
         client = await self.connect(proxy.websocket)
         _, seen = await self.subscribe(client, f"/{TOPIC}/{key}")
         numbers = itertools.count(1)

@@ -1,5 +1,7 @@
-// The two builds of the `centrifuge` package under test, and how a test waits for what they tell.
+// The releases and builds of the `centrifuge` package under test, and how a test waits for what they tell.
 import { Centrifuge as JsonClient } from "centrifuge";
+import { Centrifuge as JsonClient540 } from "centrifuge-5.4.0";
+import { Centrifuge as JsonClient574 } from "centrifuge-5.7.4";
 import { Centrifuge as ProtobufClient } from "centrifuge/build/protobuf";
 import WebSocket from "ws";
 
@@ -19,6 +21,14 @@ export const builds = [
     encode: (value) => new TextEncoder().encode(JSON.stringify(value)),
     decode: (data) => (data.length === 0 ? null : JSON.parse(new TextDecoder().decode(data))),
   },
+];
+
+// Older releases differ in what they do with answers and pushes of a subscription that they have left, and 5.4.0 knows no numeric ids.
+export const releases = [
+  { ...builds[0], name: "5.4.0, JSON", ids: false, client: (endpoint, more = {}) => new JsonClient540(endpoint, { ...options, ...more }) },
+  { ...builds[0], name: "5.7.4, JSON", ids: true, client: (endpoint, more = {}) => new JsonClient574(endpoint, { ...options, ...more }) },
+  { ...builds[0], name: "5.8.0, JSON", ids: true },
+  { ...builds[1], name: "5.8.0, Protobuf", ids: false },
 ];
 
 export function event(emitter, name, accept = () => true, milliseconds = 15_000) {

@@ -15,7 +15,8 @@ export class Node {
     await Promise.all([...nodes].map((node) => node.kill()));
   }
 
-  static async start(topics) {
+  // settings: more lines of configuration, each key by its full name.
+  static async start(topics, settings = "") {
     const node = new Node();
     node.port = await freePort();
     node.adminPort = await freePort();
@@ -24,6 +25,7 @@ export class Node {
     writeFileSync(
       config,
       `drain.seconds = 1
+${settings}
 
 [listen]
 address = "127.0.0.1:${node.port}"
