@@ -8,6 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
 use rdkafka::producer::{BaseRecord, Producer};
 use serde_json::{Value, json};
 use support::client::{Client, Push, Subscribed};
@@ -467,6 +468,92 @@ fn a_node_without_kafka_listens_and_becomes_ready_when_kafka_comes() {
     node.await_ready();
     eventually("publishing works again", || client.publish("/vehicles/1", "3").ok());
     eventually("records arrive again", || (client.next_publication().data == json!(3)).then_some(()));
+}
+
+#[test]
+#[ignore = "needs Apache Kafka: run ./dev test kafka"]
+fn publishes_across_a_broker_that_stands_still_are_stored_once_in_order_and_answered_in_time() {
+    const SUBJECTS: usize = 4;
+    let cluster = kafka::Cluster::start();
+    kafka::create_topic(&cluster.bootstrap, "orders", 2, 1, &[]);
+    let node = Node::start_ready(&config(&cluster.bootstrap, &["orders"]));
+    let mut client = Client::connect(node.port);
+    let mut sent: Vec<(u64, Instant)> = Vec::new();
+    let mut publish_for = |client: &mut Client, time: Duration| {
+        let until = Instant::now() + time;
+        while Instant::now() < until {
+            let number = sent.len();
+            let id = client.send_publish(&format!("/orders/k{}", number % SUBJECTS), &number.to_string());
+            sent.push((id, Instant::now()));
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    let pauses = if std::env::var_os("CORESPAN_TEST_LONG").is_some() { 40 } else { 2 };
+    publish_for(&mut client, Duration::from_secs(1));
+    for pause in 0..pauses {
+        cluster.signal("1", Signal::SIGSTOP);
+        // Longer than clients wait, and than librdkafka's time-out of a request (10 s), in turn.
+        publish_for(&mut client, Duration::from_secs([6, 12, 9][pause % 3]));
+        cluster.signal("1", Signal::SIGCONT);
+        publish_for(&mut client, Duration::from_secs(4));
+    }
+    let acknowledged = eventually("publishing works again", || client.publish("/orders/k0", "-1").ok());
+    assert!(acknowledged.is_object());
+
+    let mut answers: HashMap<usize, Option<u64>> = HashMap::new();
+    for (number, (id, at)) in sent.iter().enumerate() {
+        answers.insert(number, client.reply(*id).err().map(|refusal| refusal.code));
+        let took = client.answered(*id) - *at;
+        assert!(took < Duration::from_secs(5), "publish {number} was answered after {took:?}, when its client had given up");
+    }
+    let records = kafka::read_all(&cluster.bootstrap, "orders", 2);
+    let mut stored: HashMap<usize, usize> = HashMap::new();
+    let mut last: HashMap<&str, usize> = HashMap::new();
+    for (_, key, value) in &records {
+        let Ok(number) = value.parse::<usize>() else { continue };
+        *stored.entry(number).or_default() += 1;
+        if answers[&number].is_none() {
+            let before = last.insert(key, number);
+            assert!(before.is_none_or(|before| before < number), "{key}: {number} behind {before:?}");
+        }
+    }
+    let count = |code: Option<u64>| answers.values().filter(|answer| **answer == code).count();
+    eprintln!("{} publishes: {} acknowledged, {} unknown, {} refused", sent.len(), count(None), count(Some(401)), count(Some(100)));
+    for (number, answer) in &answers {
+        let times = stored.get(number).copied().unwrap_or(0);
+        match answer {
+            None => assert_eq!(times, 1, "publish {number} was acknowledged"),
+            Some(401) => assert!(times <= 1, "publish {number} is stored {times} times"),
+            Some(code) => assert_eq!((times, *code), (0, 100), "publish {number} was refused"),
+        }
+    }
+    assert!(count(None) > 100 && count(Some(401)) > 0);
+}
+
+#[test]
+#[ignore = "needs Apache Kafka: run ./dev test kafka"]
+fn what_kafka_has_deleted_is_handed_out_no_more() {
+    let topic = kafka::fresh("deleted");
+    let (node, mut client) = node_on(&topic, 1);
+    let subject = format!("/{topic}/k");
+    let first = client.subscribe(&subject).expect("the subscribe is granted");
+    for n in 0..5 {
+        client.publish(&subject, &n.to_string()).expect("the publish is acknowledged");
+    }
+    client.next_values(5);
+    kafka::delete_records(&kafka::bootstrap(), &topic, 3);
+    let mut other = Client::connect(node.port);
+    let history = |client: &mut Client| {
+        let page = client.request("history", json!({ "channel": subject, "limit": -1 })).expect("a page");
+        page["publications"].as_array().map_or(0, Vec::len)
+    };
+    eventually("the deleted ones are gone", || (history(&mut other) == 2).then_some(()));
+    assert!(!other.recover(&subject, &first.epoch, 1).expect("the subscribe is granted").recovered);
+    kafka::delete_records(&kafka::bootstrap(), &topic, 5);
+    let mut last = Client::connect(node.port);
+    eventually("all are gone", || (history(&mut last) == 0).then_some(()));
+    let snapshot = last.subscribe_with(&subject, json!({ "data": { "snapshot": true } })).expect("the subscribe is granted");
+    assert_eq!((values(&snapshot), snapshot.offset), (Vec::new(), 5));
 }
 
 #[test]

@@ -305,6 +305,8 @@ struct Known {
     rule_since: u64,
     /// Rules that a record has contradicted: never guessed again.
     refuted: Vec<Partitioner>,
+    /// Where each partition's log begins, as its shard was told; by partition and generation.
+    log_starts: HashMap<(u32, Generation), i64>,
 }
 
 /// Where a partition starts, before Kafka has said which number that is.
@@ -384,6 +386,8 @@ struct Reader {
     out_of_range: Vec<(PartitionRef, Generation, Offset)>,
     /// For questions that only an admin client asks; made when first needed.
     admin: Option<AdminClient<DefaultClientContext>>,
+    /// When the starts of the logs were asked for last.
+    log_starts_read: Option<Instant>,
     /// When topics' settings were read last, and of which topic last.
     policies_read: Option<Instant>,
     policies_cursor: String,
@@ -439,6 +443,7 @@ impl Reader {
             misfits: HashMap::new(),
             out_of_range: Vec::new(),
             admin: None,
+            log_starts_read: None,
             policies_read: None,
             policies_cursor: String::new(),
             leaderless: HashSet::new(),
@@ -733,6 +738,7 @@ impl Reader {
         }
         self.forget_settled();
         changed |= self.decide_again();
+        self.follow_log_starts();
         let first = !self.read_once;
         self.read_once = true;
         if changed || first || self.version == 0 {
@@ -740,6 +746,41 @@ impl Reader {
         }
         self.update_state();
         Ok(())
+    }
+
+    /// Tells shards what Kafka has deleted since the last time, once in an interval: nothing of that is handed out any more.
+    fn follow_log_starts(&mut self) {
+        let interval = lock(&self.options).metadata_interval;
+        if lock(&self.options).embedded || self.log_starts_read.is_some_and(|read| read.elapsed() < interval) {
+            return;
+        }
+        self.log_starts_read = Some(Instant::now());
+        let served = |(name, known): (&String, &Known)| {
+            let numbers = 0..known.topic.partitions.len() as u32;
+            numbers.map(|number| (name.clone(), number)).collect::<Vec<Place>>()
+        };
+        let places: Vec<Place> = self.known.iter().flat_map(served).filter(|place| !self.leaderless.contains(place)).collect();
+        let Some(starts) = self.offsets(places.iter().map(|place| (place, KafkaOffset::Beginning))) else {
+            return;
+        };
+        for ((name, number), found) in starts {
+            let (KafkaOffset::Offset(start), Some(known)) = (found.offset, self.known.get_mut(&name)) else {
+                continue;
+            };
+            let Some(partition) = known.topic.partitions.get(number as usize).filter(|partition| partition.generation.0 > 0) else {
+                continue;
+            };
+            // Nothing below the start of the reading is remembered.
+            let told = known.log_starts.entry((number, partition.generation)).or_insert(partition.start.0);
+            if start > *told {
+                *told = start;
+                let at = PartitionRef { topic: known.index, partition: number };
+                let letter = Letter::LogStart { partition: at, generation: partition.generation, start: Offset(start) };
+                let _ = self.shards[partition.owner.index()].post(letter);
+            }
+            let current = partition.generation;
+            known.log_starts.retain(|(other, generation), _| *other != number || *generation == current);
+        }
     }
 
     /// A listed topic that does not exist when metadata is first read is a mistake of the configuration.
@@ -1020,6 +1061,7 @@ impl Reader {
                 waiting,
                 rule_since: self.version + 1,
                 refuted: Vec::new(),
+                log_starts: HashMap::new(),
             };
             self.known.insert(name, known);
         }

@@ -1,22 +1,24 @@
 //! The producers: idempotent, acks=all, shared by all shards. A subject always uses the same one, so its records keep their order.
 //!
 //! Shards call `produce`, which never blocks. Kafka's answers come on each producer's own poll thread. One more housekeeping thread mends what a
-//! shard must not wait for: metadata that is older than the topic map (a topic that has grown), and a producer that librdkafka has given up for good.
+//! shard must not wait for: metadata that is older than the topic map (a topic that has grown), and a producer that librdkafka has given up for good,
+//! or that is stuck: librdkafka can forget all its brokers and wait for ever. So nobody trusts it: while records get no answer, a fresh client is
+//! asked, and if that one finds Kafka well for a while and the producer still stores nothing, another takes its place.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use rdkafka::ClientConfig;
 use rdkafka::ClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, Message as _, OwnedHeaders};
 use rdkafka::metadata::Metadata;
-use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, PurgeConfig, ThreadedProducer};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext, PurgeConfig, ThreadedProducer};
 
 use super::raw;
 use super::settings::{KafkaOptions, producer_config};
@@ -33,13 +35,17 @@ pub struct Ticket {
 /// wait.
 pub struct Deliveries {
     shards: Vec<MailboxSender<Letter>>,
+    /// Records without an answer. Counts up on the shards' threads, down on the poll thread.
+    open: AtomicUsize,
+    /// Answers so far that say that something was stored, or refused for good.
+    settled: AtomicU64,
     /// Kafka lets this client write to no topic at all. librdkafka says so once, and gives up every record without naming the reason again.
     is_denied: AtomicBool,
 }
 
 impl Deliveries {
     fn new(shards: &[MailboxSender<Letter>]) -> Deliveries {
-        Deliveries { shards: shards.to_vec(), is_denied: AtomicBool::new(false) }
+        Deliveries { shards: shards.to_vec(), open: AtomicUsize::new(0), settled: AtomicU64::new(0), is_denied: AtomicBool::new(false) }
     }
 }
 
@@ -73,6 +79,10 @@ impl ProducerContext for Deliveries {
                 failure => PublishResult::Failed(failure),
             },
         };
+        self.open.fetch_sub(1, Ordering::Relaxed);
+        if result != PublishResult::Unknown {
+            self.settled.fetch_add(1, Ordering::Relaxed);
+        }
         // A shard that has ended has told its clients.
         let _ = self.shards[ticket.shard.index()].post(Letter::Published { publish: ticket.publish, result });
     }
@@ -81,7 +91,7 @@ impl ProducerContext for Deliveries {
 /// Whether nothing was stored for certain, for a reason that has no error code of its own.
 fn is_final(error: &KafkaError) -> bool {
     use RDKafkaErrorCode as Code;
-    matches!(error.rdkafka_error_code(), Some(Code::PurgeQueue | Code::InvalidRecord | Code::InvalidTimestamp | Code::PolicyViolation))
+    matches!(error.rdkafka_error_code(), Some(Code::InvalidRecord | Code::InvalidTimestamp | Code::PolicyViolation))
 }
 
 fn failure(error: &KafkaError) -> PublishFailure {
@@ -112,6 +122,17 @@ const REFRESH_AGE: Duration = Duration::from_secs(5);
 const REPAIRS_MAX: usize = 64;
 /// Topics whose last look is remembered.
 const REFRESHES_MAX: usize = 1_024;
+
+/// How often the repair thread looks after the producers.
+const LOOK_TIME: Duration = Duration::from_secs(1);
+/// Without an answer to any of its records for this long, a producer may be stuck: longer than a broker's restart within a healthy cluster.
+const STALL_TIME: Duration = Duration::from_secs(5);
+/// How long a fresh client may take to find Kafka well.
+const PROBE_TIME: Duration = Duration::from_secs(2);
+/// How long Kafka is well for others before a stalled producer is replaced: librdkafka comes back by itself within a second or two, if at all.
+const WELL_TIME: Duration = Duration::from_secs(3);
+/// Least and most time between two replacements of one producer: it may stall for a reason that a new one shares (too few replicas in sync).
+const RENEW_PAUSES: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(60));
 
 /// What the repair thread does.
 enum Repair {
@@ -182,10 +203,15 @@ impl Producers {
             }
             message = message.headers(headers);
         }
-        let sent = self.shared.producers[place].read().unwrap_or_else(PoisonError::into_inner).send(message);
+        let producer = self.shared.producers[place].read().unwrap_or_else(PoisonError::into_inner);
+        // Before the poll thread can count it down.
+        producer.context().open.fetch_add(1, Ordering::Relaxed);
+        let sent = producer.send(message);
         let Err((error, _)) = sent else {
             return ProduceStatus::Queued;
         };
+        producer.context().open.fetch_sub(1, Ordering::Relaxed);
+        drop(producer);
         match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::QueueFull) => ProduceStatus::Full,
             Some(RDKafkaErrorCode::Fatal) => {
@@ -249,16 +275,18 @@ impl Producers {
 /// The repair thread: until the last `Producers` is gone.
 fn repair(shared: &Shared, asked: &Receiver<Repair>) {
     let mut renewed: HashMap<usize, Instant> = HashMap::new();
-    for repair in asked {
-        match repair {
-            Repair::Refresh(topic) => {
+    let mut watches: Vec<Watch> = shared.producers.iter().map(|_| Watch::new()).collect();
+    let mut look_at = Instant::now() + LOOK_TIME;
+    loop {
+        match asked.recv_deadline(look_at) {
+            Ok(Repair::Refresh(topic)) => {
                 for place in 0..shared.producers.len() {
                     if let Err(error) = shared.producer(place).client().fetch_metadata(Some(&topic), REFRESH_TIME) {
                         tracing::debug!(%topic, %error, "metadata for a publish");
                     }
                 }
             }
-            Repair::Renew(place) => {
+            Ok(Repair::Renew(place)) => {
                 // Several publishes may have found the same dead producer.
                 let Some((code, reason)) = shared.producer(place).client().fatal_error() else {
                     continue;
@@ -270,21 +298,99 @@ fn repair(shared: &Shared, asked: &Receiver<Repair>) {
                 }
                 renewed.insert(place, Instant::now());
                 tracing::error!(%code, reason, "a producer cannot go on, another takes its place; records on their way are answered as unknown");
-                match shared.config.create_with_context(Deliveries::new(&shared.shards)) {
-                    Ok(producer) => {
-                        let dead = std::mem::replace(
-                            &mut *shared.producers[place].write().unwrap_or_else(PoisonError::into_inner),
-                            Arc::new(producer),
-                        );
-                        // Its open records are answered when it is dropped, here.
-                        dead.purge(PurgeConfig::default().queue().inflight());
-                        let _ = dead.flush(PURGE_TIME);
-                    }
-                    Err(error) => tracing::error!(%error, "another producer cannot be made"),
-                }
+                shared.renew(place);
             }
+            Err(RecvTimeoutError::Timeout) => {
+                for (place, watch) in watches.iter_mut().enumerate() {
+                    if watch.is_stuck(&shared.producer(place), &shared.config) {
+                        tracing::warn!(
+                            "a producer has stored nothing for {:?} although Kafka serves others: another takes its place; records on their way are answered as unknown",
+                            watch.settled_at.elapsed()
+                        );
+                        shared.renew(place);
+                        watch.renewed();
+                    }
+                }
+                look_at = Instant::now() + LOOK_TIME;
+            }
+            Err(RecvTimeoutError::Disconnected) => return,
         }
     }
+}
+
+impl Shared {
+    /// Puts a new producer in the place of another, whose open records are answered here.
+    fn renew(&self, place: usize) {
+        match self.config.create_with_context(Deliveries::new(&self.shards)) {
+            Ok(producer) => {
+                let old =
+                    std::mem::replace(&mut *self.producers[place].write().unwrap_or_else(PoisonError::into_inner), Arc::new(producer));
+                old.purge(PurgeConfig::default().queue().inflight());
+                let _ = old.flush(PURGE_TIME);
+                // Closing can take long, or hang.
+                let closed = thread::Builder::new().name("close".to_owned()).spawn(move || drop(old));
+                if let Err(error) = closed {
+                    tracing::debug!(%error, "a producer is closed here");
+                }
+            }
+            Err(error) => tracing::error!(%error, "another producer cannot be made"),
+        }
+    }
+}
+
+/// What the repair thread has seen of one producer.
+struct Watch {
+    /// Answers until now, and since when there was no other, or nothing to answer.
+    settled: u64,
+    settled_at: Instant,
+    /// Since when a fresh client finds Kafka well while this one stalls.
+    well_since: Option<Instant>,
+    renewed_at: Option<Instant>,
+    pause: Duration,
+}
+
+impl Watch {
+    fn new() -> Watch {
+        Watch { settled: 0, settled_at: Instant::now(), well_since: None, renewed_at: None, pause: RENEW_PAUSES.0 }
+    }
+
+    /// Looks at the producer once more.
+    fn is_stuck(&mut self, producer: &ThreadedProducer<Deliveries>, config: &ClientConfig) -> bool {
+        let Deliveries { open, settled, .. } = &**producer.context();
+        let settled = settled.load(Ordering::Relaxed);
+        if settled != self.settled || open.load(Ordering::Relaxed) == 0 {
+            if settled > self.settled {
+                self.pause = RENEW_PAUSES.0;
+            }
+            (self.settled, self.settled_at, self.well_since) = (settled, Instant::now(), None);
+            return false;
+        }
+        if self.settled_at.elapsed() < STALL_TIME {
+            return false;
+        }
+        if !is_well(config) {
+            self.well_since = None;
+            return false;
+        }
+        let well = self.well_since.get_or_insert_with(Instant::now).elapsed();
+        well >= WELL_TIME && self.renewed_at.is_none_or(|renewed| renewed.elapsed() >= self.pause)
+    }
+
+    fn renewed(&mut self) {
+        let pause = if self.renewed_at.is_some() { (self.pause * 2).min(RENEW_PAUSES.1) } else { self.pause };
+        *self = Watch { renewed_at: Some(Instant::now()), pause, ..Watch::new() };
+    }
+}
+
+/// Whether a client that is made now reaches Kafka.
+fn is_well(config: &ClientConfig) -> bool {
+    let probe: Result<BaseProducer, KafkaError> = config.create();
+    probe.is_ok_and(|probe| {
+        probe
+            .client()
+            .fetch_metadata(None, PROBE_TIME)
+            .is_ok_and(|metadata| !metadata.brokers().is_empty() && !metadata.topics().is_empty())
+    })
 }
 
 #[cfg(test)]

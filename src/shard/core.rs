@@ -202,6 +202,7 @@ impl ShardCore {
             Event::Map(map) => self.take_map(now_ms, map, effects),
             Event::MapActive { version } => self.take_map_active(version, effects),
             Event::LogEnd { partition, generation, end } => self.take_log_end(partition, generation, end, effects),
+            Event::LogStart { partition, generation, start } => self.home.log_starts(partition, generation, start),
             Event::Published { publish, result } => self.published(publish, result),
             Event::TopicFound { topic, partitions } => self.take_topic_found(now_ms, topic, partitions),
             Event::Tick => self.tick(now_ms, effects),

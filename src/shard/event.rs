@@ -37,6 +37,8 @@ pub enum Event<'a> {
     MapActive { version: u64 },
     /// The last stable offset of a partition, asked for with `Effects::query_log_end`. `None`: Kafka did not say.
     LogEnd { partition: PartitionRef, generation: Generation, end: Option<Offset> },
+    /// Kafka has deleted everything of a partition below `start` (retention, DeleteRecords): nothing of it is handed out any more.
+    LogStart { partition: PartitionRef, generation: Generation, start: Offset },
     /// Kafka's answer to a publish. Exactly one for each `ProduceStatus::Queued`.
     Published { publish: PublishKey, result: PublishResult },
     /// The answer to `Effects::lookup_topic`: how many partitions, or why it cannot be published to.

@@ -218,6 +218,13 @@ impl ShardCore {
         self.map.at(topic).cloned()
     }
 
+    /// A known subject, without what Kafka has deleted since.
+    fn find_undeleted(&mut self, topic: TopicIndex, key: Option<&[u8]>) -> Option<HomeKey> {
+        let subject = self.home.find(topic, key)?;
+        self.home.forget_deleted(subject);
+        Some(subject)
+    }
+
     fn home_subscribe(&mut self, deadline_ms: u64, from: ShardId, request: Box<SubscribeRequest>, effects: &mut impl Effects) {
         let refuse = |core: &mut ShardCore, request: &SubscribeRequest, refusal| {
             core.say_from_home(
@@ -243,7 +250,10 @@ impl ShardCore {
             self.counters.requests_held += 1;
             return;
         }
-        let subject = self.home.find(topic.index, key);
+        let subject = self.find_undeleted(topic.index, key);
+        let Some(partition) = self.home.partitions.get(&home.partition) else {
+            return;
+        };
         let mut recovered = None;
         let mut resumed = None;
         let mut catch_up = None;
@@ -378,8 +388,9 @@ impl ShardCore {
                 self.home.partitions.get(&home.partition).filter(|partition| partition.generation == generation && home.recoverable);
             if let Some(partition) = known {
                 let next = partition.next;
-                let at = self.home.find(topic.index, key);
-                let floor = at.map_or(partition.floor, |at| self.home.get(at).floor);
+                let at = self.find_undeleted(topic.index, key);
+                let partition = self.home.partitions.get(&home.partition).map_or(Offset(0), |partition| partition.floor);
+                let floor = at.map_or(partition, |at| self.home.get(at).floor);
                 if position >= floor {
                     let at = at.unwrap_or_else(|| self.home.insert(subject, home.partition, home.recoverable, topic.value));
                     let count = self.home.get(at).records().len();
@@ -430,8 +441,8 @@ impl ShardCore {
             }
             return;
         }
-        let (epoch, next) = (partition.epoch.clone(), partition.next);
-        let subject = self.home.find(topic.index, key);
+        let (epoch, next, partition_floor) = (partition.epoch.clone(), partition.next, partition.floor);
+        let subject = self.find_undeleted(topic.index, key);
         let since = match &request.since {
             None => None,
             Some(position) => match self.standing(&topic, home.partition, home.recoverable, subject, position) {
@@ -446,7 +457,7 @@ impl ShardCore {
                 }
             },
         };
-        let floor = subject.map_or(partition.floor, |subject| self.home.get(subject).floor);
+        let floor = subject.map_or(partition_floor, |subject| self.home.get(subject).floor);
         let limit = usize::try_from(request.limit).unwrap_or(usize::MAX);
         let mut publications = Vec::new();
         let mut bytes = 0;
@@ -713,6 +724,7 @@ impl ShardCore {
                     next: partition.start,
                     floor: partition.start,
                     ready_at: partition.ready_at,
+                    log_start: Offset(0),
                     leader_epoch,
                     lost_up_to,
                     epoch: epoch_text(topic, number as u32, leader_epoch),

@@ -18,6 +18,11 @@ pub enum Letter {
         generation: Generation,
         end: Option<Offset>,
     },
+    LogStart {
+        partition: PartitionRef,
+        generation: Generation,
+        start: Offset,
+    },
     Published {
         publish: PublishKey,
         result: PublishResult,
@@ -40,6 +45,9 @@ impl Letter {
             Letter::Map(map) => Event::Map(map.clone()),
             Letter::MapActive { version } => Event::MapActive { version: *version },
             Letter::LogEnd { partition, generation, end } => Event::LogEnd { partition: *partition, generation: *generation, end: *end },
+            Letter::LogStart { partition, generation, start } => {
+                Event::LogStart { partition: *partition, generation: *generation, start: *start }
+            }
             Letter::Published { publish, result } => Event::Published { publish: *publish, result: *result },
             Letter::TopicFound { topic, partitions } => Event::TopicFound { topic, partitions: *partitions },
             Letter::Drain { over_ms } => Event::Drain { over_ms: *over_ms },

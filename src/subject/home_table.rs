@@ -75,6 +75,8 @@ pub struct HomePartition {
     pub generation: Generation,
     /// Everything below has been read.
     pub next: Offset,
+    /// Kafka has deleted everything below: what is remembered of it is not handed out, and goes when its subject is looked at or its time is over.
+    pub log_start: Offset,
     /// Subjects that are not in the table are complete from here on.
     pub floor: Offset,
     pub ready_at: Offset,
@@ -294,6 +296,27 @@ impl HomeTable {
         {
             self.evict_first(key);
         }
+    }
+
+    /// Kafka has deleted everything of a partition below `start`.
+    pub fn log_starts(&mut self, at: PartitionRef, generation: Generation, start: Offset) {
+        if let Some(partition) = self.partitions.get_mut(&at).filter(|partition| partition.generation == generation) {
+            partition.log_start = partition.log_start.max(start);
+            partition.floor = partition.floor.max(start);
+        }
+    }
+
+    /// Forgets of a subject what Kafka has deleted, before anything of it is handed out.
+    pub fn forget_deleted(&mut self, key: HomeKey) {
+        let subject = &self.subjects[key];
+        let Some(start) = self.partitions.get(&subject.partition).map(|partition| partition.log_start) else {
+            return;
+        };
+        while self.subjects[key].offset_at(0).is_some_and(|offset| offset < start) {
+            self.evict_first(key);
+        }
+        let subject = &mut self.subjects[key];
+        subject.floor = subject.floor.max(start);
     }
 
     /// Evicts what is past its time (the newest record of a subject is kept while there is room) or over the bound.

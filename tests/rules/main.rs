@@ -550,6 +550,31 @@ fn rule_8_recovered_true_only_at_or_above_the_floor() {
 }
 
 #[test]
+fn rule_8_what_kafka_has_deleted_is_handed_out_no_more() {
+    let (mut node, topic) = serving(1, 1);
+    let client = node.connect(0);
+    for offset in 0..6 {
+        node.consume_keyed(&topic, offset, ["k", "j"][offset as usize % 2], &offset.to_string());
+    }
+    let epoch = epoch(&node.subscribe(client, "/v/other"));
+    let partition = PartitionRef { topic: topic.index, partition: 0 };
+    let old = Event::LogStart { partition, generation: Generation(9), start: Offset(6) };
+    node.handle(0, old);
+    assert_eq!(node.recover(client, "/v/k", &epoch, 0)["subscribe"]["recovered"], true, "of another generation");
+    node.ask(client, json!({"unsubscribe": {"channel": "/v/k"}}));
+    node.handle(0, Event::LogStart { partition, generation: topic.partitions[0].generation, start: Offset(4) });
+    let reply = node.ask(client, json!({"subscribe": {"channel": "/v/k", "data": {"history": 9}}}));
+    assert_eq!(offsets(&publications(&reply["subscribe"])), [5], "0 and 2 are deleted");
+    let page = node.ask(client, json!({"history": {"channel": "/v/j", "limit": -1}}));
+    assert_eq!(offsets(&publications(&page["history"])), [6], "1 and 3 are deleted");
+    let reply = node.recover(client, "/v/j", &epoch, 3);
+    assert_ne!(reply["subscribe"]["recovered"], json!(true));
+    assert_eq!(node.recover(client, "/v/quiet", &epoch, 3)["subscribe"]["recovered"], Value::Null, "nobody knows what it had");
+    assert_eq!(node.recover(client, "/v/silent", &epoch, 4)["subscribe"]["recovered"], true);
+    node.cores[0].check();
+}
+
+#[test]
 fn rule_9_a_position_ahead_of_this_node_is_held_until_it_has_read_that_far() {
     let (mut node, topic) = serving(2, 1);
     let client = node.connect(1);

@@ -25,6 +25,8 @@ pub struct Client {
     paused: Arc<AtomicBool>,
     next_id: u64,
     replies: HashMap<u64, Value>,
+    /// When each reply was read.
+    answered: HashMap<u64, Instant>,
     pushes: VecDeque<Push>,
     /// Numeric ids that the server granted, by number.
     channels: HashMap<u64, String>,
@@ -33,7 +35,7 @@ pub struct Client {
 
 /// What the reading thread passes on.
 enum Heard {
-    Line(String),
+    Line(String, Instant),
     Closed { code: u64 },
 }
 
@@ -105,8 +107,8 @@ impl Client {
         let (tell, heard) = mpsc::channel();
         let (pongs, halted) = (writer.clone(), paused.clone());
         std::thread::spawn(move || listen(socket, &pongs, &halted, &tell));
-        let (replies, pushes, channels) = (HashMap::new(), VecDeque::new(), HashMap::new());
-        Ok(Client { writer, stream, heard, paused, next_id: 1, replies, pushes, channels, closed: false })
+        let (replies, answered, pushes, channels) = (HashMap::new(), HashMap::new(), VecDeque::new(), HashMap::new());
+        Ok(Client { writer, stream, heard, paused, next_id: 1, replies, answered, pushes, channels, closed: false })
     }
 
     /// From now on the client reads nothing, until [`Client::resume`]: a phone in a tunnel.
@@ -136,6 +138,11 @@ impl Client {
     /// The reply to the command `id`.
     pub fn reply(&mut self, id: u64) -> Result<Value, Refusal> {
         self.reply_or_end(id).unwrap_or_else(|| panic!("the connection ended before the reply to command {id}"))
+    }
+
+    /// When the reply to the command `id`, which has been taken, was read.
+    pub fn answered(&self, id: u64) -> Instant {
+        self.answered[&id]
     }
 
     /// The reply to the command `id`, `None` if the connection ends first.
@@ -246,7 +253,7 @@ impl Client {
     fn read(&mut self, deadline: Instant) -> bool {
         let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
         match self.heard.recv_timeout(left) {
-            Ok(Heard::Line(line)) => self.take(&line),
+            Ok(Heard::Line(line, at)) => self.take(&line, at),
             Ok(Heard::Closed { code }) => {
                 self.closed = true;
                 self.pushes.push_back(Push::Disconnect { code });
@@ -257,10 +264,11 @@ impl Client {
         true
     }
 
-    fn take(&mut self, line: &str) {
+    fn take(&mut self, line: &str, at: Instant) {
         let mut reply: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("not JSON ({error}): {line}"));
         if let Some(id) = reply.get("id").and_then(Value::as_u64) {
             self.replies.insert(id, reply);
+            self.answered.insert(id, at);
         } else if let Some(push) = reply.get_mut("push") {
             let push = self.push(push.take());
             self.pushes.push_back(push);
@@ -312,7 +320,7 @@ fn listen(mut socket: WebSocket<TcpStream>, writer: &Mutex<WebSocket<TcpStream>>
                     let _ = write(writer, line.to_owned());
                     return Ok(());
                 }
-                tell.send(Heard::Line(line.to_owned()))
+                tell.send(Heard::Line(line.to_owned(), Instant::now()))
             }),
             Ok(Message::Close(frame)) => tell.send(Heard::Closed { code: frame.map_or(0, |frame| u64::from(u16::from(frame.code))) }),
             Ok(_) => Ok(()),

@@ -3,14 +3,18 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_lite::future::block_on;
-use rdkafka::ClientConfig;
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
-use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{Header, Message, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use super::{PATIENCE, eventually, finish, finish_within};
 
@@ -120,6 +124,41 @@ pub fn console_consume(bootstrap: &str, topic: &str, count: usize) -> Vec<Consum
         .collect();
     assert_eq!(records.len(), count, "records of {topic}");
     records
+}
+
+/// Every record of a topic from its beginning to where it ends now: partition, key and value, in the order of each partition.
+pub fn read_all(bootstrap: &str, topic: &str, partitions: i32) -> Vec<(i32, String, String)> {
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", bootstrap)
+        .set("group.id", "test")
+        .set("enable.partition.eof", "true")
+        .create()
+        .expect("a consumer");
+    let mut list = TopicPartitionList::new();
+    for partition in 0..partitions {
+        list.add_partition_offset(topic, partition, Offset::Beginning).expect("an offset");
+    }
+    consumer.assign(&list).expect("the partitions are assigned");
+    let (mut records, mut open) = (Vec::new(), partitions);
+    let deadline = Instant::now() + TOOL_TIME;
+    while open > 0 {
+        assert!(Instant::now() < deadline, "{topic} cannot be read to its end");
+        let text = |bytes: Option<&[u8]>| String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned();
+        match consumer.poll(Duration::from_millis(100)) {
+            Some(Ok(message)) => records.push((message.partition(), text(message.key()), text(message.payload()))),
+            Some(Err(KafkaError::PartitionEOF(_))) => open -= 1,
+            _ => {}
+        }
+    }
+    records
+}
+
+/// Has Kafka delete the records of partition 0 below an offset.
+pub fn delete_records(bootstrap: &str, topic: &str, below: i64) {
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(topic, 0, Offset::Offset(below)).expect("an offset");
+    let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
+    block_on(admin(bootstrap).delete_records(&list, &options)).expect("the records are deleted");
 }
 
 fn admin(bootstrap: &str) -> AdminClient<DefaultClientContext> {
@@ -233,6 +272,12 @@ impl Cluster {
 
     pub fn kill(&self, broker: &str) {
         broker_action(self.folder.path(), "kill", broker);
+    }
+
+    /// Stops a broker's process where it stands, or lets it go on: silent, with its connections open.
+    pub fn signal(&self, broker: &str, signal: Signal) {
+        let pid = std::fs::read_to_string(self.folder.path().join(broker).join("pid")).expect("the broker was started");
+        nix::sys::signal::kill(Pid::from_raw(pid.trim().parse().expect("a pid")), signal).expect("the broker is there");
     }
 
     pub fn start_again(&self, broker: &str) {

@@ -157,7 +157,7 @@ impl Side {
             Letter::Published { publish, result } => self.answers.push((shard, publish, result)),
             Letter::TopicFound { topic, partitions } => self.topics_found.push((topic, partitions)),
             Letter::LogEnd { partition, end, .. } => self.log_ends.push((partition, end)),
-            Letter::Drain { .. } | Letter::Stop => {}
+            Letter::LogStart { .. } | Letter::Drain { .. } | Letter::Stop => {}
         }
     }
 
