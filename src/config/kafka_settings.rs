@@ -14,7 +14,7 @@ use crate::subject::name::is_topic;
 pub const CONSUMER: &str = "kafka.consumer";
 pub const PRODUCER: &str = "kafka.producer";
 /// The bridge's own keys of `[kafka.consumer]`.
-pub const CONSUMER_OWN: [&str; 4] = ["topics", "topics.regex", "consumers.size", "recovery.on.start"];
+pub const CONSUMER_OWN: [&str; 5] = ["topics", "topics.regex", "consumers.size", "recovery.on.start", "corrupt.batches"];
 /// The bridge's own keys of `[kafka.producer]`.
 pub const PRODUCER_OWN: [&str; 2] = ["producers.size", "null.key.partition"];
 /// librdkafka's properties that people set most, for the spelling of near misses.
@@ -69,6 +69,16 @@ pub struct ConsumerSettings {
     pub consumers_size: Option<u16>,
     /// `recovery.on.start`: load the last `cache.expire.time` of the topics before the node is ready.
     pub recovery_on_start: bool,
+    pub corrupt_batches: CorruptBatches,
+}
+
+/// `corrupt.batches`: what is done about a batch of records whose bytes are corrupt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CorruptBatches {
+    /// The partition is read no further until the batch can be read.
+    Stop,
+    /// It is read on behind the batch, whose records no client gets.
+    Skip,
 }
 
 /// `[kafka.producer]`.
@@ -89,8 +99,13 @@ pub fn read(reader: &mut Reader) -> KafkaSettings {
     let topics = read_topics(reader);
     let consumers_size = reader.whole_or_off("kafka.consumer.consumers.size", 1..=1_024, "all").map(|size| size as u16);
     let recovery_on_start = reader.flag("kafka.consumer.recovery.on.start", false);
+    let corrupt_batches = reader.choice(
+        "kafka.consumer.corrupt.batches",
+        CorruptBatches::Stop,
+        &[("stop", CorruptBatches::Stop), ("skip", CorruptBatches::Skip)],
+    );
     let properties = read_properties(reader, CONSUMER);
-    let consumer = ConsumerSettings { properties, topics, consumers_size, recovery_on_start };
+    let consumer = ConsumerSettings { properties, topics, consumers_size, recovery_on_start, corrupt_batches };
     let producers_size = reader.whole("kafka.producer.producers.size", 1, 1..=64) as u16;
     let null_key_partition =
         reader.whole_or_off("kafka.producer.null.key.partition", 0..=i32::MAX as u64, "off").map(|partition| partition as u32);

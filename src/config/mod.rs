@@ -19,7 +19,7 @@ mod manual_tests;
 mod tests;
 
 pub use document::Origin;
-pub use kafka_settings::{ConsumerSettings, KafkaSettings, ProducerSettings, TopicChoice};
+pub use kafka_settings::{ConsumerSettings, CorruptBatches, KafkaSettings, ProducerSettings, TopicChoice};
 pub use problem::{ConfigError, Problem, did_you_mean};
 pub use properties::{Properties, is_secret, masked};
 pub use reader::{EXTRA_OPTIONS, Effective};

@@ -49,12 +49,13 @@ impl KafkaSide {
         let failed = |error: rdkafka::error::KafkaError| KafkaFailed(error.to_string());
         let producers = Arc::new(Producers::new(&options, letters).map_err(failed)?);
         let config = consumer_config(&options);
+        let corrupt_batches = options.corrupt_batches;
         let options = Arc::new(Mutex::new(options));
         let mut consumers = Vec::new();
         for wake in wakes {
             let wake = wake.clone();
             consumers.push(
-                ShardConsumer::new(&config, move || {
+                ShardConsumer::new(&config, corrupt_batches, move || {
                     wake.notify();
                 })
                 .map_err(failed)?,
@@ -87,6 +88,8 @@ impl Broker for ShardBroker {
                 Polled::Batch(batch) => return Some(batch),
                 Polled::OutOfRange { partition, generation, position } => self.metadata.out_of_range(partition, generation, position),
                 Polled::Missing => self.metadata.look(),
+                Polled::Corrupt { partition, generation, base } => self.metadata.held(partition, generation, Some(base)),
+                Polled::Mended { partition, generation } => self.metadata.held(partition, generation, None),
             }
         }
     }
@@ -117,7 +120,7 @@ impl Broker for ShardBroker {
 
     fn lookup_topic(&mut self, topic: &str) {
         if !self.metadata.ask_topic(self.shard, topic) {
-            let _ = self.letters.try_post(Letter::TopicFound { topic: topic.to_owned(), partitions: Err(PublishFailure::Unavailable) });
+            let _ = self.letters.try_post(Letter::TopicFound { topic: topic.to_owned(), partitions: Err(PublishFailure::NotNow) });
         }
     }
 

@@ -4,17 +4,18 @@
 //! assignment is made, records of the partition belong to an older one and are dropped. librdkafka's callback wakes the shard when the queue fills;
 //! it is edge-triggered, so the shard also polls at every tick.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::{ClientConfig, ClientContext, Offset as KafkaOffset, TopicPartitionList};
 
 use super::raw::{ConsumerQueue, RawEvent};
+use crate::config::CorruptBatches;
 use crate::handoff::{Generation, Offset, PartitionRef, RecordBatch};
 use crate::shard::Assignment;
 
@@ -27,6 +28,8 @@ const REFRESHES_AT_ONCE_MAX: usize = 16;
 const REFRESH_TIME: Duration = Duration::from_secs(2);
 /// How often a queue that is not empty may come up with nothing before it is left to the next tick.
 const EMPTY_POLLS_MAX: u32 = 8;
+/// How often a batch that could not be read is tried again: the broker may have been mended, or another may lead the partition by then.
+const CORRUPT_RETRY: Duration = Duration::from_secs(30);
 /// Records of a batch: a turn's worth.
 const BATCH_RECORDS_MAX: usize = 4_096;
 
@@ -45,6 +48,12 @@ impl ClientContext for QuietContext {
 
 impl rdkafka::consumer::ConsumerContext for QuietContext {}
 
+impl rdkafka::producer::ProducerContext for QuietContext {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, _result: &rdkafka::message::DeliveryResult<'_>, _opaque: ()) {}
+}
+
 /// What a poll gave.
 pub enum Polled {
     /// Records of one partition, or only how far it has been read.
@@ -53,6 +62,58 @@ pub enum Polled {
     OutOfRange { partition: PartitionRef, generation: Generation, position: Offset },
     /// A topic or a partition is not there, or not any more.
     Missing,
+    /// The partition is not read any further: a batch of it cannot be. Its first offset. Said once for each place.
+    Corrupt { partition: PartitionRef, generation: Generation, base: Offset },
+    /// It is read again.
+    Mended { partition: PartitionRef, generation: Generation },
+}
+
+/// Looks for the first offset behind a batch that cannot be read, of which only the first offset is known: librdkafka does not tell its length, and
+/// the batch cannot be asked. Kafka answers a fetch at any offset of a batch with the whole of it, so trying offsets tells where it ends: with
+/// doubled steps until one is behind it, then by halves. Two times the logarithm of the batch's records are tried, 62 at most.
+#[derive(Clone, Copy, Debug)]
+struct Search {
+    base: i64,
+    /// The highest offset known to be in the batch.
+    inside: i64,
+    /// The lowest offset known to be behind it.
+    behind: Option<i64>,
+}
+
+impl Search {
+    fn new(base: i64, position: i64) -> Search {
+        Search { base, inside: base.max(position), behind: None }
+    }
+
+    /// The offset to try next.
+    fn probe(&self) -> i64 {
+        match self.behind {
+            Some(behind) => self.inside + (behind - self.inside) / 2,
+            None => self.inside.saturating_add((self.inside - self.base).max(1)),
+        }
+    }
+
+    /// What the fetch at `probe()` has shown. Gives the first offset behind the batch once it is known.
+    fn tell(&mut self, is_inside: bool) -> Option<i64> {
+        let probe = self.probe();
+        if is_inside {
+            self.inside = probe;
+        } else {
+            self.behind = Some(probe);
+        }
+        self.behind.filter(|behind| *behind <= self.inside + 1)
+    }
+}
+
+/// A partition that met a batch that cannot be read.
+#[derive(Clone, Copy, Debug)]
+enum Trouble {
+    /// It stands before the batch; tried again then.
+    Stopped {
+        base: i64,
+        retry_at: Option<Instant>,
+    },
+    Searching(Search),
 }
 
 struct Reading {
@@ -63,6 +124,7 @@ struct Reading {
     leader_epoch: i32,
     /// Set by the helper once no older assignment can give records.
     current: Arc<AtomicBool>,
+    trouble: Option<Trouble>,
 }
 
 /// Where an assignment starts, and the flag of its reading.
@@ -85,6 +147,11 @@ pub struct ShardConsumer {
     readings: Vec<Option<Reading>>,
     /// A record that began the next batch.
     ahead: Option<(PartitionRef, RecordBatch)>,
+    /// What is to be said beside records.
+    told: VecDeque<Polled>,
+    corrupt: CorruptBatches,
+    /// When the next of the stopped partitions is tried again.
+    retry_at: Option<Instant>,
     // Dropped after `queue`, off this thread.
     consumer: Option<Arc<BaseConsumer<QuietContext>>>,
 }
@@ -94,7 +161,11 @@ impl ShardConsumer {
     ///
     /// # Errors
     /// librdkafka's word when it does not take the configuration.
-    pub fn new(config: &ClientConfig, wake: impl Fn() + Send + Sync + 'static) -> Result<ShardConsumer, rdkafka::error::KafkaError> {
+    pub fn new(
+        config: &ClientConfig,
+        corrupt: CorruptBatches,
+        wake: impl Fn() + Send + Sync + 'static,
+    ) -> Result<ShardConsumer, rdkafka::error::KafkaError> {
         let mut consumer: BaseConsumer<QuietContext> = config.create_with_context(QuietContext)?;
         consumer.set_nonempty_callback(wake);
         let queue = ConsumerQueue::of(consumer.client().native_ptr());
@@ -107,7 +178,17 @@ impl ShardConsumer {
                 carry_out(&assigner, &inbox);
             })
             .map_err(|error| rdkafka::error::KafkaError::ClientCreation(error.to_string()))?;
-        Ok(ShardConsumer { queue, orders, places: HashMap::new(), readings: Vec::new(), ahead: None, consumer: Some(consumer) })
+        Ok(ShardConsumer {
+            queue,
+            orders,
+            places: HashMap::new(),
+            readings: Vec::new(),
+            ahead: None,
+            told: VecDeque::new(),
+            corrupt,
+            retry_at: None,
+            consumer: Some(consumer),
+        })
     }
 
     /// Reads a partition from a number on, in place of an older reading of it.
@@ -115,7 +196,7 @@ impl ShardConsumer {
         let Assignment { partition, topic, generation, start } = assignment;
         let number = partition.partition as i32;
         let current = Arc::new(AtomicBool::new(false));
-        let reading = Reading { partition, generation, next: start, leader_epoch: -1, current: current.clone() };
+        let reading = Reading { partition, generation, next: start, leader_epoch: -1, current: current.clone(), trouble: None };
         let places = self.places.entry(topic.to_string()).or_default();
         let place = *places.entry(number).or_insert(self.readings.len());
         if place == self.readings.len() {
@@ -146,8 +227,112 @@ impl ShardConsumer {
         self.readings[place].as_mut().filter(|reading| reading.current.load(Ordering::Acquire))
     }
 
+    /// Reads on from `start` with a new assignment of the same reading.
+    fn reassign(&mut self, topic: &str, number: i32, start: Offset) {
+        let place = self.places.get(topic).and_then(|places| places.get(&number));
+        let Some(reading) = place.and_then(|place| self.readings[*place].as_mut()) else { return };
+        let current = Arc::new(AtomicBool::new(false));
+        reading.current = current.clone();
+        let _ = self.orders.send(Order::Assign { topic: Arc::from(topic), partition: number, from: StartFrom { start, current } });
+    }
+
+    /// A batch of the partition cannot be read, or could be after all (`None`), as a record or the end of the log shows. Whether it is to be read on
+    /// with what came.
+    fn met(&mut self, topic: &str, number: i32, base: Option<i64>) -> bool {
+        let corrupt = self.corrupt;
+        let Some(reading) = self.current(topic, number) else {
+            return false;
+        };
+        let (partition, generation, next) = (reading.partition, reading.generation, reading.next);
+        match (reading.trouble, base) {
+            (None, None) => return true,
+            (Some(Trouble::Stopped { .. }), None) => {
+                reading.trouble = None;
+                tracing::info!(topic, partition = number, "the partition is read again: its corrupt batch has become readable");
+                self.told.push_back(Polled::Mended { partition, generation });
+                return true;
+            }
+            (Some(Trouble::Searching(mut search)), base) => {
+                let found = search.tell(base == Some(search.base));
+                reading.trouble = if found.is_some() { None } else { Some(Trouble::Searching(search)) };
+                let start = found.unwrap_or_else(|| search.probe());
+                if let Some(behind) = found {
+                    reading.next = reading.next.max(Offset(behind));
+                    tracing::error!(
+                        topic,
+                        partition = number,
+                        from = search.base,
+                        to = behind - 1,
+                        "the records of a corrupt batch are skipped, as kafka.consumer.corrupt.batches = \"skip\" says: clients never get them"
+                    );
+                }
+                self.reassign(topic, number, Offset(start));
+            }
+            (trouble, Some(base)) => {
+                // What librdkafka makes of the rest of such a batch is chance: nothing more of this assignment is taken.
+                if corrupt == CorruptBatches::Skip {
+                    tracing::error!(
+                        topic,
+                        partition = number,
+                        offset = base,
+                        "a batch cannot be read: its bytes are corrupt; looking for its end"
+                    );
+                    let search = Search::new(base, next.0);
+                    reading.trouble = Some(Trouble::Searching(search));
+                    self.reassign(topic, number, Offset(search.probe()));
+                    return false;
+                }
+                let is_known = matches!(trouble, Some(Trouble::Stopped { base: known, .. }) if known == base);
+                let retry_at = Instant::now() + CORRUPT_RETRY;
+                reading.trouble = Some(Trouble::Stopped { base, retry_at: Some(retry_at) });
+                reading.current = Arc::default();
+                self.retry_at = Some(self.retry_at.map_or(retry_at, |earlier| earlier.min(retry_at)));
+                let _ = self.orders.send(Order::Unassign { topic: Arc::from(topic), partition: number });
+                if !is_known {
+                    tracing::error!(
+                        topic,
+                        partition = number,
+                        offset = base,
+                        "a batch cannot be read: its bytes are corrupt. The partition is read no further until it can be; mend the log, or skip the \
+                         batch with kafka.consumer.\"corrupt.batches\" = \"skip\""
+                    );
+                    self.told.push_back(Polled::Corrupt { partition, generation, base: Offset(base) });
+                }
+            }
+        }
+        false
+    }
+
+    /// Tries the stopped partitions again whose time has come.
+    fn retry_stopped(&mut self) {
+        let now = Instant::now();
+        if self.retry_at.is_none_or(|retry_at| now < retry_at) {
+            return;
+        }
+        self.retry_at = None;
+        let places: Vec<(String, i32, usize)> =
+            self.places.iter().flat_map(|(topic, places)| places.iter().map(|(number, place)| (topic.clone(), *number, *place))).collect();
+        for (topic, number, place) in places {
+            let Some(reading) = self.readings[place].as_mut() else { continue };
+            let Some(Trouble::Stopped { retry_at: retry, .. }) = &mut reading.trouble else { continue };
+            match *retry {
+                Some(due) if due > now => self.retry_at = Some(self.retry_at.map_or(due, |earlier| earlier.min(due))),
+                Some(_) => {
+                    *retry = None;
+                    let next = reading.next;
+                    self.reassign(&topic, number, next);
+                }
+                None => {}
+            }
+        }
+    }
+
     /// What waits: consecutive records of one partition, about `bytes_max` bytes of them.
     pub fn poll(&mut self, bytes_max: usize) -> Option<Polled> {
+        if let Some(told) = self.told.pop_front() {
+            return Some(told);
+        }
+        self.retry_stopped();
         let mut batch = self.ahead.take();
         let mut bytes = batch.as_ref().map_or(0, |(_, batch)| batch.records.iter().map(|record| record.weight()).sum());
         let mut empty_polls = 0;
@@ -174,6 +359,13 @@ impl ShardConsumer {
                     }
                 }
                 Some(RawEvent::Record { record }) => {
+                    let in_trouble = found.and_then(|place| self.readings[place].as_ref()).is_some_and(|reading| reading.trouble.is_some());
+                    if in_trouble
+                        && let Some((topic, number)) = found.and_then(|place| self.name_of(place))
+                        && !self.met(&topic, number, None)
+                    {
+                        continue;
+                    }
                     let Some(reading) = found.and_then(|place| self.readings[place].as_mut()) else { continue };
                     if record.leader_epoch >= 0 && record.leader_epoch < reading.leader_epoch {
                         // Leader epochs never go back in a log: this is another one, under the old name. It is read no further as if it were.
@@ -199,6 +391,9 @@ impl ShardConsumer {
                     }
                 }
                 Some(RawEvent::EndOfPartition { topic, partition, offset }) => {
+                    if !self.met(&topic, partition, None) {
+                        continue;
+                    }
                     let Some(reading) = self.current(&topic, partition) else { continue };
                     let (at, generation, next) = (reading.partition, reading.generation, Offset(offset));
                     if next < reading.next {
@@ -214,9 +409,27 @@ impl ShardConsumer {
                         None => return Some(Polled::Batch(RecordBatch { partition: at, generation, records: Vec::new(), next })),
                     }
                 }
-                Some(RawEvent::Error { code, place, text }) => {
+                Some(RawEvent::Error { code, place, offset, text }) => {
                     use rdkafka::bindings::rd_kafka_resp_err_t as Code;
                     let lost = matches!(code, Code::RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET | Code::RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE);
+                    let corrupt = matches!(
+                        code,
+                        Code::RD_KAFKA_RESP_ERR__BAD_MSG
+                            | Code::RD_KAFKA_RESP_ERR__BAD_COMPRESSION
+                            | Code::RD_KAFKA_RESP_ERR__NOT_IMPLEMENTED
+                    );
+                    if let (true, Some((topic, partition))) = (corrupt && offset >= 0, &place) {
+                        tracing::debug!(?place, offset, "consumer: {text}");
+                        self.met(topic, *partition, Some(offset));
+                        continue;
+                    }
+                    // A search that has gone past the end of the log is behind the batch, too.
+                    if let (true, Some((topic, partition))) = (lost, &place)
+                        && self.current(topic, *partition).is_some_and(|reading| matches!(reading.trouble, Some(Trouble::Searching(_))))
+                    {
+                        self.met(topic, *partition, None);
+                        continue;
+                    }
                     let reading = place.as_ref().and_then(|(topic, partition)| self.current(topic, *partition));
                     if let (true, Some(reading)) = (lost, reading) {
                         let (partition, generation, position) = (reading.partition, reading.generation, reading.next);
@@ -240,7 +453,17 @@ impl ShardConsumer {
                 Some(RawEvent::Other) => {}
             }
         }
-        batch.map(|(_, batch)| Polled::Batch(batch))
+        match batch {
+            Some((_, batch)) => Some(Polled::Batch(batch)),
+            None => self.told.pop_front(),
+        }
+    }
+
+    /// The topic and the number of a place.
+    fn name_of(&self, place: usize) -> Option<(String, i32)> {
+        self.places
+            .iter()
+            .find_map(|(topic, places)| places.iter().find(|(_, other)| **other == place).map(|(number, _)| (topic.clone(), *number)))
     }
 }
 
@@ -308,6 +531,28 @@ fn refresh(consumer: &BaseConsumer<QuietContext>, topics: &HashSet<Arc<str>>) {
         if let Err(error) = consumer.fetch_metadata(Some(topic), REFRESH_TIME) {
             tracing::debug!(%topic, %error, "metadata for an assignment");
             return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Search;
+
+    #[test]
+    fn the_end_of_a_batch_is_found_by_trying_offsets() {
+        for (base, position) in [(0, 0), (7, 7), (7, 9)] {
+            for end in (position + 1..position + 70).chain([position + 1_000_000, position + i64::from(i32::MAX)]) {
+                let mut search = Search::new(base, position);
+                let mut tries = 1;
+                let mut found = search.tell(search.probe() < end);
+                while found.is_none() {
+                    tries += 1;
+                    found = search.tell(search.probe() < end);
+                }
+                assert_eq!(found, Some(end));
+                assert!(tries <= 64, "{tries}");
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The one metadata reader: asks Kafka for topics on a timer and publishes versions of the topic map.
 //!
-//! Two housekeeping threads: the reader makes maps, has them acknowledged by every shard, and then says that they are active; the second answers
-//! the shards' questions (log ends, topics outside the map), so that a slow broker delays no map. Rules: a start is always a number; a topic with
+//! Three housekeeping threads: the reader makes maps, has them acknowledged by every shard, and then says that they are active; the second answers
+//! questions (log ends, settings of topics), the third looks up topics outside the map, so that a slow broker delays no map. Rules: a start is always a number; a topic with
 //! another id, a truncation or an offset out of range opens a new generation; an index is never used for another name. Whatever a shard finds that
 //! the map does not explain (a record where no rule puts it, a position that is not in its log) makes the next reading come at once, for only the
 //! cluster itself can tell a truncated log from a topic that was made again.
@@ -13,18 +13,17 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
-use rdkafka::admin::{AdminClient, AdminOptions, OwnedResourceSpecifier, ResourceSpecifier};
-use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::Metadata;
+use rdkafka::producer::{BaseProducer, Producer as _};
 use rdkafka::{ClientConfig, ClientContext, Offset as KafkaOffset, TopicPartitionList};
 
 use super::consumer::QuietContext;
 use super::detect::{detect, newest_keys};
 use super::producer::Producers;
-use super::raw::{self, Described};
-use super::settings::{KafkaOptions, reader_config};
+use super::raw::{self, Described, Descriptions};
+use super::settings::{KafkaOptions, lookup_config, reader_config};
 use crate::config::{PartitionerChoice, TopicChoice};
 use crate::handoff::{Generation, MailboxSender, Offset, PartitionRef, ShardId, TopicIndex};
 use crate::shard::{Letter, PublishFailure};
@@ -34,6 +33,18 @@ use crate::subject::{Partition, Partitioner, Topic, TopicMap};
 const REQUEST_TIME: Duration = Duration::from_secs(5);
 /// One question of a shard: its client waits for 4 s at most (`limits::HOLD_MS`).
 const QUESTION_TIME: Duration = Duration::from_secs(2);
+/// How long the settings of topics are waited for. The broker that is asked has answered a moment ago.
+const POLICY_TIME: Duration = Duration::from_secs(1);
+/// From one request for topics of publishes to the next: four a second, so that what clients ask for is no load to Kafka.
+const LOOKUP_INTERVAL: Duration = Duration::from_millis(250);
+/// Names of one such request; some 30 KiB with names as people give them.
+const LOOKUPS_AT_ONCE_MAX: usize = 500;
+/// Names that wait. What waits is asked for within a second; beyond it the answer is "not now".
+const LOOKUPS_MAX: usize = 1_000;
+/// How long such an answer counts: a publish to a topic that is being made is not told for long that there is none.
+const LOOKUP_AGE: Duration = Duration::from_secs(1);
+/// Answers that are kept; all of one second fit.
+const LOOKUPS_KEPT_MAX: usize = 4_096;
 /// How long questions are answered with "not known" after one that had no answer.
 const QUESTION_PAUSE: Duration = Duration::from_secs(1);
 /// One partition's ends, when they could not be had together.
@@ -84,14 +95,32 @@ enum Word {
     },
     /// A consumer met a topic or a partition that is not there.
     Look,
+    /// A partition is not read any further, for the batch at this offset is corrupt; or it is read again.
+    Held {
+        partition: PartitionRef,
+        generation: Generation,
+        base: Option<Offset>,
+    },
+    /// Which of the topics that were asked about are compacted.
+    Policies(HashMap<String, bool>),
     Stop,
 }
 
-/// What shards ask.
+/// What is asked of the second thread.
 #[derive(Debug)]
 enum Question {
-    LogEnd { shard: ShardId, topic: Arc<str>, partition: PartitionRef, generation: Generation },
-    Topic { shard: ShardId, topic: String },
+    LogEnd {
+        shard: ShardId,
+        topic: Arc<str>,
+        partition: PartitionRef,
+        generation: Generation,
+    },
+    /// The reader's own: which topics are compacted. Asked there, so that it waits for no answer.
+    Policies {
+        names: Vec<String>,
+        broker: Option<i32>,
+    },
+    Stop,
 }
 
 /// Where the node stands with Kafka.
@@ -118,7 +147,9 @@ pub enum NodeState {
 pub struct MetadataHandle {
     words: Sender<Word>,
     questions: Sender<Question>,
+    lookups: Sender<Lookup>,
     state: Arc<Mutex<NodeState>>,
+    held: Arc<Mutex<Vec<String>>>,
 }
 
 impl MetadataHandle {
@@ -127,9 +158,15 @@ impl MetadataHandle {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Ends both threads.
+    /// Partitions that stand still before a corrupt batch, each in one line.
+    pub fn held_partitions(&self) -> Vec<String> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Ends the threads that hold each other's lines; the others end with the last handle.
     pub fn stop(&self) {
         let _ = self.words.try_send(Word::Stop);
+        let _ = self.questions.try_send(Question::Stop);
     }
 
     pub(super) fn acknowledge(&self, shard: ShardId, version: u64) {
@@ -153,14 +190,18 @@ impl MetadataHandle {
         let _ = self.words.send(Word::OutOfRange { partition, generation, position });
     }
 
+    pub(super) fn held(&self, partition: PartitionRef, generation: Generation, base: Option<Offset>) {
+        let _ = self.words.send(Word::Held { partition, generation, base });
+    }
+
     /// `false`: there is no room, the answer is "not known".
     pub(super) fn ask_log_end(&self, shard: ShardId, topic: Arc<str>, partition: PartitionRef, generation: Generation) -> bool {
         self.questions.try_send(Question::LogEnd { shard, topic, partition, generation }).is_ok()
     }
 
-    /// `false`: there is no room, the answer is "not known".
+    /// `false`: there is no room, the answer is "not now".
     pub(super) fn ask_topic(&self, shard: ShardId, topic: &str) -> bool {
-        self.questions.try_send(Question::Topic { shard, topic: topic.to_owned() }).is_ok()
+        self.lookups.try_send(Lookup { shard, topic: topic.to_owned() }).is_ok()
     }
 }
 
@@ -214,17 +255,31 @@ pub fn spawn(
     let answerer: BaseConsumer<QuietContext> = config.create_with_context(QuietContext)?;
     let (words, inbox) = bounded(WORDS_MAX);
     let (questions, asked) = bounded(QUESTIONS_MAX);
+    let (lookups, looked_up) = bounded(LOOKUPS_MAX);
+    let held = Arc::new(Mutex::new(Vec::new()));
+    // Each lock is given back before the next is taken: together in one statement they would wait for each other.
+    let lookup_config = lookup_config(&lock(&options));
+    let embedded = lock(&options).embedded;
+    let names = Lookups {
+        client: lookup_config.create_with_context(QuietContext)?,
+        embedded: embedded.then_some(producers),
+        answers: HashMap::new(),
+        asked_at: None,
+        unanswered: None,
+    };
     let state = Arc::new(Mutex::new(NodeState::Connecting { reason: String::new() }));
-    let handle = MetadataHandle { words, questions, state: state.clone() };
+    let handle = MetadataHandle { words: words.clone(), questions: questions.clone(), lookups, state: state.clone(), held: held.clone() };
     let failed = |error: std::io::Error| KafkaError::ClientCreation(error.to_string());
     let answers = shards.clone();
     thread::Builder::new()
         .name("kafka-answers".to_owned())
-        .spawn(move || answer_questions(&answerer, &producers, &asked, &answers))
+        .spawn(move || answer_questions(&answerer, &asked, &answers, &words))
         .map_err(failed)?;
+    let found = shards.clone();
+    thread::Builder::new().name("kafka-topics".to_owned()).spawn(move || names.run(&looked_up, &found)).map_err(failed)?;
     thread::Builder::new()
         .name("metadata".to_owned())
-        .spawn(move || Reader::new(options, config, reader, complaints, shards, state).run(&inbox))
+        .spawn(move || Reader::new(options, config, reader, complaints, shards, state, held, questions).run(&inbox))
         .map_err(failed)?;
     Ok(handle)
 }
@@ -235,9 +290,9 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 fn answer_questions(
     consumer: &BaseConsumer<QuietContext>,
-    producers: &Producers,
     asked: &Receiver<Question>,
     shards: &[MailboxSender<Letter>],
+    words: &Sender<Word>,
 ) {
     // While Kafka does not answer, one question in a while waits for it, and the others behind it are answered at once: their clients wait too.
     let mut unanswered: Option<Instant> = None;
@@ -250,31 +305,152 @@ fn answer_questions(
             }
             Err(RecvTimeoutError::Disconnected) => return,
         };
-        let hopeless = unanswered.is_some_and(|since| since.elapsed() < QUESTION_PAUSE);
-        let answered;
-        let (shard, letter) = match question {
-            Question::LogEnd { shard, topic, partition, generation } => {
-                let number = partition.partition as i32;
-                let end = if hopeless { None } else { consumer.fetch_watermarks(&topic, number, QUESTION_TIME).ok() };
-                answered = end.is_some();
-                (shard, Letter::LogEnd { partition, generation, end: end.map(|(_, high)| Offset(high)) })
+        let (shard, topic, partition, generation) = match question {
+            Question::LogEnd { shard, topic, partition, generation } => (shard, topic, partition, generation),
+            Question::Policies { names, broker } => {
+                let names: Vec<&str> = names.iter().map(String::as_str).collect();
+                // The reader asks again, so there is nothing to say if it has no room.
+                let _ = words.try_send(Word::Policies(compacted(consumer.client().native_ptr(), &names, broker)));
+                continue;
             }
-            Question::Topic { shard, topic } => {
-                // The producer's credentials may be others than the consumer's.
-                let metadata = if hopeless { None } else { producers.metadata(&topic, QUESTION_TIME).ok() };
-                answered = metadata.is_some();
-                let partitions = metadata.map_or(Err(PublishFailure::Unavailable), |metadata| partition_count(&metadata, &topic));
-                (shard, Letter::TopicFound { partitions, topic })
-            }
+            Question::Stop => return,
         };
-        if answered {
+        let hopeless = unanswered.is_some_and(|since| since.elapsed() < QUESTION_PAUSE);
+        let number = partition.partition as i32;
+        let end = if hopeless { None } else { consumer.fetch_watermarks(&topic, number, QUESTION_TIME).ok() };
+        if end.is_some() {
             unanswered = None;
         } else if !hopeless {
             unanswered = Some(Instant::now());
         }
         // A shard that has ended needs no answer.
-        let _ = shards[shard.index()].post(letter);
+        let _ = shards[shard.index()].post(Letter::LogEnd { partition, generation, end: end.map(|(_, high)| Offset(high)) });
     }
+}
+
+/// Which topics have `compact` in their `cleanup.policy`. One that may not be asked is left out.
+fn compacted(client: *mut rdkafka::bindings::rd_kafka_t, names: &[&str], broker: Option<i32>) -> HashMap<String, bool> {
+    match raw::cleanup_policies(client, names, broker, POLICY_TIME) {
+        Ok(policies) => {
+            let is_compacted = |policy: &str| policy.split(',').any(|policy| policy.trim() == "compact");
+            policies.into_iter().map(|(name, policy)| (name, is_compacted(&policy))).collect()
+        }
+        Err(error) => {
+            tracing::debug!(error, "cleanup.policy");
+            HashMap::new()
+        }
+    }
+}
+
+/// A shard asks for a topic that its map does not have.
+struct Lookup {
+    shard: ShardId,
+    topic: String,
+}
+
+/// Whether topics can be published to, and to how many partitions.
+type LookedUp = Result<u32, PublishFailure>;
+
+/// The thread that looks up topics for publishes. Clients choose the names, so a name must cost little and leave nothing behind: many are asked
+/// with one request, there are few requests a second, and the client that asks keeps no name in its tables (a producer would ask for each again,
+/// with every metadata request, as long as it lives).
+struct Lookups {
+    client: BaseProducer<QuietContext>,
+    /// The embedded cluster cannot describe topics: its producers are asked.
+    embedded: Option<Arc<Producers>>,
+    /// Answers from a moment ago.
+    answers: HashMap<String, (Instant, LookedUp)>,
+    asked_at: Option<Instant>,
+    unanswered: Option<Instant>,
+}
+
+impl Lookups {
+    fn run(mut self, asked: &Receiver<Lookup>, shards: &[MailboxSender<Letter>]) {
+        loop {
+            let first = match asked.recv_timeout(IDLE_TIME) {
+                Ok(first) => first,
+                Err(RecvTimeoutError::Timeout) => {
+                    self.client.poll(Duration::ZERO);
+                    self.answers.clear();
+                    continue;
+                }
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+            if !self.is_fresh(&first.topic) {
+                let since = self.asked_at.map_or(LOOKUP_INTERVAL, |asked_at| asked_at.elapsed());
+                thread::sleep(LOOKUP_INTERVAL.saturating_sub(since));
+            }
+            let lookups: Vec<Lookup> = std::iter::once(first).chain(asked.try_iter().take(LOOKUPS_AT_ONCE_MAX - 1)).collect();
+            let unknown: HashSet<&str> = lookups.iter().map(|lookup| lookup.topic.as_str()).filter(|topic| !self.is_fresh(topic)).collect();
+            if !unknown.is_empty() {
+                let names: Vec<String> = unknown.into_iter().map(str::to_owned).collect();
+                self.ask(&names);
+            }
+            for Lookup { shard, topic } in lookups {
+                let partitions = self.answers.get(&topic).map_or(Err(PublishFailure::Unavailable), |(_, found)| *found);
+                // A shard that has ended needs no answer.
+                let _ = shards[shard.index()].post(Letter::TopicFound { partitions, topic });
+            }
+        }
+    }
+
+    fn is_fresh(&self, topic: &str) -> bool {
+        self.answers.get(topic).is_some_and(|(at, _)| at.elapsed() < LOOKUP_AGE)
+    }
+
+    fn ask(&mut self, names: &[String]) {
+        if self.answers.len() + names.len() > LOOKUPS_KEPT_MAX {
+            self.answers.clear();
+        }
+        for name in names {
+            self.answers.remove(name);
+        }
+        if self.unanswered.is_some_and(|since| since.elapsed() < QUESTION_PAUSE) {
+            return;
+        }
+        self.asked_at = Some(Instant::now());
+        let asked = match &self.embedded {
+            Some(producers) => {
+                names.iter().map(|name| Ok((name.clone(), partition_count(&producers.metadata(name, QUESTION_TIME)?, name)))).collect()
+            }
+            None => self.describe(names),
+        };
+        self.client.poll(Duration::ZERO);
+        match asked {
+            Ok(found) => {
+                self.unanswered = None;
+                let at = Instant::now();
+                self.answers.extend(found.into_iter().map(|(name, found)| (name, (at, found))));
+            }
+            Err(error) => {
+                tracing::debug!(%error, "topics of publishes");
+                self.unanswered = Some(Instant::now());
+            }
+        }
+    }
+
+    fn describe(&self, names: &[String]) -> Result<Vec<(String, LookedUp)>, KafkaError> {
+        use rdkafka::bindings::rd_kafka_resp_err_t as Code;
+        let failed = |_| KafkaError::MetadataFetch(RDKafkaErrorCode::OperationTimedOut);
+        let client = self.client.client().native_ptr();
+        let broker = raw::answering_broker(client, QUESTION_TIME).map_err(failed)?;
+        let asked: Vec<&str> = names.iter().map(String::as_str).collect();
+        let described = raw::describe_topics(client, &asked, broker, QUESTION_TIME).map_err(failed)?;
+        let found = |name: &String| match described.get(name) {
+            Some(Ok(described)) if described.partitions > 0 => Ok(described.partitions),
+            Some(Err(Code::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED)) => Err(PublishFailure::Denied),
+            None | Some(Ok(_) | Err(Code::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART | Code::RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION)) => {
+                Err(PublishFailure::NoSuchTopic)
+            }
+            Some(Err(_)) => Err(PublishFailure::Unavailable),
+        };
+        Ok(names.iter().map(|name| (name.clone(), found(name))).collect())
+    }
+}
+
+/// The topics that Kafka could describe.
+fn seen(described: Descriptions) -> HashMap<String, Described> {
+    described.into_iter().filter_map(|(name, described)| Some((name, described.ok()?))).collect()
 }
 
 /// How many partitions a topic has, or why it cannot be published to.
@@ -384,8 +560,14 @@ struct Reader {
     misfits: HashMap<TopicIndex, Misfit>,
     /// Positions that are not in their log.
     out_of_range: Vec<(PartitionRef, Generation, Offset)>,
-    /// For questions that only an admin client asks; made when first needed.
-    admin: Option<AdminClient<DefaultClientContext>>,
+    /// Partitions that stand before a corrupt batch, and its offset; and the same as text, for others.
+    held: HashMap<PartitionRef, (Generation, Offset)>,
+    held_lines: Arc<Mutex<Vec<String>>>,
+    questions: Sender<Question>,
+    /// The broker that has answered the last metadata request.
+    broker: Option<i32>,
+    /// A word has changed a topic since the last map.
+    changed: bool,
     /// When the starts of the logs were asked for last.
     log_starts_read: Option<Instant>,
     /// When topics' settings were read last, and of which topic last.
@@ -415,6 +597,8 @@ impl Reader {
         complaints: Complaints,
         shards: Vec<MailboxSender<Letter>>,
         state: Arc<Mutex<NodeState>>,
+        held_lines: Arc<Mutex<Vec<String>>>,
+        questions: Sender<Question>,
     ) -> Reader {
         Reader {
             options,
@@ -442,7 +626,11 @@ impl Reader {
             look: false,
             misfits: HashMap::new(),
             out_of_range: Vec::new(),
-            admin: None,
+            held: HashMap::new(),
+            held_lines,
+            questions,
+            broker: None,
+            changed: false,
             log_starts_read: None,
             policies_read: None,
             policies_cursor: String::new(),
@@ -547,6 +735,13 @@ impl Reader {
             }
             Word::OutOfRange { partition, generation, position } => self.out_of_range.push((partition, generation, position)),
             Word::Look => self.look = true,
+            Word::Held { partition, generation, base: Some(base) } => {
+                self.held.insert(partition, (generation, base));
+            }
+            Word::Held { partition, .. } => {
+                self.held.remove(&partition);
+            }
+            Word::Policies(compacted) => self.change_policies(compacted),
             Word::Acknowledged { .. } | Word::Stop => {}
         }
     }
@@ -576,7 +771,20 @@ impl Reader {
                     .map(move |(number, partition)| (PartitionRef { topic: index, partition: number as u32 }, partition.generation))
             })
         };
-        let ready = partitions().filter(|partition| self.ready.contains(partition)).count();
+        // One that cannot be read makes no node unready: the others stand before the same bytes, and the other partitions are served.
+        let is_held = |(at, generation): &(PartitionRef, Generation)| self.held.get(at).is_some_and(|(held, _)| held == generation);
+        let ready = partitions().filter(|partition| self.ready.contains(partition) || is_held(partition)).count();
+        let mut lines: Vec<String> = (self.known.iter())
+            .flat_map(|(name, known)| {
+                let held = self.held.iter().filter(|(at, _)| at.topic == known.index);
+                held.filter(|(at, (generation, _))| {
+                    known.topic.partitions.get(at.partition as usize).is_some_and(|partition| partition.generation == *generation)
+                })
+                .map(move |(at, (_, base))| format!("topic {name} partition {}: the batch at offset {} is corrupt", at.partition, base.0))
+            })
+            .collect();
+        lines.sort_unstable();
+        *lock(&self.held_lines) = lines;
         let count = partitions().count();
         self.was_ready |= ready == count && self.active == self.version && self.version > 0;
         self.set_state(if self.was_ready { NodeState::Ready } else { NodeState::Loading { ready, partitions: count } });
@@ -669,6 +877,7 @@ impl Reader {
         self.look = false;
         let unreachable = |error: KafkaError| ReadError::Unreachable(error.to_string());
         let metadata = self.consumer.fetch_metadata(None, REQUEST_TIME).map_err(unreachable)?;
+        self.broker = (metadata.orig_broker_id() >= 0).then_some(metadata.orig_broker_id());
         while self.consumer.poll(Duration::ZERO).is_some() {}
         let embedded = lock(&self.options).embedded;
         if self.cluster_id.is_empty() {
@@ -701,12 +910,15 @@ impl Reader {
         let described = if embedded || names.is_empty() {
             HashMap::new()
         } else {
-            raw::describe_topics(self.consumer.client().native_ptr(), &names, REQUEST_TIME).map_err(ReadError::Unreachable)?
+            seen(
+                raw::describe_topics(self.consumer.client().native_ptr(), &names, self.broker, REQUEST_TIME)
+                    .map_err(ReadError::Unreachable)?,
+            )
         };
         self.check_readable(&described)?;
         self.ids_seen |= described.values().any(|described| described.id.is_some());
 
-        let mut changed = self.publishable != publishable;
+        let mut changed = std::mem::take(&mut self.changed) || self.publishable != publishable;
         self.publishable = publishable;
         let mut fresh: Vec<(String, u32, Arc<str>)> = Vec::new();
         for (name, count) in &found {
@@ -734,7 +946,7 @@ impl Reader {
         if !fresh.is_empty() {
             changed |= self.add(fresh, embedded);
         } else if !embedded {
-            changed |= self.read_policies();
+            self.ask_policies();
         }
         self.forget_settled();
         changed |= self.decide_again();
@@ -1012,7 +1224,8 @@ impl Reader {
         let resolved = self.resolve(&wanted);
         let mut guesses = self.guess_partitioners(&fresh, &resolved);
         let names: Vec<&str> = fresh.iter().map(|(name, _, _)| name.as_str()).collect();
-        let compacted = if embedded { HashMap::new() } else { self.compacted(&names) };
+        let compacted =
+            if embedded || names.is_empty() { HashMap::new() } else { compacted(self.consumer.client().native_ptr(), &names, self.broker) };
         for (name, count, id) in fresh {
             let made_again = self.known.contains_key(&name) || self.indexes.contains_key(&name);
             let index = match self.indexes.get(&name) {
@@ -1096,11 +1309,11 @@ impl Reader {
         keys
     }
 
-    /// Reads the settings of some topics again, once in an interval, all in turn. Whether one changed.
-    fn read_policies(&mut self) -> bool {
+    /// Has the settings of some topics read again, once in an interval, all in turn. The answer is a word.
+    fn ask_policies(&mut self) {
         let interval = lock(&self.options).metadata_interval;
         if self.policies_read.is_some_and(|read| read.elapsed() < interval) {
-            return false;
+            return;
         }
         self.policies_read = Some(Instant::now());
         let after = (Bound::Excluded(self.policies_cursor.as_str()), Bound::Unbounded);
@@ -1110,49 +1323,22 @@ impl Reader {
         if names.is_empty() {
             names = self.known.keys().take(POLICIES_AT_ONCE_MAX).cloned().collect();
         }
-        let compacted = self.compacted(&names.iter().map(String::as_str).collect::<Vec<_>>());
-        let mut changed = false;
+        if !names.is_empty() {
+            // Without room they are asked for in the next interval.
+            let _ = self.questions.try_send(Question::Policies { names, broker: self.broker });
+        }
+    }
+
+    /// What Kafka says of topics' `cleanup.policy`. A change is in the next map, which is made soon.
+    fn change_policies(&mut self, compacted: HashMap<String, bool>) {
         for (name, compacted) in compacted {
             if let Some(known) = self.known.get_mut(&name).filter(|known| known.topic.compacted != compacted) {
                 tracing::info!(topic = %name, compacted, "the topic's cleanup.policy has changed");
                 Arc::make_mut(&mut known.topic).compacted = compacted;
-                changed = true;
+                self.changed = true;
+                self.look = true;
             }
         }
-        changed
-    }
-
-    /// Which topics have `compact` in their `cleanup.policy`. One that may not be asked is left out, and taken for compacted when it is new: the
-    /// careful side.
-    fn compacted(&mut self, names: &[&str]) -> HashMap<String, bool> {
-        if self.admin.is_none() {
-            let mut config = self.config.clone();
-            for name in [
-                "group.id",
-                "enable.partition.eof",
-                "auto.offset.reset",
-                "isolation.level",
-                "enable.auto.commit",
-                "enable.auto.offset.store",
-            ] {
-                config.remove(name);
-            }
-            self.admin = config.create().ok();
-        }
-        let Some(admin) = &self.admin else {
-            return HashMap::new();
-        };
-        let resources: Vec<ResourceSpecifier<'_>> = names.iter().map(|name| ResourceSpecifier::Topic(name)).collect();
-        let options = AdminOptions::new().request_timeout(Some(REQUEST_TIME));
-        let answer = futures_lite::future::block_on(admin.describe_configs(resources.iter(), &options));
-        let mut compacted = HashMap::new();
-        for resource in answer.unwrap_or_default().into_iter().flatten() {
-            let policy = resource.get("cleanup.policy").and_then(|entry| entry.value.as_deref());
-            if let (OwnedResourceSpecifier::Topic(name), Some(policy)) = (&resource.specifier, policy) {
-                compacted.insert(name.clone(), policy.split(',').any(|policy| policy.trim() == "compact"));
-            }
-        }
-        compacted
     }
 
     fn publish(&mut self) {

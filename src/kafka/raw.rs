@@ -27,8 +27,8 @@ pub(super) enum RawEvent {
     Record { record: Record },
     /// The partition has been read up to this offset.
     EndOfPartition { topic: String, partition: i32, offset: i64 },
-    /// Something went wrong; `place` if it concerns one partition.
-    Error { code: sys::rd_kafka_resp_err_t, place: Option<(String, i32)>, text: String },
+    /// Something went wrong; `place` if it concerns one partition, `offset` if one of its offsets (else negative).
+    Error { code: sys::rd_kafka_resp_err_t, place: Option<(String, i32)>, offset: i64, text: String },
     /// A line of librdkafka's log.
     Log { level: i32, text: String },
     /// Nothing of interest.
@@ -89,7 +89,7 @@ unsafe fn fetched(message: *const sys::rd_kafka_message_t, place: &mut impl FnMu
         if (*message).err as i32 != 0 {
             let text = CStr::from_ptr(sys::rd_kafka_err2str((*message).err)).to_string_lossy().into_owned();
             let place = Some((topic.to_string_lossy().into_owned(), (*message).partition));
-            return RawEvent::Error { code: (*message).err, place, text };
+            return RawEvent::Error { code: (*message).err, place, offset: (*message).offset, text };
         }
         if !place(topic.to_bytes(), (*message).partition) {
             return RawEvent::Other;
@@ -116,8 +116,16 @@ unsafe fn copied(message: *const sys::rd_kafka_message_t) -> Record {
             let mut index = 0;
             while sys::rd_kafka_header_get_all(headers, index, &mut name, &mut bytes, &mut len) as i32 == 0 {
                 index += 1;
-                let name = CStr::from_ptr(name).to_bytes();
-                let value = slice(bytes, len).unwrap_or_default();
+                // A null value is no text: a tag "" would say that there was an empty one.
+                let Some(value) = slice(bytes, len) else { continue };
+                let text = CStr::from_ptr(name).to_bytes();
+                // librdkafka gives names only as C texts, which end at their first NUL. It keeps a value right behind the NUL that ends the whole
+                // name (rdkafka_header.c, rd_kafka_header_add), so a value that is farther away tells that the name goes on: such a name cannot
+                // be shown, and its beginning may be another header's.
+                if (value.as_ptr() as usize).wrapping_sub(name as usize) != text.len() + 1 {
+                    continue;
+                }
+                let name = text;
                 if std::str::from_utf8(name).is_ok() && std::str::from_utf8(value).is_ok() {
                     names.push((name, value));
                 }
@@ -161,7 +169,7 @@ unsafe fn failed(event: *mut sys::rd_kafka_event_t) -> RawEvent {
         let text = CStr::from_ptr(sys::rd_kafka_event_error_string(event)).to_string_lossy().into_owned();
         let at = sys::rd_kafka_event_topic_partition(event);
         if at.is_null() {
-            return RawEvent::Error { code, place: None, text };
+            return RawEvent::Error { code, place: None, offset: -1, text };
         }
         let topic = CStr::from_ptr((*at).topic).to_string_lossy().into_owned();
         let (partition, offset) = ((*at).partition, (*at).offset);
@@ -169,7 +177,7 @@ unsafe fn failed(event: *mut sys::rd_kafka_event_t) -> RawEvent {
         if code == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__PARTITION_EOF {
             RawEvent::EndOfPartition { topic, partition, offset }
         } else {
-            RawEvent::Error { code, place: Some((topic, partition)), text }
+            RawEvent::Error { code, place: Some((topic, partition)), offset, text }
         }
     }
 }
@@ -241,47 +249,172 @@ pub(super) struct Described {
     pub(super) id: Option<String>,
     /// The credentials have the right Read. True where Kafka does not say.
     pub(super) is_readable: bool,
+    pub(super) partitions: u32,
 }
 
-/// Describes topics. One that cannot be described is left out.
+/// What Kafka says of topics, by name: what they are, or why it does not tell.
+pub(super) type Descriptions = HashMap<String, Result<Described, sys::rd_kafka_resp_err_t>>;
+
+/// A broker that answers now, if it has a number. Whatever only an admin request can ask is asked there: librdkafka sends such requests to the
+/// controller, and as long as one waits for a broker that is away, it tries to connect to it again and again without any pause.
+///
+/// # Errors
+/// librdkafka's word when no broker answers in time.
+pub(super) fn answering_broker(client: *mut sys::rd_kafka_t, timeout: Duration) -> Result<Option<i32>, String> {
+    let mut metadata = ptr::null();
+    // SAFETY: `client` is live; the metadata is destroyed here. Without "all topics" only those are asked for that the client works with.
+    unsafe {
+        let code = sys::rd_kafka_metadata(client, 0, ptr::null_mut(), &mut metadata, timeout.as_millis() as i32);
+        if code as i32 != 0 {
+            return Err(CStr::from_ptr(sys::rd_kafka_err2str(code)).to_string_lossy().into_owned());
+        }
+        let broker = (*metadata).orig_broker_id;
+        sys::rd_kafka_metadata_destroy(metadata);
+        Ok((broker >= 0).then_some(broker))
+    }
+}
+
+/// A request of an admin client, which any client can make: its options, and the queue for the answer.
+struct Request {
+    options: *mut sys::rd_kafka_AdminOptions_t,
+    queue: *mut sys::rd_kafka_queue_t,
+    timeout_ms: i32,
+}
+
+impl Request {
+    /// # Safety
+    /// `client` is live, and outlives the request.
+    unsafe fn new(client: *mut sys::rd_kafka_t, operation: sys::rd_kafka_admin_op_t, broker: Option<i32>, timeout: Duration) -> Request {
+        let timeout_ms = timeout.as_millis() as i32;
+        let mut reason = [0 as c_char; 256];
+        // SAFETY: by the contract; both are destroyed in `drop`.
+        unsafe {
+            let options = sys::rd_kafka_AdminOptions_new(client, operation);
+            sys::rd_kafka_AdminOptions_set_request_timeout(options, timeout_ms, reason.as_mut_ptr(), reason.len());
+            if let Some(broker) = broker {
+                sys::rd_kafka_AdminOptions_set_broker(options, broker, reason.as_mut_ptr(), reason.len());
+            }
+            Request { options, queue: sys::rd_kafka_queue_new(client), timeout_ms }
+        }
+    }
+
+    /// The answer, to be destroyed by the caller; null if there is none in time.
+    fn answer(&self) -> *mut sys::rd_kafka_event_t {
+        // SAFETY: the queue lives as long as `self`. librdkafka itself answers when the time is over.
+        unsafe { sys::rd_kafka_queue_poll(self.queue, self.timeout_ms + 500) }
+    }
+}
+
+impl Drop for Request {
+    fn drop(&mut self) {
+        // SAFETY: made in `new`, destroyed once.
+        unsafe {
+            sys::rd_kafka_AdminOptions_destroy(self.options);
+            sys::rd_kafka_queue_destroy(self.queue);
+        }
+    }
+}
+
+/// The `cleanup.policy` of topics. One that may not be asked is left out.
+///
+/// # Errors
+/// librdkafka's word when the broker does not answer in time.
+pub(super) fn cleanup_policies(
+    client: *mut sys::rd_kafka_t,
+    names: &[&str],
+    broker: Option<i32>,
+    timeout: Duration,
+) -> Result<HashMap<String, String>, String> {
+    let names: Vec<CString> = names.iter().filter_map(|name| CString::new(*name).ok()).collect();
+    // SAFETY: `client` is live; whatever is made here is destroyed here, and texts live as long as the event.
+    unsafe {
+        let request = Request::new(client, sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBECONFIGS, broker, timeout);
+        let mut resources: Vec<_> = names
+            .iter()
+            .map(|name| sys::rd_kafka_ConfigResource_new(sys::rd_kafka_ResourceType_t::RD_KAFKA_RESOURCE_TOPIC, name.as_ptr()))
+            .collect();
+        sys::rd_kafka_DescribeConfigs(client, resources.as_mut_ptr(), resources.len(), request.options, request.queue);
+        sys::rd_kafka_ConfigResource_destroy_array(resources.as_mut_ptr(), resources.len());
+        let event = request.answer();
+        let answer = policies(event);
+        if !event.is_null() {
+            sys::rd_kafka_event_destroy(event);
+        }
+        answer
+    }
+}
+
+/// # Safety
+/// `event` is null, or the live result of a DescribeConfigs.
+unsafe fn policies(event: *mut sys::rd_kafka_event_t) -> Result<HashMap<String, String>, String> {
+    if event.is_null() {
+        return Err("no answer to DescribeConfigs in time".to_owned());
+    }
+    // SAFETY: live by the contract; names and values live as long as the event.
+    unsafe {
+        if sys::rd_kafka_event_error(event) as i32 != 0 {
+            return Err(CStr::from_ptr(sys::rd_kafka_event_error_string(event)).to_string_lossy().into_owned());
+        }
+        let result = sys::rd_kafka_event_DescribeConfigs_result(event);
+        if result.is_null() {
+            return Err("the answer is no DescribeConfigs".to_owned());
+        }
+        let (mut count, mut all) = (0, HashMap::new());
+        let resources = sys::rd_kafka_DescribeConfigs_result_resources(result, &mut count);
+        for index in 0..count {
+            let resource = *resources.add(index);
+            if sys::rd_kafka_ConfigResource_error(resource) as i32 != 0 {
+                continue;
+            }
+            let mut entries_count = 0;
+            let entries = sys::rd_kafka_ConfigResource_configs(resource, &mut entries_count);
+            for entry in 0..entries_count {
+                let entry = *entries.add(entry);
+                let value = sys::rd_kafka_ConfigEntry_value(entry);
+                if !value.is_null() && CStr::from_ptr(sys::rd_kafka_ConfigEntry_name(entry)) == c"cleanup.policy" {
+                    let name = CStr::from_ptr(sys::rd_kafka_ConfigResource_name(resource)).to_string_lossy().into_owned();
+                    all.insert(name, CStr::from_ptr(value).to_string_lossy().into_owned());
+                }
+            }
+        }
+        Ok(all)
+    }
+}
+
+/// Describes topics, each name once. Asking leaves no trace in the client: the names are in none of its tables afterwards.
 ///
 /// # Errors
 /// librdkafka's word when the brokers do not answer in time.
 pub(super) fn describe_topics(
     client: *mut sys::rd_kafka_t,
     names: &[&str],
+    broker: Option<i32>,
     timeout: Duration,
-) -> Result<HashMap<String, Described>, String> {
+) -> Result<Descriptions, String> {
     let names: Vec<CString> = names.iter().filter_map(|name| CString::new(*name).ok()).collect();
     let mut pointers: Vec<*const c_char> = names.iter().map(|name| name.as_ptr()).collect();
-    let timeout_ms = timeout.as_millis() as i32;
     // SAFETY: `client` is live; whatever is made here is destroyed here, after what hangs on it.
     unsafe {
-        let queue = sys::rd_kafka_queue_new(client);
-        let options = sys::rd_kafka_AdminOptions_new(client, sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS);
-        let mut reason = [0 as c_char; 256];
-        sys::rd_kafka_AdminOptions_set_request_timeout(options, timeout_ms, reason.as_mut_ptr(), reason.len());
-        let refused = sys::rd_kafka_AdminOptions_set_include_authorized_operations(options, 1);
+        let request = Request::new(client, sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS, broker, timeout);
+        let refused = sys::rd_kafka_AdminOptions_set_include_authorized_operations(request.options, 1);
         if !refused.is_null() {
             sys::rd_kafka_error_destroy(refused);
         }
         let topics = sys::rd_kafka_TopicCollection_of_topic_names(pointers.as_mut_ptr(), pointers.len());
-        sys::rd_kafka_DescribeTopics(client, topics, options, queue);
-        let event = sys::rd_kafka_queue_poll(queue, timeout_ms + 500);
+        sys::rd_kafka_DescribeTopics(client, topics, request.options, request.queue);
+        let event = request.answer();
         let answer = described(event);
         if !event.is_null() {
             sys::rd_kafka_event_destroy(event);
         }
         sys::rd_kafka_TopicCollection_destroy(topics);
-        sys::rd_kafka_AdminOptions_destroy(options);
-        sys::rd_kafka_queue_destroy(queue);
         answer
     }
 }
 
 /// # Safety
 /// `event` is null, or the live result of a DescribeTopics.
-unsafe fn described(event: *mut sys::rd_kafka_event_t) -> Result<HashMap<String, Described>, String> {
+unsafe fn described(event: *mut sys::rd_kafka_event_t) -> Result<Descriptions, String> {
     if event.is_null() {
         return Err("no answer to DescribeTopics in time".to_owned());
     }
@@ -299,10 +432,14 @@ unsafe fn described(event: *mut sys::rd_kafka_event_t) -> Result<HashMap<String,
         let mut all = HashMap::new();
         for index in 0..count {
             let topic = *list.add(index);
+            let name = CStr::from_ptr(sys::rd_kafka_TopicDescription_name(topic)).to_string_lossy().into_owned();
             let error = sys::rd_kafka_TopicDescription_error(topic);
             if !error.is_null() && sys::rd_kafka_error_code(error) as i32 != 0 {
+                all.insert(name, Err(sys::rd_kafka_error_code(error)));
                 continue;
             }
+            let mut partitions = 0;
+            sys::rd_kafka_TopicDescription_partitions(topic, &mut partitions);
             let id = sys::rd_kafka_TopicDescription_topic_id(topic);
             let has_id =
                 !id.is_null() && (sys::rd_kafka_Uuid_most_significant_bits(id) != 0 || sys::rd_kafka_Uuid_least_significant_bits(id) != 0);
@@ -315,8 +452,7 @@ unsafe fn described(event: *mut sys::rd_kafka_event_t) -> Result<HashMap<String,
                 || rights_count == 0
                 || has(sys::rd_kafka_AclOperation_t::RD_KAFKA_ACL_OPERATION_READ)
                 || has(sys::rd_kafka_AclOperation_t::RD_KAFKA_ACL_OPERATION_ALL);
-            let name = CStr::from_ptr(sys::rd_kafka_TopicDescription_name(topic)).to_string_lossy().into_owned();
-            all.insert(name, Described { id, is_readable });
+            all.insert(name, Ok(Described { id, is_readable, partitions: partitions as u32 }));
         }
         Ok(all)
     }

@@ -9,7 +9,7 @@ use rdkafka::producer::BaseProducer;
 
 use super::consumer::QuietContext;
 use super::raw::{self, PropertyVerdict};
-use crate::config::{Properties, TopicChoice, TopicSettings, masked};
+use crate::config::{CorruptBatches, Properties, TopicChoice, TopicSettings, masked};
 
 /// Which client a property is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +38,7 @@ pub struct KafkaOptions {
     pub recovery: Option<Duration>,
     pub producers_size: u16,
     pub null_key_partition: Option<u32>,
+    pub corrupt_batches: CorruptBatches,
     /// The settings of a topic, by name.
     pub topic: Box<dyn Fn(&str) -> TopicSettings + Send>,
     /// The embedded cluster has neither topic ids, topic configurations nor look-ups by time.
@@ -60,6 +61,7 @@ impl KafkaOptions {
             recovery: None,
             producers_size: 1,
             null_key_partition: None,
+            corrupt_batches: CorruptBatches::Stop,
             topic: Box::new(|_| TopicSettings::default()),
             embedded: true,
         }
@@ -390,6 +392,8 @@ fn consumer_defaults(embedded: bool) -> ClientConfig {
         .set("auto.offset.reset", "error")
         .set("enable.partition.eof", "true")
         .set("isolation.level", "read_committed")
+        // Else a byte that has changed on a disk is delivered as if it were right, or its batch vanishes without a word.
+        .set("check.crcs", "true")
         // With the default of 1 s a full queue would stall a partition for that long.
         .set("fetch.queue.backoff.ms", "1")
         .set("fetch.error.backoff.ms", "50")
@@ -405,6 +409,13 @@ fn consumer_defaults(embedded: bool) -> ClientConfig {
 pub(super) fn reader_config(options: &KafkaOptions) -> ClientConfig {
     let mut config = consumer_config(options);
     config.set("socket.connection.setup.timeout.ms", "5000");
+    config
+}
+
+/// The configuration of a client that looks up topics with the producer's credentials. It writes nothing, so it needs no producer's id.
+pub(super) fn lookup_config(options: &KafkaOptions) -> ClientConfig {
+    let mut config = producer_config(options);
+    config.remove("enable.idempotence");
     config
 }
 

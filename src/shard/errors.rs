@@ -70,5 +70,6 @@ pub fn publish_failed(failure: PublishFailure, topic: &str) -> ErrorReply {
         PublishFailure::TooLarge => error(106, "the record is larger than Kafka takes (message.max.bytes)", false),
         PublishFailure::Denied => DENIED,
         PublishFailure::Unavailable => KAFKA_UNAVAILABLE,
+        PublishFailure::NotNow => NOT_READY,
     }
 }

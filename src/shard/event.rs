@@ -72,4 +72,6 @@ pub enum PublishFailure {
     Denied,
     /// Error 400.
     Unavailable,
+    /// Error 100: more is asked than Kafka shall be bothered with now.
+    NotNow,
 }

@@ -253,7 +253,7 @@ fn answer(request: &Request<'_>, registry: &Registry, health: &Health) -> Respon
         return Response::method_not_allowed("GET, HEAD");
     }
     let response = match request.path {
-        "/ready" => state(health.readiness(), "ready"),
+        "/ready" => state(health.readiness(), &health.ready_text()),
         "/live" => state(health.liveness(), "live"),
         "/metrics" => match registry.text() {
             Ok(text) if exposition::wants_openmetrics(request) => Response::new(200, exposition::OPENMETRICS, text.into()),

@@ -12,6 +12,8 @@ struct State {
     kafka: Kafka,
     /// Ready and all partitions; `None` until the first topic map.
     partitions: Option<(usize, usize)>,
+    /// Partitions that are not read, and why.
+    held: Vec<String>,
     draining: bool,
     failed: Option<String>,
 }
@@ -31,7 +33,7 @@ impl Default for Health {
 impl Health {
     pub fn new() -> Health {
         let kafka = Kafka::NotReached { since: Instant::now(), why: "no answer yet".to_owned() };
-        Health(Mutex::new(State { kafka, partitions: None, draining: false, failed: None }))
+        Health(Mutex::new(State { kafka, partitions: None, held: Vec::new(), draining: false, failed: None }))
     }
 
     /// Kafka answers.
@@ -52,6 +54,18 @@ impl Health {
     /// So many of all consumed partitions have been read up to where they ended at the start.
     pub fn partitions_ready(&self, ready: usize, all: usize) {
         self.state().partitions = Some((ready, all));
+    }
+
+    /// Partitions that stand still although Kafka and this node are well, each with its reason in one line. They do not make the node unready:
+    /// every other node stands before the same bytes.
+    pub fn partitions_held(&self, held: Vec<String>) {
+        self.state().held = held;
+    }
+
+    /// What `/ready` says of a node that is ready.
+    pub fn ready_text(&self) -> String {
+        let held = &self.state().held;
+        if held.is_empty() { "ready".to_owned() } else { format!("ready, but not all partitions are read: {}", held.join("; ")) }
     }
 
     /// The node is going down.
@@ -112,6 +126,10 @@ mod tests {
         assert_eq!(why(&health), "partitions not ready: 9 of 12");
         health.partitions_ready(12, 12);
         assert_eq!(health.readiness(), Ok(()));
+        assert_eq!(health.ready_text(), "ready");
+        health.partitions_held(vec!["vehicles/0: corrupt".to_owned()]);
+        assert_eq!(health.readiness(), Ok(()));
+        assert_eq!(health.ready_text(), "ready, but not all partitions are read: vehicles/0: corrupt");
         health.draining();
         assert_eq!(why(&health), "draining: the node is shutting down");
         assert_eq!(health.liveness(), Ok(()));

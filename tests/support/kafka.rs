@@ -261,12 +261,17 @@ impl Cluster {
         });
         let cluster = Cluster { bootstrap: format!("127.0.0.1:{port}"), folder };
         let port = port.to_string();
-        let own = [("CORESPAN_KAFKA_DIR", cluster.folder()), ("CORESPAN_KAFKA_PORT", &port), ("CORESPAN_KAFKA_OWNER", owner())];
+        let own = [("CORESPAN_KAFKA_DIR", cluster.folder_text()), ("CORESPAN_KAFKA_PORT", &port), ("CORESPAN_KAFKA_OWNER", owner())];
         dev_kafka(&["up"], "", &own);
         cluster
     }
 
-    fn folder(&self) -> &str {
+    /// Where the brokers keep their data: `BROKER/data/TOPIC-PARTITION`.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    fn folder_text(&self) -> &str {
         self.folder.path().to_str().expect("a path of UTF-8")
     }
 
@@ -281,7 +286,7 @@ impl Cluster {
     }
 
     pub fn start_again(&self, broker: &str) {
-        dev_kafka(&["start", broker], "", &[("CORESPAN_KAFKA_DIR", self.folder()), ("CORESPAN_KAFKA_OWNER", owner())]);
+        dev_kafka(&["start", broker], "", &[("CORESPAN_KAFKA_DIR", self.folder_text()), ("CORESPAN_KAFKA_OWNER", owner())]);
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use corespan::config::{PartitionerChoice, Properties, TopicChoice, TopicSettings};
+use corespan::config::{CorruptBatches, PartitionerChoice, Properties, TopicChoice, TopicSettings};
 use corespan::handoff::{Generation, MailboxReceiver, Offset, PartitionRef, PublishKey, Record, RecordBatch, ShardId, Wake, mailbox};
 use corespan::kafka::{KafkaOptions, KafkaSide, NodeState, ShardBroker};
 use corespan::shard::{Assignment, Broker as _, Letter, ProduceRecord, ProduceStatus, PublishFailure, PublishResult};
@@ -28,6 +28,7 @@ pub fn options(bootstrap: &str, shards: u16, topics: TopicChoice) -> KafkaOption
         recovery: None,
         producers_size: 1,
         null_key_partition: None,
+        corrupt_batches: CorruptBatches::Stop,
         topic: Box::new(|_| TopicSettings { partitioner: PartitionerChoice::Auto, value: ValueKind::Auto, snapshot: false }),
         embedded: false,
     }

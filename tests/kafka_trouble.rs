@@ -1,0 +1,195 @@
+//! The Kafka side when Kafka gives it something bad: bytes that have changed on a disk, odd headers, names that nobody has, a broker that is away.
+//!
+//! The tests are ignored by plain `cargo test`; `./dev test kafka` starts the clusters and runs them.
+
+mod support;
+
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
+
+use corespan::config::CorruptBatches;
+use corespan::kafka::{KafkaOptions, NodeState};
+use corespan::shard::{Broker as _, PublishFailure};
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{BaseRecord, Producer as _};
+use support::PATIENCE;
+use support::kafka::{self, Cluster, bootstrap, fresh};
+use support::kafka_side::{Side, listed, matching, options};
+
+#[test]
+#[ignore = "needs Apache Kafka: run ./dev test kafka"]
+fn headers_without_a_value_or_with_a_nul_in_their_name_are_left_out() {
+    let topic = fresh("headers");
+    kafka::create_topic(&bootstrap(), &topic, 1, 1, &[]);
+    let mut side = Side::start_ready(options(&bootstrap(), 1, listed(&[&topic])));
+    let at = side.at(&topic, 0);
+    let headers: [(&str, Option<&str>); 8] = [
+        ("null", None),
+        ("empty", Some("")),
+        ("cut\0here", Some("x")),
+        ("\0", Some("y")),
+        ("cut\0null", None),
+        ("", Some("no name")),
+        ("full", Some("a value")),
+        ("last", Some("")),
+    ];
+    let producer = kafka::producer(&bootstrap(), &[]);
+    let sent = headers.iter().fold(OwnedHeaders::new(), |all, (key, value)| all.insert(Header { key, value: *value }));
+    producer.send(BaseRecord::to(&topic).key("k").payload("v").headers(sent)).map_err(|(error, _)| error).expect("queued");
+    producer.flush(PATIENCE).expect("Kafka has it");
+    let record = side.until("the record", |side| side.records(at).pop());
+    let seen: Vec<(&[u8], &[u8])> = record.headers.iter().map(|(name, value)| (&name[..], &value[..])).collect();
+    let expected: [(&[u8], &[u8]); 4] = [(b"empty", b""), (b"", b"no name"), (b"full", b"a value"), (b"last", b"")];
+    assert_eq!(seen, expected);
+}
+
+/// Two partitions with 30 records each, in batches of 10; one byte of the second batch of the first partition has changed on the disk.
+fn corrupt_topic(cluster: &Cluster) -> String {
+    let topic = fresh("corrupt");
+    kafka::create_topic(&cluster.bootstrap, &topic, 2, 1, &[]);
+    let producer = kafka::producer(&cluster.bootstrap, &[("linger.ms", "200")]);
+    for number in 0..30 {
+        for partition in 0..2 {
+            let value = format!("value-{number:02}-of-{partition}");
+            producer
+                .send(BaseRecord::to(&topic).key("k").payload(&value).partition(partition))
+                .map_err(|(error, _)| error)
+                .expect("queued");
+        }
+        if number % 10 == 9 {
+            producer.flush(PATIENCE).expect("Kafka has them");
+        }
+    }
+    let log = cluster.folder().join(format!("1/data/{topic}-0/00000000000000000000.log"));
+    let mut bytes = std::fs::read(&log).expect("the log segment");
+    let text = b"value-15-of-0";
+    let place = bytes.windows(text.len()).position(|window| window == text).expect("the record is in the segment");
+    bytes[place] ^= 1;
+    // In place: Kafka has the file open.
+    let file = std::fs::OpenOptions::new().write(true).open(&log).expect("the log segment");
+    std::os::unix::fs::FileExt::write_at(&file, &bytes[place..=place], place as u64).expect("the byte is written");
+    topic
+}
+
+fn numbers(side: &Side, topic: &str, partition: u32) -> Vec<u64> {
+    let value = |record: corespan::handoff::Record| String::from_utf8(record.value.expect("a value").to_vec()).expect("text");
+    side.records(side.at(topic, partition)).into_iter().map(|record| value(record)[6..8].parse().expect("a number")).collect()
+}
+
+#[test]
+#[ignore = "needs Apache Kafka: run ./dev test kafka"]
+fn a_partition_stops_before_a_corrupt_batch_and_the_others_are_served() {
+    let cluster = Cluster::start();
+    let topic = corrupt_topic(&cluster);
+    let recovering = KafkaOptions { recovery: Some(Duration::from_secs(600)), ..options(&cluster.bootstrap, 1, listed(&[&topic])) };
+    let mut side = Side::start(recovering);
+    let line = side.until("the partition is named", |side| side.side.metadata.held_partitions().pop());
+    assert!(line.contains(&format!("topic {topic} partition 0")) && line.contains("offset 1"), "{line}");
+    side.until("the others are read", |side| (numbers(side, &topic, 1).len() == 30).then_some(()));
+    side.until("the node is ready", |side| (side.side.metadata.state() == NodeState::Ready).then_some(()));
+    kafka::produce(&cluster.bootstrap, &topic, &[("k", "value-98"), ("l", "value-99")]);
+    let until = Instant::now() + Duration::from_secs(3);
+    while Instant::now() < until {
+        side.turn();
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let read = numbers(&side, &topic, 0);
+    assert!(read.len() >= 10 && read.len() <= 15 && read.iter().copied().eq(0..read.len() as u64), "{read:?}");
+}
+
+#[test]
+#[ignore = "needs Apache Kafka: run ./dev test kafka"]
+fn a_corrupt_batch_is_skipped_and_nothing_else_if_the_configuration_says_so() {
+    let cluster = Cluster::start();
+    let topic = corrupt_topic(&cluster);
+    let recovering = KafkaOptions {
+        recovery: Some(Duration::from_secs(600)),
+        corrupt_batches: CorruptBatches::Skip,
+        ..options(&cluster.bootstrap, 1, listed(&[&topic]))
+    };
+    let side = Side::start_ready(recovering);
+    let read = numbers(&side, &topic, 0);
+    assert!((0..10).chain(20..30).all(|number| read.contains(&number)), "{read:?}");
+    assert!(!read.contains(&15) && read.is_sorted(), "{read:?}");
+    assert_eq!(numbers(&side, &topic, 1), (0..30).collect::<Vec<u64>>());
+    assert_eq!(side.side.metadata.held_partitions(), Vec::<String>::new());
+}
+
+#[test]
+#[ignore = "needs Apache Kafka: run ./dev test kafka"]
+fn names_that_no_topic_has_are_answered_within_a_second_or_put_off() {
+    let topic = fresh("there");
+    kafka::create_topic(&bootstrap(), &topic, 3, 1, &[]);
+    let mut side = Side::start_ready(options(&bootstrap(), 1, matching("nothing-matches")));
+    let begun = Instant::now();
+    let absent = fresh("absent");
+    for number in 0..5_000 {
+        side.brokers[0].lookup_topic(&format!("{absent}-{number}"));
+    }
+    side.until("all are answered", |side| (side.topics_found.len() == 5_000).then_some(()));
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    let put_off = side.topics_found.iter().filter(|(_, found)| *found == Err(PublishFailure::NotNow)).count();
+    let absent = side.topics_found.iter().filter(|(_, found)| *found == Err(PublishFailure::NoSuchTopic)).count();
+    assert_eq!(put_off + absent, 5_000, "{:?}", side.topics_found.last());
+    assert!((500..=2_500).contains(&absent), "{absent} were asked for");
+    side.topics_found.clear();
+    side.brokers[0].lookup_topic(&topic);
+    assert_eq!(side.until("an answer", |side| side.topics_found.pop()), (topic, Ok(3)));
+}
+
+/// Turns of a side, with questions as clients cause them, while somebody sits at the address of a broker that is away: who connects is counted, and
+/// gets nothing.
+fn connects_to(address: &str, side: &mut Side, topic: &str, time: Duration) -> u64 {
+    let listener = support::eventually("the port is free", || TcpListener::bind(address).ok());
+    listener.set_nonblocking(true).expect("a listener that does not wait");
+    let (at, generation) = (side.at(topic, 0), side.topic(topic).partitions[0].generation);
+    let (until, mut connects, mut turns) = (Instant::now() + time, 0, 0);
+    while Instant::now() < until {
+        while listener.accept().is_ok() {
+            connects += 1;
+        }
+        side.turn();
+        turns += 1;
+        if turns % 100 == 0 {
+            side.brokers[0].lookup_topic(&format!("nobody-{turns}"));
+            side.brokers[0].query_log_end(at, generation);
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    connects
+}
+
+/// A shard's consumer, the reader, the answering client, the one that looks up topics, a producer.
+const CLIENTS: u64 = 5;
+const CONNECTS_A_SECOND_MAX: u64 = 20;
+
+#[test]
+#[ignore = "needs Apache Kafka: run ./dev test kafka"]
+fn a_dead_broker_is_not_asked_all_the_time() {
+    let cluster = Cluster::start();
+    let topic = fresh("dead");
+    kafka::create_topic(&cluster.bootstrap, &topic, 1, 1, &[]);
+    let mut side = Side::start_ready(options(&cluster.bootstrap, 1, listed(&[&topic])));
+    cluster.kill("1");
+    let connects = connects_to(&cluster.bootstrap, &mut side, &topic, Duration::from_secs(8));
+    assert!(connects <= CLIENTS * CONNECTS_A_SECOND_MAX * 8, "{connects} connects in 8 s");
+}
+
+#[test]
+#[ignore = "needs Apache Kafka: run ./dev test kafka"]
+fn one_dead_broker_of_three_is_not_asked_all_the_time() {
+    let _alone = kafka::three_alone();
+    let bootstrap = kafka::bootstrap_three();
+    let topic = fresh("one-dead");
+    kafka::create_topic(&bootstrap, &topic, 3, 3, &[]);
+    let mut side = Side::start_ready(options(&bootstrap, 1, listed(&[&topic])));
+    let addresses: Vec<&str> = bootstrap.split(',').collect();
+    let mut all = Vec::new();
+    for broker in 1..=3 {
+        kafka::broker_action(&kafka::folder_three(), "kill", &broker.to_string());
+        all.push(connects_to(addresses[broker - 1], &mut side, &topic, Duration::from_secs(8)));
+        kafka::broker_action(&kafka::folder_three(), "start", &broker.to_string());
+    }
+    eprintln!("{all:?} connects");
+    assert!(all.iter().all(|connects| *connects <= CLIENTS * CONNECTS_A_SECOND_MAX * 8), "{all:?} connects in 8 s each");
+}
