@@ -590,6 +590,7 @@ enum ReadError {
 }
 
 impl Reader {
+    #[expect(clippy::too_many_arguments, reason = "what the two threads share")]
     fn new(
         options: Arc<Mutex<KafkaOptions>>,
         config: ClientConfig,
