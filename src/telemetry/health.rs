@@ -14,6 +14,7 @@ struct State {
     partitions: Option<(usize, usize)>,
     /// Partitions that are not read, and why.
     held: Vec<String>,
+    stuck: Vec<String>,
     draining: bool,
     failed: Option<String>,
 }
@@ -33,7 +34,7 @@ impl Default for Health {
 impl Health {
     pub fn new() -> Health {
         let kafka = Kafka::NotReached { since: Instant::now(), why: "no answer yet".to_owned() };
-        Health(Mutex::new(State { kafka, partitions: None, held: Vec::new(), draining: false, failed: None }))
+        Health(Mutex::new(State { kafka, partitions: None, held: Vec::new(), stuck: Vec::new(), draining: false, failed: None }))
     }
 
     /// Kafka answers.
@@ -62,6 +63,11 @@ impl Health {
         self.state().held = held;
     }
 
+    /// Partitions whose log goes on and that are not read: their subscribers miss what others have, so the node is not ready.
+    pub fn partitions_stuck(&self, stuck: Vec<String>) {
+        self.state().stuck = stuck;
+    }
+
     /// What `/ready` says of a node that is ready.
     pub fn ready_text(&self) -> String {
         let held = &self.state().held;
@@ -87,6 +93,9 @@ impl Health {
         }
         if let Kafka::NotReached { since, why } = &state.kafka {
             return Err(format!("Kafka not reached for {} s: {why}", since.elapsed().as_secs()));
+        }
+        if !state.stuck.is_empty() {
+            return Err(format!("partitions stand still although their logs go on: {}", state.stuck.join("; ")));
         }
         match state.partitions {
             None => Err("topics not known yet".to_owned()),
@@ -130,6 +139,9 @@ mod tests {
         health.partitions_held(vec!["vehicles/0: corrupt".to_owned()]);
         assert_eq!(health.readiness(), Ok(()));
         assert_eq!(health.ready_text(), "ready, but not all partitions are read: vehicles/0: corrupt");
+        health.partitions_stuck(vec!["topic vehicles partition 1".to_owned()]);
+        assert_eq!(why(&health), "partitions stand still although their logs go on: topic vehicles partition 1");
+        health.partitions_stuck(Vec::new());
         health.draining();
         assert_eq!(why(&health), "draining: the node is shutting down");
         assert_eq!(health.liveness(), Ok(()));
