@@ -24,11 +24,17 @@ fn the_admin_port_outlives_a_full_table_of_open_files() {
     let registry = Arc::new(Registry::new(1, health.clone()));
     let admin = AdminServer::start(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), registry, health).expect("a port can be had");
     let address = admin.address();
+    let open_files = || std::fs::read_dir("/proc/self/fd").expect("Linux lists open files").count() as u64;
+    let open = open_files();
     assert!(ask(address).expect("it answers").starts_with("HTTP/1.1 200 "));
+    // Its own end of the connection is closed a moment later.
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while open_files() > open {
+        assert!(Instant::now() < deadline, "an exchange is over and keeps its socket");
+    }
 
     // All descriptors but one are taken, and that one is the client's: the server has none to accept with.
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("limits can be read");
-    let open = std::fs::read_dir("/proc/self/fd").expect("Linux lists open files").count() as u64;
     setrlimit(Resource::RLIMIT_NOFILE, open + 20, hard).expect("the soft limit may be lowered");
     let mut taken = Vec::new();
     while let Ok(file) = File::open("/dev/null") {
