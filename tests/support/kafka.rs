@@ -16,7 +16,7 @@ use rdkafka::message::{Header, Message, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer, PurgeConfig, ThreadedProducer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
-use super::{PATIENCE, eventually, finish, finish_within};
+use super::{PATIENCE, claim_port, eventually, finish, finish_within};
 
 /// How long one of Kafka's tools, or the start of a broker, may take on a busy machine.
 const TOOL_TIME: Duration = Duration::from_secs(120);
@@ -268,7 +268,9 @@ impl Cluster {
         let port = eventually("its ports are free", || {
             // Between those of the clusters that `./dev test` starts.
             let port = fastrand::u16(300..327) * 100 + 50;
-            [port, port + 10, port + 20].iter().all(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok()).then_some(port)
+            // The first stands for all of them.
+            let free = |port| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok();
+            (claim_port(port) && free(port + 10) && free(port + 20)).then_some(port)
         });
         let cluster = Cluster { bootstrap: format!("127.0.0.1:{port}"), folder };
         let port = port.to_string();

@@ -6,14 +6,16 @@ pub mod kafka;
 pub mod kafka_side;
 pub mod node;
 
+use std::fs::File;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::mpsc;
+use std::sync::{Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
+use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -79,6 +81,21 @@ pub fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T 
     }
 }
 
+/// Claims a port among all test processes of this machine, for the life of this one. Whether nobody has it.
+pub fn claim_port(port: u16) -> bool {
+    static CLAIMS: Mutex<Vec<Flock<File>>> = Mutex::new(Vec::new());
+    let folder = std::env::temp_dir().join("corespan-test-ports");
+    std::fs::create_dir_all(&folder).expect("a temporary folder");
+    let file = File::create(folder.join(port.to_string())).expect("a file in it");
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(claim) => {
+            CLAIMS.lock().unwrap_or_else(PoisonError::into_inner).push(claim);
+            TcpListener::bind(("127.0.0.1", port)).is_ok()
+        }
+        Err(_) => false,
+    }
+}
+
 /// A port that nobody else takes: one of its own for every caller of this process, below those of the SDKs' tests
 /// (20000 to 29999), of Kafka (30000 to 32699), and those that the kernel gives to clients and to port 0.
 pub fn free_port() -> u16 {
@@ -89,6 +106,6 @@ pub fn free_port() -> u16 {
     let first = std::process::id().wrapping_mul(97);
     (0..COUNT)
         .map(|_| (FIRST + first.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % COUNT) as u16)
-        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .find(|port| claim_port(*port))
         .expect("a free port")
 }
