@@ -175,7 +175,11 @@ mod tests {
         let mut few = placed(Partitioner::Murmur2, 20);
         add_misplaced(&mut few, 1);
         assert_eq!(few.rule(&[]), Partitioner::Any, "of few, every one counts");
-        assert_eq!(few.next_rule(Partitioner::Murmur2, &[]), Partitioner::Murmur2, "a rule that is followed already is not given up for so few");
+        assert_eq!(
+            few.next_rule(Partitioner::Murmur2, &[]),
+            Partitioner::Murmur2,
+            "a rule that is followed already is not given up for so few"
+        );
         assert_eq!(placed(Partitioner::Crc32, 20).next_rule(Partitioner::Murmur2, &[]), Partitioner::Crc32);
     }
 

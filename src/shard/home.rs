@@ -111,7 +111,10 @@ impl ShardCore {
         for (shard, records) in elsewhere {
             self.say_toward_home(shard, TowardHome::Records { partition: at, life: topic.id.clone(), records });
         }
-        if topic.partitioner_is_guess && topic.partitioner != Partitioner::Any && self.misfits.entry(at.topic).or_default().count(placed, misplaced) {
+        if topic.partitioner_is_guess
+            && topic.partitioner != Partitioner::Any
+            && self.misfits.entry(at.topic).or_default().count(placed, misplaced)
+        {
             self.counters.misfits += 1;
             effects.report_misfit(at.topic);
         }
@@ -198,7 +201,10 @@ impl ShardCore {
             self.strays_said_ms = Some(now_ms);
             let subjects = std::mem::take(&mut self.strays_unsaid);
             tracing::warn!(
-                subject = name.as_str(), partition, subjects, expected = topic.home(key).partition.partition,
+                subject = name.as_str(),
+                partition,
+                subjects,
+                expected = topic.home(key).partition.partition,
                 "a record is not on the partition that the topic's partitioner gives its key: its subject is live only from now on (subjects: so many since the last such line)"
             );
         }

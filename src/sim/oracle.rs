@@ -316,7 +316,9 @@ impl Followed {
     pub fn publication(&mut self, publication: &Publication, witness: Witness<'_>) -> Verdict {
         let channel = self.name.as_str();
         if let Some(number) = self.strayed {
-            return Err(format!("rule 2: {publication:?} followed record {number} of {channel}, found elsewhere, and nobody told the client"));
+            return Err(format!(
+                "rule 2: {publication:?} followed record {number} of {channel}, found elsewhere, and nobody told the client"
+            ));
         }
         if publication.offset == 0 {
             return self.passing(publication, witness);

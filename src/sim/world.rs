@@ -237,7 +237,8 @@ impl World {
     fn stray(&self, node: usize, channel: &str) -> Option<u64> {
         let node = &self.nodes[node];
         // What is on its way may not be known to the home.
-        let quiet = !node.hands.iter().any(SimHands::has_sent) && node.cores.iter().all(ShardCore::has_told_homes) && !node.map_is_under_way();
+        let quiet =
+            !node.hands.iter().any(SimHands::has_sent) && node.cores.iter().all(ShardCore::has_told_homes) && !node.map_is_under_way();
         let name = SubjectName::parse(channel, 1024).ok().filter(|_| quiet)?;
         let life = self.kafka.topic(name.topic())?.life();
         node.stray(life, name.topic(), name.key()?.as_bytes()).map(|_| node.version())

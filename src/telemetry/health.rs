@@ -88,7 +88,8 @@ impl Health {
             let more = live_only.len().saturating_sub(LIVE_ONLY_NAMED_MAX);
             let named = live_only[..live_only.len() - more].join(", ");
             let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-            text += &format!("{} live only, no partitioner explains their records: {named}{more}", if held.is_empty() { ";" } else { "; and" });
+            text +=
+                &format!("{} live only, no partitioner explains their records: {named}{more}", if held.is_empty() { ";" } else { "; and" });
         }
         text
     }

@@ -184,7 +184,8 @@ fn rule_2_a_guessed_rule_is_decided_again_when_too_many_records_are_elsewhere_an
     topic.partitioner_is_guess = true;
     let mut node = Node::serving(2, ShardSettings::default(), vec![topic.clone()]);
     let keys: Vec<String> = (0..10_000).map(|n| format!("key-{n}")).collect();
-    let (right, wrong): (Vec<&String>, Vec<&String>) = keys.iter().partition(|key| topic.home(Some(key.as_bytes())).partition.partition == 0);
+    let (right, wrong): (Vec<&String>, Vec<&String>) =
+        keys.iter().partition(|key| topic.home(Some(key.as_bytes())).partition.partition == 0);
     let owner = topic.partitions[0].owner.index();
     let mut offset = 0;
     let mut consume = |node: &mut Node, keys: &[&String]| {
@@ -221,8 +222,11 @@ fn rule_2_a_guessed_rule_is_decided_again_when_too_many_records_are_elsewhere_an
 fn rule_2_so_many_strays_are_remembered_and_no_more() {
     let topic = topic(0, "v", 2, 1);
     let mut node = Node::serving(1, ShardSettings::default(), vec![topic.clone()]);
-    let strays: Vec<String> =
-        (0..40_000).map(|n| format!("key-{n}")).filter(|key| topic.home(Some(key.as_bytes())).partition.partition == 1).take(10_010).collect();
+    let strays: Vec<String> = (0..40_000)
+        .map(|n| format!("key-{n}"))
+        .filter(|key| topic.home(Some(key.as_bytes())).partition.partition == 1)
+        .take(10_010)
+        .collect();
     assert_eq!(strays.len(), 10_010);
     let records = strays.iter().enumerate().map(|(offset, key)| record(offset as i64, Some(key), Some("1"))).collect();
     node.consume(&topic, 0, records);
