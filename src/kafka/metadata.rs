@@ -1288,7 +1288,7 @@ impl Reader {
                 PartitionerChoice::Auto => (guesses.remove(&name).unwrap_or(settings.partitioner.without_records()), true),
             };
             if partitioner == Partitioner::Any && guess {
-                tracing::warn!(topic = %name, "neither murmur2 nor crc32 explains where its newest records are: its subjects are live only (set partitioner in [topic.\"{name}\"])");
+                tracing::warn!(topic = %name, "neither murmur2 nor crc32 explains where 99 of 100 of its newest records are: its subjects are live only (set partitioner in [topic.\"{name}\"])");
             }
             let null_key_partition = lock(&self.options).null_key_partition.filter(|partition| *partition < count);
             let topic = Topic {
