@@ -532,6 +532,47 @@ fn publishes_across_a_broker_that_stands_still_are_stored_once_in_order_and_answ
 
 #[test]
 #[ignore = "needs Apache Kafka: run ./dev test kafka"]
+fn a_broker_that_stands_still_twice_leaves_nobody_stuck() {
+    let cluster = kafka::Cluster::start();
+    kafka::create_topic(&cluster.bootstrap, "twice", 4, 1, &[]);
+    let mut node = Node::start_ready(&config(&cluster.bootstrap, &["twice"]));
+    let mut client = Client::connect(node.port);
+    let subjects: Vec<String> = (0..12).map(|number| format!("/twice/k{number}")).collect();
+    for subject in &subjects {
+        client.subscribe(subject).expect("the subscribe is granted");
+    }
+    let series = if std::env::var_os("CORESPAN_TEST_LONG").is_some() { 10 } else { 1 };
+    for round in 0..series {
+        for seconds in [7, 6] {
+            cluster.signal("1", Signal::SIGSTOP);
+            std::thread::sleep(Duration::from_secs(seconds));
+            cluster.signal("1", Signal::SIGCONT);
+            std::thread::sleep(Duration::from_millis(300));
+        }
+        let value = round.to_string();
+        eventually("a fresh client is served", || kafka::try_produce(&cluster.bootstrap, "twice", "fresh", "0").then_some(()));
+        let served = Instant::now();
+        for subject in &subjects {
+            eventually("publishes are acknowledged", || client.publish(subject, &value).ok());
+        }
+        let mut missing: HashSet<&str> = subjects.iter().map(String::as_str).collect();
+        while !missing.is_empty() {
+            match client.next_push(PATIENCE) {
+                Some(Push::Publication { channel, publication }) if publication.data == json!(round) => {
+                    missing.remove(channel.as_str());
+                }
+                Some(Push::Publication { .. }) => {}
+                other => panic!("{} of 12 are missing, then {other:?}; log:\n{}", missing.len(), node.log()),
+            }
+        }
+        node.await_ready();
+        eprintln!("all is well {:?} after a fresh client was served", served.elapsed());
+        assert!(served.elapsed() < Duration::from_secs(20), "10 s, and as many for a busy machine: {:?}", served.elapsed());
+    }
+}
+
+#[test]
+#[ignore = "needs Apache Kafka: run ./dev test kafka"]
 fn what_kafka_has_deleted_is_handed_out_no_more() {
     let topic = kafka::fresh("deleted");
     let (node, mut client) = node_on(&topic, 1);

@@ -193,3 +193,38 @@ fn one_dead_broker_of_three_is_not_asked_all_the_time() {
     eprintln!("{all:?} connects");
     assert!(all.iter().all(|connects| *connects <= CLIENTS * CONNECTS_A_SECOND_MAX * 8), "{all:?} connects in 8 s each");
 }
+
+#[test]
+#[ignore = "needs Apache Kafka: run ./dev test kafka"]
+fn a_consumer_that_stands_still_while_its_log_goes_on_is_made_to_read_again() {
+    let topic = fresh("deaf");
+    kafka::create_topic(&bootstrap(), &topic, 2, 1, &[]);
+    let mut side = Side::start_ready(options(&bootstrap(), 2, listed(&[&topic])));
+    let keys: Vec<String> = (0..20).map(|number| format!("k{number}")).collect();
+    let write = |round: usize| {
+        let value = round.to_string();
+        let records: Vec<(&str, &str)> = keys.iter().map(|key| (key.as_str(), value.as_str())).collect();
+        kafka::produce(&bootstrap(), &topic, &records);
+    };
+    let read = |side: &mut Side| (0..2).map(|partition| side.records(side.at(&topic, partition)).len()).sum::<usize>();
+    write(0);
+    side.until("all is read", |side| (read(side) == 20).then_some(()));
+    for round in 1..=2 {
+        for broker in &side.brokers {
+            broker.go_deaf();
+        }
+        // What was fetched before it went deaf may come yet; what follows does not.
+        write(2 * round);
+        write(2 * round + 1);
+        side.until("the partitions are found to stand still", |side| {
+            let stuck = side.side.metadata.stuck_partitions();
+            (!stuck.is_empty() || read(side) == 20 + 40 * round).then_some(())
+        });
+        side.until("all is read again", |side| (read(side) == 20 + 40 * round).then_some(()));
+        side.until("and nothing is said to stand still", |side| side.side.metadata.stuck_partitions().is_empty().then_some(()));
+    }
+    for partition in 0..2 {
+        let offsets: Vec<i64> = side.records(side.at(&topic, partition)).iter().map(|record| record.offset.0).collect();
+        assert!(offsets.windows(2).all(|pair| pair[0] < pair[1]), "each once and in order: {offsets:?}");
+    }
+}

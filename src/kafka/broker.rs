@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crossbeam_channel::bounded;
+
 use super::consumer::{Polled, ShardConsumer};
 use super::metadata::{self, MetadataHandle};
 use super::producer::Producers;
@@ -51,17 +53,20 @@ impl KafkaSide {
         let config = consumer_config(&options);
         let corrupt_batches = options.corrupt_batches;
         let options = Arc::new(Mutex::new(options));
-        let mut consumers = Vec::new();
+        let (mut consumers, mut watchers) = (Vec::new(), Vec::new());
         for wake in wakes {
             let wake = wake.clone();
+            // A look that was not taken yet is followed by another.
+            let (ends, seen) = bounded(1);
+            watchers.push(ends);
             consumers.push(
-                ShardConsumer::new(&config, corrupt_batches, move || {
+                ShardConsumer::new(&config, corrupt_batches, seen, move || {
                     wake.notify();
                 })
                 .map_err(failed)?,
             );
         }
-        let metadata = metadata::spawn(options, letters.to_vec(), producers.clone()).map_err(failed)?;
+        let metadata = metadata::spawn(options, letters.to_vec(), watchers, producers.clone()).map_err(failed)?;
         let broker = |(place, consumer): (usize, ShardConsumer)| ShardBroker {
             shard: ShardId(place as u16),
             consumer,
@@ -81,6 +86,14 @@ impl KafkaSide {
     }
 }
 
+impl ShardBroker {
+    /// Its consumer stops fetching without a word, as librdkafka does when it is stuck. For tests.
+    #[doc(hidden)]
+    pub fn go_deaf(&self) {
+        self.consumer.go_deaf();
+    }
+}
+
 impl Broker for ShardBroker {
     fn poll(&mut self, bytes_max: usize) -> Option<RecordBatch> {
         loop {
@@ -90,6 +103,7 @@ impl Broker for ShardBroker {
                 Polled::Missing => self.metadata.look(),
                 Polled::Corrupt { partition, generation, base } => self.metadata.held(partition, generation, Some(base)),
                 Polled::Mended { partition, generation } => self.metadata.held(partition, generation, None),
+                Polled::Stuck { partition, generation, is_stuck } => self.metadata.stuck(partition, generation, is_stuck),
             }
         }
     }

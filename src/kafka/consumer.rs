@@ -30,6 +30,10 @@ const REFRESH_TIME: Duration = Duration::from_secs(2);
 const EMPTY_POLLS_MAX: u32 = 8;
 /// How often a batch that could not be read is tried again: the broker may have been mended, or another may lead the partition by then.
 const CORRUPT_RETRY: Duration = Duration::from_secs(30);
+/// How long a partition stands still, while another client sees its log go on, before it is assigned anew; twice as long, and its client is made anew.
+const STALL_TIME: Duration = Duration::from_secs(4);
+/// Least and most time between two clients: a partition may stand still for a reason that a new one shares.
+const RENEW_PAUSES: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(120));
 /// Records of a batch: a turn's worth.
 const BATCH_RECORDS_MAX: usize = 4_096;
 
@@ -66,6 +70,27 @@ pub enum Polled {
     Corrupt { partition: PartitionRef, generation: Generation, base: Offset },
     /// It is read again.
     Mended { partition: PartitionRef, generation: Generation },
+    /// The log goes on and the partition is not read, or is read again.
+    Stuck { partition: PartitionRef, generation: Generation, is_stuck: bool },
+}
+
+/// Where a partition's log ends, as another client sees it.
+pub(super) type LogEnd = (PartitionRef, Generation, Offset);
+
+/// A partition that stands still while its log goes on.
+#[derive(Clone, Copy, Debug)]
+struct Stall {
+    next: Offset,
+    since: Instant,
+    remedy: Remedy,
+}
+
+/// What has been done for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Remedy {
+    None,
+    Assigned,
+    Renewed,
 }
 
 /// Looks for the first offset behind a batch that cannot be read, of which only the first offset is known: librdkafka does not tell its length, and
@@ -125,6 +150,7 @@ struct Reading {
     /// Set by the helper once no older assignment can give records.
     current: Arc<AtomicBool>,
     trouble: Option<Trouble>,
+    stall: Option<Stall>,
 }
 
 /// Where an assignment starts, and the flag of its reading.
@@ -134,8 +160,27 @@ struct StartFrom {
 }
 
 enum Order {
-    Assign { topic: Arc<str>, partition: i32, from: StartFrom },
-    Unassign { topic: Arc<str>, partition: i32 },
+    Assign {
+        topic: Arc<str>,
+        partition: i32,
+        from: StartFrom,
+    },
+    Unassign {
+        topic: Arc<str>,
+        partition: i32,
+    },
+    /// Make another client in place of the one that is stuck.
+    Renew,
+}
+
+type Client = BaseConsumer<QuietContext>;
+type OnRecords = Arc<dyn Fn() + Send + Sync>;
+
+fn make(config: &ClientConfig, wake: &OnRecords) -> Result<Client, rdkafka::error::KafkaError> {
+    let mut consumer: Client = config.create_with_context(QuietContext)?;
+    let wake = wake.clone();
+    consumer.set_nonempty_callback(move || wake());
+    Ok(consumer)
 }
 
 /// See the module's documentation.
@@ -152,6 +197,13 @@ pub struct ShardConsumer {
     corrupt: CorruptBatches,
     /// When the next of the stopped partitions is tried again.
     retry_at: Option<Instant>,
+    /// Where logs end, now and then.
+    ends: Receiver<Vec<LogEnd>>,
+    /// The client that the helper has made in place of a stuck one.
+    renewed: Receiver<Arc<Client>>,
+    renew_asked: Option<Instant>,
+    /// How long a client that does not read is left alone; doubled with every one that does no better.
+    renew_pause: Duration,
     // Dropped after `queue`, off this thread.
     consumer: Option<Arc<BaseConsumer<QuietContext>>>,
 }
@@ -164,18 +216,26 @@ impl ShardConsumer {
     pub fn new(
         config: &ClientConfig,
         corrupt: CorruptBatches,
+        ends: Receiver<Vec<LogEnd>>,
         wake: impl Fn() + Send + Sync + 'static,
     ) -> Result<ShardConsumer, rdkafka::error::KafkaError> {
-        let mut consumer: BaseConsumer<QuietContext> = config.create_with_context(QuietContext)?;
-        consumer.set_nonempty_callback(wake);
+        let wake: OnRecords = Arc::new(wake);
+        let consumer = Arc::new(make(config, &wake)?);
         let queue = ConsumerQueue::of(consumer.client().native_ptr());
-        let consumer = Arc::new(consumer);
         let (orders, inbox) = bounded::<Order>(ORDERS_MAX);
-        let assigner = consumer.clone();
+        let (hand_over, renewed) = bounded(1);
+        let (assigner, config) = (consumer.clone(), config.clone());
         thread::Builder::new()
             .name("assign".to_owned())
             .spawn(move || {
-                carry_out(&assigner, &inbox);
+                carry_out(assigner, &inbox, || {
+                    let made = make(&config, &wake).map(Arc::new)?;
+                    // The shard takes one with its next poll, far sooner than it asks for another.
+                    let taken = hand_over.try_send(made.clone());
+                    taken.map_err(|_| rdkafka::error::KafkaError::ClientCreation("the one before is not taken yet".to_owned()))?;
+                    wake();
+                    Ok(made)
+                });
             })
             .map_err(|error| rdkafka::error::KafkaError::ClientCreation(error.to_string()))?;
         Ok(ShardConsumer {
@@ -187,6 +247,10 @@ impl ShardConsumer {
             told: VecDeque::new(),
             corrupt,
             retry_at: None,
+            ends,
+            renewed,
+            renew_asked: None,
+            renew_pause: RENEW_PAUSES.0,
             consumer: Some(consumer),
         })
     }
@@ -196,7 +260,8 @@ impl ShardConsumer {
         let Assignment { partition, topic, generation, start } = assignment;
         let number = partition.partition as i32;
         let current = Arc::new(AtomicBool::new(false));
-        let reading = Reading { partition, generation, next: start, leader_epoch: -1, current: current.clone(), trouble: None };
+        let reading =
+            Reading { partition, generation, next: start, leader_epoch: -1, current: current.clone(), trouble: None, stall: None };
         let places = self.places.entry(topic.to_string()).or_default();
         let place = *places.entry(number).or_insert(self.readings.len());
         if place == self.readings.len() {
@@ -327,12 +392,87 @@ impl ShardConsumer {
         }
     }
 
+    /// Another client says where the logs end: a partition that has not moved since, although its log has, is assigned anew; then the client is made
+    /// anew. What was read before stays: positions go on where they were.
+    fn look_at_ends(&mut self, ends: Vec<LogEnd>) {
+        // What waits in the queue waits for this shard.
+        let waits = self.queue.len() > 0;
+        let now = Instant::now();
+        let places: Vec<(String, i32, usize)> =
+            self.places.iter().flat_map(|(topic, places)| places.iter().map(|(number, place)| (topic.clone(), *number, *place))).collect();
+        let mut renew = false;
+        for (topic, number, place) in places {
+            let Some(reading) = self.readings[place].as_mut().filter(|reading| reading.trouble.is_none()) else { continue };
+            let end = ends.iter().find(|(at, generation, _)| *at == reading.partition && *generation == reading.generation);
+            let Some((partition, generation, end)) = end.copied() else { continue };
+            let next = reading.next;
+            let moved = reading.stall.is_none_or(|stall| stall.next != next);
+            if end <= next || waits || moved {
+                if reading.stall.is_some_and(|stall| stall.remedy != Remedy::None && stall.next != next) {
+                    tracing::info!(topic, partition = number, position = next.0, "the partition is read again");
+                    self.renew_pause = RENEW_PAUSES.0;
+                    self.told.push_back(Polled::Stuck { partition, generation, is_stuck: false });
+                }
+                reading.stall = (end > next && !waits).then_some(Stall { next, since: now, remedy: Remedy::None });
+                continue;
+            }
+            let Some(stall) = &mut reading.stall else { continue };
+            let stands = now - stall.since;
+            if stall.remedy == Remedy::None && stands >= STALL_TIME {
+                stall.remedy = Remedy::Assigned;
+                tracing::warn!(
+                    topic,
+                    partition = number,
+                    position = next.0,
+                    end = end.0,
+                    "the log goes on and the partition is not read: it is assigned anew"
+                );
+                self.told.push_back(Polled::Stuck { partition, generation, is_stuck: true });
+                self.reassign(&topic, number, next);
+            } else if stall.remedy == Remedy::Assigned && stands >= STALL_TIME * 2 {
+                stall.remedy = Remedy::Renewed;
+                renew = true;
+            } else if stall.remedy == Remedy::Renewed {
+                renew = true;
+            }
+        }
+        if renew && self.renew_asked.is_none_or(|asked| asked.elapsed() >= self.renew_pause) {
+            if self.renew_asked.is_some() {
+                self.renew_pause = (self.renew_pause * 2).min(RENEW_PAUSES.1);
+            }
+            self.renew_asked = Some(now);
+            tracing::warn!("a consumer reads nothing although its partitions' logs go on: another takes its place");
+            let _ = self.orders.send(Order::Renew);
+        }
+    }
+
+    /// Takes the client that was made in place of a stuck one, and has it read everything from where it stood.
+    fn take_renewed(&mut self, consumer: Arc<Client>) {
+        let queue = ConsumerQueue::of(consumer.client().native_ptr());
+        drop(std::mem::replace(&mut self.queue, queue));
+        close(self.consumer.replace(consumer));
+        let places: Vec<(String, i32, usize)> =
+            self.places.iter().flat_map(|(topic, places)| places.iter().map(|(number, place)| (topic.clone(), *number, *place))).collect();
+        for (topic, number, place) in places {
+            let stopped = |reading: &&Reading| !matches!(reading.trouble, Some(Trouble::Stopped { .. }));
+            if let Some(next) = self.readings[place].as_ref().filter(stopped).map(|reading| reading.next) {
+                self.reassign(&topic, number, next);
+            }
+        }
+    }
+
     /// What waits: consecutive records of one partition, about `bytes_max` bytes of them.
     pub fn poll(&mut self, bytes_max: usize) -> Option<Polled> {
         if let Some(told) = self.told.pop_front() {
             return Some(told);
         }
         self.retry_stopped();
+        if let Ok(consumer) = self.renewed.try_recv() {
+            self.take_renewed(consumer);
+        }
+        if let Ok(ends) = self.ends.try_recv() {
+            self.look_at_ends(ends);
+        }
         let mut batch = self.ahead.take();
         let mut bytes = batch.as_ref().map_or(0, |(_, batch)| batch.records.iter().map(|record| record.weight()).sum());
         let mut empty_polls = 0;
@@ -459,6 +599,15 @@ impl ShardConsumer {
         }
     }
 
+    /// Stops fetching without a word, as librdkafka does when it is stuck. For tests.
+    pub(super) fn go_deaf(&self) {
+        if let Some(consumer) = &self.consumer
+            && let Ok(assigned) = consumer.assignment()
+        {
+            let _ = consumer.pause(&assigned);
+        }
+    }
+
     /// The topic and the number of a place.
     fn name_of(&self, place: usize) -> Option<(String, i32)> {
         self.places
@@ -469,18 +618,22 @@ impl ShardConsumer {
 
 impl Drop for ShardConsumer {
     fn drop(&mut self) {
-        // Closing can take long, or hang: never on a shard's thread. The process does not wait for it either.
-        if let Some(consumer) = self.consumer.take() {
-            let closed = thread::Builder::new().name("close".to_owned()).spawn(move || drop(consumer));
-            if let Err(error) = closed {
-                tracing::debug!(%error, "a consumer is closed on its own thread");
-            }
+        close(self.consumer.take());
+    }
+}
+
+/// Closing can take long, or hang: never on a shard's thread. The process does not wait for it either.
+fn close(consumer: Option<Arc<Client>>) {
+    if let Some(consumer) = consumer {
+        let closed = thread::Builder::new().name("close".to_owned()).spawn(move || drop(consumer));
+        if let Err(error) = closed {
+            tracing::debug!(%error, "a consumer is closed on its own thread");
         }
     }
 }
 
 /// The helper thread: carries out orders, all that wait at once, for each call waits for librdkafka's main thread.
-fn carry_out(consumer: &BaseConsumer<QuietContext>, inbox: &Receiver<Order>) {
+fn carry_out(mut consumer: Arc<Client>, inbox: &Receiver<Order>, renew: impl Fn() -> Result<Arc<Client>, rdkafka::error::KafkaError>) {
     let mut assigned: HashSet<(Arc<str>, i32)> = HashSet::new();
     while let Ok(first) = inbox.recv() {
         // The last order for a partition is the one that counts.
@@ -489,6 +642,17 @@ fn carry_out(consumer: &BaseConsumer<QuietContext>, inbox: &Receiver<Order>) {
             match order {
                 Order::Assign { topic, partition, from } => orders.insert((topic, partition), Some(from)),
                 Order::Unassign { topic, partition } => orders.insert((topic, partition), None),
+                Order::Renew => {
+                    match renew() {
+                        // What comes for it from now on are the assignments that its shard makes once it has it.
+                        Ok(made) => {
+                            close(Some(std::mem::replace(&mut consumer, made)));
+                            assigned.clear();
+                        }
+                        Err(error) => tracing::error!(%error, "another consumer cannot be made"),
+                    }
+                    None
+                }
             };
         }
         let mut removed = TopicPartitionList::new();
@@ -516,7 +680,7 @@ fn carry_out(consumer: &BaseConsumer<QuietContext>, inbox: &Receiver<Order>) {
         }
         if added.count() > 0 {
             // Before the first fetch: librdkafka fetches by the topic id that it knows, and a broker that lags may have the log of the old one still.
-            refresh(consumer, &topics);
+            refresh(&consumer, &topics);
             if let Err(error) = consumer.incremental_assign(&added) {
                 tracing::error!(?added, %error, "partitions cannot be read");
             }

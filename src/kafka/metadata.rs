@@ -19,7 +19,7 @@ use rdkafka::metadata::Metadata;
 use rdkafka::producer::{BaseProducer, Producer as _};
 use rdkafka::{ClientConfig, ClientContext, Offset as KafkaOffset, TopicPartitionList};
 
-use super::consumer::QuietContext;
+use super::consumer::{LogEnd, QuietContext};
 use super::detect::{Sample, read_newest};
 use super::producer::Producers;
 use super::raw::{self, Described, Descriptions};
@@ -51,6 +51,12 @@ const QUESTION_PAUSE: Duration = Duration::from_secs(1);
 const ALONE_TIME: Duration = Duration::from_millis(500);
 /// How often an unreachable Kafka is tried again.
 const RETRY_TIME: Duration = Duration::from_millis(500);
+/// While Kafka is unreachable, how often the client is made anew: it may be the client.
+const RENEW_TIME: Duration = Duration::from_secs(5);
+/// How often the watch looks where the logs end.
+const WATCH_TIME: Duration = Duration::from_secs(2);
+/// Looks without an answer before the watch makes another client.
+const WATCH_FAILURES_MAX: u32 = 3;
 /// How often the log says that Kafka is unreachable, or that topics may not be read.
 const SAY_TIME: Duration = Duration::from_secs(10);
 /// How long Kafka may be unreachable before a node that was ready is not any more: longer than it takes another broker to answer in its place.
@@ -103,6 +109,12 @@ enum Word {
         generation: Generation,
         base: Option<Offset>,
     },
+    /// The partition's log goes on and its consumer does not read it; or it does again.
+    Stuck {
+        partition: PartitionRef,
+        generation: Generation,
+        is_stuck: bool,
+    },
     /// Which of the topics that were asked about are compacted.
     Policies(HashMap<String, bool>),
     Stop,
@@ -152,6 +164,9 @@ pub struct MetadataHandle {
     lookups: Sender<Lookup>,
     state: Arc<Mutex<NodeState>>,
     held: Arc<Mutex<Vec<String>>>,
+    stuck: Arc<Mutex<Vec<String>>>,
+    /// The watch ends with the last handle.
+    _watching: Sender<()>,
     live_only: Arc<Mutex<Vec<String>>>,
 }
 
@@ -164,6 +179,11 @@ impl MetadataHandle {
     /// Partitions that stand still before a corrupt batch, each in one line.
     pub fn held_partitions(&self) -> Vec<String> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Partitions whose log goes on and that are not read, each in one line.
+    pub fn stuck_partitions(&self) -> Vec<String> {
+        self.stuck.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Topics whose subjects are live only because no partitioner explains where their records are, by name.
@@ -196,6 +216,10 @@ impl MetadataHandle {
 
     pub(super) fn out_of_range(&self, partition: PartitionRef, generation: Generation, position: Offset) {
         let _ = self.words.send(Word::OutOfRange { partition, generation, position });
+    }
+
+    pub(super) fn stuck(&self, partition: PartitionRef, generation: Generation, is_stuck: bool) {
+        let _ = self.words.send(Word::Stuck { partition, generation, is_stuck });
     }
 
     pub(super) fn held(&self, partition: PartitionRef, generation: Generation, base: Option<Offset>) {
@@ -255,6 +279,7 @@ impl ConsumerContext for Complaints {}
 pub fn spawn(
     options: Arc<Mutex<KafkaOptions>>,
     shards: Vec<MailboxSender<Letter>>,
+    watchers: Vec<Sender<Vec<LogEnd>>>,
     producers: Arc<Producers>,
 ) -> Result<MetadataHandle, KafkaError> {
     let config = reader_config(&lock(&options));
@@ -264,7 +289,8 @@ pub fn spawn(
     let (words, inbox) = bounded(WORDS_MAX);
     let (questions, asked) = bounded(QUESTIONS_MAX);
     let (lookups, looked_up) = bounded(LOOKUPS_MAX);
-    let held = Arc::new(Mutex::new(Vec::new()));
+    let (held, stuck, watched): (Arc<Mutex<Vec<String>>>, Arc<Mutex<Vec<String>>>, Arc<Mutex<Vec<Watched>>>) = Default::default();
+    let (watching, unwatched) = bounded(0);
     let live_only = Arc::new(Mutex::new(Vec::new()));
     // Each lock is given back before the next is taken: together in one statement they would wait for each other.
     let lookup_config = lookup_config(&lock(&options));
@@ -283,6 +309,8 @@ pub fn spawn(
         lookups,
         state: state.clone(),
         held: held.clone(),
+        stuck: stuck.clone(),
+        _watching: watching,
         live_only: live_only.clone(),
     };
     let failed = |error: std::io::Error| KafkaError::ClientCreation(error.to_string());
@@ -291,17 +319,82 @@ pub fn spawn(
         .name("kafka-answers".to_owned())
         .spawn(move || answer_questions(&answerer, &asked, &answers, &words))
         .map_err(failed)?;
+    let (watch_config, seen) = (config.clone(), watched.clone());
+    thread::Builder::new()
+        .name("kafka-watch".to_owned())
+        .spawn(move || watch(&watch_config, &seen, &watchers, &unwatched))
+        .map_err(failed)?;
     let found = shards.clone();
     thread::Builder::new().name("kafka-topics".to_owned()).spawn(move || names.run(&looked_up, &found)).map_err(failed)?;
     thread::Builder::new()
         .name("metadata".to_owned())
-        .spawn(move || Reader::new(options, config, reader, complaints, shards, state, held, live_only, questions).run(&inbox))
+        .spawn(move || {
+            Reader::new(options, config, reader, complaints, shards, state, held, stuck, watched, live_only, questions).run(&inbox)
+        })
         .map_err(failed)?;
     Ok(handle)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A partition that some shard reads.
+#[derive(Clone, Debug)]
+struct Watched {
+    topic: Arc<str>,
+    partition: PartitionRef,
+    generation: Generation,
+    owner: ShardId,
+}
+
+/// The watch: tells each shard where the logs of its partitions end, by a client of its own. A shard's consumer that stands still meanwhile is stuck.
+fn watch(config: &ClientConfig, watched: &Mutex<Vec<Watched>>, watchers: &[Sender<Vec<LogEnd>>], ended: &Receiver<()>) {
+    let make = || config.create_with_context::<_, BaseConsumer<QuietContext>>(QuietContext).ok();
+    let mut client = None;
+    let mut failures = 0;
+    while ended.recv_timeout(WATCH_TIME) == Err(RecvTimeoutError::Timeout) {
+        let watched = lock(watched).clone();
+        let mut list = TopicPartitionList::new();
+        for one in &watched {
+            // Any number is taken as an offset.
+            let _ = list.add_partition_offset(&one.topic, one.partition.partition as i32, KafkaOffset::End);
+        }
+        if list.count() == 0 {
+            continue;
+        }
+        let Some(asked) = client.get_or_insert_with(make) else {
+            client = None;
+            continue;
+        };
+        while asked.poll(Duration::ZERO).is_some() {}
+        let Ok(found) = asked.offsets_for_times(list, QUESTION_TIME) else {
+            failures += 1;
+            // The watch trusts its own client no more than the others.
+            if failures >= WATCH_FAILURES_MAX {
+                failures = 0;
+                let old = client.take();
+                let _ = thread::Builder::new().name("close".to_owned()).spawn(move || drop(old));
+            }
+            continue;
+        };
+        failures = 0;
+        let ends: HashMap<(String, i32), i64> = (found.elements().iter())
+            .filter_map(|element| match (element.error(), element.offset()) {
+                (Ok(()), KafkaOffset::Offset(end)) => Some(((element.topic().to_owned(), element.partition()), end)),
+                _ => None,
+            })
+            .collect();
+        for (shard, watcher) in watchers.iter().enumerate() {
+            let of_shard = watched.iter().filter(|one| one.owner.index() == shard);
+            let end = |one: &Watched| {
+                let end = ends.get(&(one.topic.to_string(), one.partition.partition as i32))?;
+                Some((one.partition, one.generation, Offset(*end)))
+            };
+            // A shard that has not taken the last look yet takes that.
+            let _ = watcher.try_send(of_shard.filter_map(end).collect());
+        }
+    }
 }
 
 fn answer_questions(
@@ -581,6 +674,13 @@ struct Reader {
     /// Partitions that stand before a corrupt batch, and its offset; and the same as text, for others.
     held: HashMap<PartitionRef, (Generation, Offset)>,
     held_lines: Arc<Mutex<Vec<String>>>,
+    /// Partitions whose log goes on and that are not read; and the same as text, for others.
+    stuck: HashMap<PartitionRef, Generation>,
+    stuck_lines: Arc<Mutex<Vec<String>>>,
+    /// What the watch looks after.
+    watched: Arc<Mutex<Vec<Watched>>>,
+    /// When the client was made, if it is not the first.
+    renewed: Option<Instant>,
     /// Names of topics with a guessed partitioner that have none, for others.
     live_only: Arc<Mutex<Vec<String>>>,
     questions: Sender<Question>,
@@ -610,6 +710,7 @@ enum ReadError {
 }
 
 impl Reader {
+    #[expect(clippy::too_many_arguments, reason = "what the two threads share")]
     fn new(
         options: Arc<Mutex<KafkaOptions>>,
         config: ClientConfig,
@@ -618,6 +719,8 @@ impl Reader {
         shards: Vec<MailboxSender<Letter>>,
         state: Arc<Mutex<NodeState>>,
         held_lines: Arc<Mutex<Vec<String>>>,
+        stuck_lines: Arc<Mutex<Vec<String>>>,
+        watched: Arc<Mutex<Vec<Watched>>>,
         live_only: Arc<Mutex<Vec<String>>>,
         questions: Sender<Question>,
     ) -> Reader {
@@ -650,6 +753,10 @@ impl Reader {
             out_of_range: Vec::new(),
             held: HashMap::new(),
             held_lines,
+            stuck: HashMap::new(),
+            stuck_lines,
+            watched,
+            renewed: None,
             live_only,
             questions,
             broker: None,
@@ -695,6 +802,7 @@ impl Reader {
                                 if self.is_whole() && !self.is_in_a_hurry() { interval } else { RETRY_TIME.min(interval) }
                             }
                             Err(ReadError::Unreachable(reason)) => {
+                                self.renew_if_stuck();
                                 // Librdkafka's log and errors come out of the queue.
                                 while self.consumer.poll(Duration::ZERO).is_some() {}
                                 let complaint = self.complaints.last();
@@ -714,6 +822,18 @@ impl Reader {
                 }
                 // A map is under way: shards acknowledge it within a turn.
                 Err(RecvTimeoutError::Timeout) => due = Instant::now() + RETRY_TIME,
+            }
+        }
+    }
+
+    /// librdkafka can forget its brokers for good: while nothing is read, another client takes this one's place now and then.
+    fn renew_if_stuck(&mut self) {
+        let due = |since: Instant| since.elapsed() >= RENEW_TIME;
+        if self.lost.is_some_and(due) && self.renewed.is_none_or(due) {
+            self.renewed = Some(Instant::now());
+            if let Ok(consumer) = self.config.create_with_context(self.complaints.clone()) {
+                let old = std::mem::replace(&mut self.consumer, consumer);
+                let _ = thread::Builder::new().name("close".to_owned()).spawn(move || drop(old));
             }
         }
     }
@@ -764,6 +884,12 @@ impl Reader {
             Word::Held { partition, .. } => {
                 self.held.remove(&partition);
             }
+            Word::Stuck { partition, generation, is_stuck: true } => {
+                self.stuck.insert(partition, generation);
+            }
+            Word::Stuck { partition, .. } => {
+                self.stuck.remove(&partition);
+            }
             Word::Policies(compacted) => self.change_policies(compacted),
             Word::Acknowledged { .. } | Word::Stop => {}
         }
@@ -813,6 +939,17 @@ impl Reader {
             .collect();
         lines.sort_unstable();
         *lock(&self.held_lines) = lines;
+        let mut stuck: Vec<String> = (self.known.iter())
+            .flat_map(|(name, known)| {
+                let stuck = self.stuck.iter().filter(|(at, _)| at.topic == known.index);
+                let current = |at: &PartitionRef| known.topic.partitions.get(at.partition as usize).map(|partition| partition.generation);
+                stuck
+                    .filter(move |(at, generation)| current(at) == Some(**generation))
+                    .map(move |(at, _)| format!("topic {name} partition {}", at.partition))
+            })
+            .collect();
+        stuck.sort_unstable();
+        *lock(&self.stuck_lines) = stuck;
         let live_only = |topic: &Topic| topic.partitioner_is_guess && topic.partitioner == Partitioner::Any;
         *lock(&self.live_only) = self.known.iter().filter(|(_, known)| live_only(&known.topic)).map(|(name, _)| name.clone()).collect();
         let count = partitions().count();
@@ -919,6 +1056,10 @@ impl Reader {
         let metadata = self.consumer.fetch_metadata(None, REQUEST_TIME).map_err(unreachable)?;
         self.broker = (metadata.orig_broker_id() >= 0).then_some(metadata.orig_broker_id());
         while self.consumer.poll(Duration::ZERO).is_some() {}
+        if metadata.brokers().is_empty() {
+            // A broker that is fenced says so: no good news, although librdkafka takes it for such.
+            return Err(ReadError::Unreachable("Kafka answers and names no broker".to_owned()));
+        }
         let embedded = lock(&self.options).embedded;
         if self.cluster_id.is_empty() {
             self.cluster_id = self.consumer.client().fetch_cluster_id(REQUEST_TIME).unwrap_or_default().replace('.', "-");
@@ -1390,6 +1531,17 @@ impl Reader {
         for known in self.known.values() {
             topics[known.index.0 as usize] = Some(known.topic.clone());
         }
+        *lock(&self.watched) = (self.known.values())
+            .flat_map(|known| {
+                let served = known.topic.partitions.iter().enumerate().filter(|(_, partition)| partition.generation.0 > 0);
+                served.map(|(number, partition)| Watched {
+                    topic: known.topic.name.clone(),
+                    partition: PartitionRef { topic: known.index, partition: number as u32 },
+                    generation: partition.generation,
+                    owner: partition.owner,
+                })
+            })
+            .collect();
         let map = Arc::new(TopicMap::new(self.version, topics, self.publishable.clone()));
         for shard in &self.shards {
             let _ = shard.post(Letter::Map(map.clone()));

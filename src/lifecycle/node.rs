@@ -143,6 +143,7 @@ impl Node {
     /// Brings what the metadata reader knows into the node's health.
     fn look_at_kafka(&self) -> Result<(), LifecycleError> {
         self.health.partitions_held(self.kafka.metadata.held_partitions());
+        self.health.partitions_stuck(self.kafka.metadata.stuck_partitions());
         self.health.topics_live_only(self.kafka.metadata.live_only_topics());
         match self.kafka.metadata.state() {
             NodeState::Connecting { reason } => {

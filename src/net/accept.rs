@@ -8,6 +8,8 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
+use nix::sys::socket::{Shutdown, shutdown};
+
 use super::connection::Connection;
 use super::host::Host;
 use super::listener::adopt;
@@ -17,14 +19,18 @@ use crate::http::Site;
 /// How long to wait when the process has no descriptors or memory left for one more socket.
 const BREATHER: Duration = Duration::from_millis(100);
 
+/// How long the kernel has to let go of the last accept: it does so at once.
+const LAST_ACCEPT: Duration = Duration::from_secs(1);
+
 /// Accepts connections and gives each its task, until `Sockets::stop_accepting`.
 pub async fn accept<H: Host>(host: Rc<H>, listener: TcpListener, site: Site) {
+    let second = listener.try_clone();
     let listener = adopt(listener);
     let mut complained_ms = None;
     loop {
         let accepted = {
             let mut accepting = pin!(listener.accept());
-            std::future::poll_fn(|context| {
+            let accepted = std::future::poll_fn(|context| {
                 {
                     let mut sockets = host.sockets();
                     if !sockets.accepting {
@@ -36,7 +42,20 @@ pub async fn accept<H: Host>(host: Rc<H>, listener: TcpListener, site: Site) {
                 }
                 accepting.as_mut().poll(context).map(Some)
             })
-            .await
+            .await;
+            if accepted.is_none() {
+                // A mere drop would lose a connection that the kernel hands over just now: its client would wait for ever.
+                if let Ok(second) = &second {
+                    let _ = shutdown(second.as_raw_fd(), Shutdown::Both);
+                    let last = async { accepting.as_mut().await.ok() };
+                    let in_time = async {
+                        glommio::timer::sleep(LAST_ACCEPT).await;
+                        None
+                    };
+                    drop(futures_lite::future::or(last, in_time).await);
+                }
+            }
+            accepted
         };
         match accepted {
             None => return,

@@ -163,8 +163,8 @@ impl<H: Host> Connection<H> {
                 (answer, head[used..].to_vec(), then)
             }
         };
-        // Never more than before.
-        self.host.sockets().hold_inbound(self.key, rest.capacity());
+        // What the answer takes is counted in place of the head; it is small, so it always fits. Pages are everybody's.
+        self.host.sockets().hold_inbound(self.key, rest.capacity() + answer.capacity());
         self.phase = Phase::Answer(Box::new(Answer { head: answer, body, written: 0, rest, then }));
         Step::More
     }
@@ -192,6 +192,7 @@ impl<H: Host> Connection<H> {
             Then::NextRequest => {
                 let deadline_ms = self.host.now_ms() + self.host.sockets().settings.idle_timeout_ms;
                 self.host.sockets().set_deadline(self.key, Some(deadline_ms));
+                self.host.sockets().hold_inbound(self.key, rest.capacity());
                 self.phase = Phase::Head(rest);
             }
             Then::WebSocket(protocol) => {

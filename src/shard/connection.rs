@@ -57,7 +57,7 @@ pub(super) struct Session {
     /// Parked subscriptions, the longest waiting first.
     pub parked: Option<VecDeque<SubscriptionKey>>,
     /// Subscriptions that it left a moment ago.
-    pub left: Option<Box<VecDeque<Left>>>,
+    pub left: Option<VecDeque<Left>>,
     /// The rest of a message whose next command cannot be taken now.
     pub held: Option<Box<HeldMessage>>,
 }

@@ -17,6 +17,7 @@ struct State {
     partitions: Option<(usize, usize)>,
     /// Partitions that are not read, and why.
     held: Vec<String>,
+    stuck: Vec<String>,
     /// Topics whose subjects cannot be recovered although their partitioner was looked for.
     live_only: Vec<String>,
     draining: bool,
@@ -38,7 +39,15 @@ impl Default for Health {
 impl Health {
     pub fn new() -> Health {
         let kafka = Kafka::NotReached { since: Instant::now(), why: "no answer yet".to_owned() };
-        Health(Mutex::new(State { kafka, partitions: None, held: Vec::new(), live_only: Vec::new(), draining: false, failed: None }))
+        Health(Mutex::new(State {
+            kafka,
+            partitions: None,
+            held: Vec::new(),
+            stuck: Vec::new(),
+            live_only: Vec::new(),
+            draining: false,
+            failed: None,
+        }))
     }
 
     /// Kafka answers.
@@ -65,6 +74,11 @@ impl Health {
     /// every other node stands before the same bytes.
     pub fn partitions_held(&self, held: Vec<String>) {
         self.state().held = held;
+    }
+
+    /// Partitions whose log goes on and that are not read: their subscribers miss what others have, so the node is not ready.
+    pub fn partitions_stuck(&self, stuck: Vec<String>) {
+        self.state().stuck = stuck;
     }
 
     /// Topics whose subjects are live only because no partitioner explains where their records are.
@@ -114,6 +128,9 @@ impl Health {
         if let Kafka::NotReached { since, why } = &state.kafka {
             return Err(format!("Kafka not reached for {} s: {why}", since.elapsed().as_secs()));
         }
+        if !state.stuck.is_empty() {
+            return Err(format!("partitions stand still although their logs go on: {}", state.stuck.join("; ")));
+        }
         match state.partitions {
             None => Err("topics not known yet".to_owned()),
             Some((ready, all)) if ready < all => Err(format!("partitions not ready: {} of {all}", all - ready)),
@@ -156,6 +173,9 @@ mod tests {
         health.partitions_held(vec!["vehicles/0: corrupt".to_owned()]);
         assert_eq!(health.readiness(), Ok(()));
         assert_eq!(health.ready_text(), "ready, but not all partitions are read: vehicles/0: corrupt");
+        health.partitions_stuck(vec!["topic vehicles partition 1".to_owned()]);
+        assert_eq!(why(&health), "partitions stand still although their logs go on: topic vehicles partition 1");
+        health.partitions_stuck(Vec::new());
         health.partitions_held(Vec::new());
         health.topics_live_only(vec!["chaos".to_owned(), "vehicles".to_owned()]);
         assert_eq!(health.ready_text(), "ready; live only, no partitioner explains their records: chaos, vehicles");

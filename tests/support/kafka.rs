@@ -13,7 +13,7 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{Header, Message, OwnedHeaders};
-use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
+use rdkafka::producer::{BaseRecord, Producer, PurgeConfig, ThreadedProducer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use super::{PATIENCE, eventually, finish, finish_within};
@@ -229,6 +229,17 @@ pub fn producer(bootstrap: &str, settings: &[(&str, &str)]) -> ThreadedProducer<
         config.set(*key, *value);
     }
     config.create().expect("a producer")
+}
+
+/// Sends one record with a client made for it; whether Kafka has it within 2 s.
+pub fn try_produce(bootstrap: &str, topic: &str, key: &str, value: &str) -> bool {
+    let producer = producer(bootstrap, &[("message.timeout.ms", "60000")]);
+    let queued = producer.send(BaseRecord::to(topic).key(key).payload(value)).is_ok();
+    let stored = queued && producer.flush(Duration::from_secs(2)).is_ok();
+    if !stored {
+        producer.purge(PurgeConfig::default().queue().inflight());
+    }
+    stored
 }
 
 /// Sends records of (key, value) and waits until Kafka has them all.
