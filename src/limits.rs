@@ -73,6 +73,20 @@ pub const TOPIC_ABSENT_MS: u64 = 1_000;
 /// Topics whose absence is remembered, or that are being looked up.
 pub const TOPIC_LOOKUPS_MAX: usize = 1_024;
 
+/// Subjects of a shard that are live only because a record of them was found on a wrong partition: their keys are remembered, 1 KiB each at most
+/// with the default of `subject.bytes.max`. More would let whoever may write to a topic fill memory; fewer, end positions in earnest too late.
+pub const STRAYS_MAX: usize = 10_000;
+
+/// How often the log names such a subject, for each shard.
+pub const STRAY_SAY_MS: u64 = 1_000;
+
+/// Of the newest so many records of a topic, one in [`MISFITS_PER`] may be where its guessed rule does not put it. Fewer would let a short burst
+/// count for much, more would notice another producer late.
+pub const MISFIT_WINDOW: u64 = 10_000;
+
+/// See [`MISFIT_WINDOW`]. A producer with another partitioner misplaces half of its records or more.
+pub const MISFITS_PER: u64 = 100;
+
 /// A connection closes at a drain after everything that it has said is answered, or this long after the last turn: longer than Kafka has for an
 /// answer, shorter than [`END_MS`].
 pub const DRAIN_PUBLISH_MS: u64 = 4_400;
@@ -89,4 +103,5 @@ const _: () = assert!(TICK_MS * 10 <= HOLD_MS, "holds are measured in ticks");
 const _: () = assert!(ANSWER_BYTES_MAX + REPLY_BYTES < 1 << 20, "some SDKs refuse frames over 1 MiB");
 const _: () = assert!(WRITE_SLICES_MAX <= 1_024, "IOV_MAX");
 const _: () = assert!(INBOUND_BYTES_MAX >= 2 * (2 * (64 << 20)), "two messages of twice the largest publish.bytes.max");
+const _: () = assert!(MISFIT_WINDOW / 2 >= MISFITS_PER, "half a window can tell one in so many");
 const _: () = assert!(LANE_BYTES_MAX >= 4 * TURN_BYTES_MAX, "a lane holds several turns");

@@ -338,6 +338,41 @@ fn the_partitioner_is_guessed_from_where_the_newest_records_are() {
     assert_eq!(rule(&side, "librdkafka"), (Partitioner::Crc32, true));
     assert_eq!(rule(&side, "chaos"), (Partitioner::Any, true));
     assert_eq!(rule(&side, "empty"), (Partitioner::Murmur2, true));
+    assert_eq!(side.side.metadata.live_only_topics(), ["chaos"]);
+}
+
+#[test]
+fn a_few_odd_records_take_recovery_from_no_topic() {
+    let cluster = cluster_with("odd", 5);
+    let writer = support::kafka::producer(cluster.bootstrap(), &[]);
+    let write = |key: &[u8], partition: u32| {
+        let record = rdkafka::producer::BaseRecord::to("odd").key(key).payload("v").partition(partition as i32);
+        writer.send(record).map_err(|(error, _)| error).expect("queued");
+    };
+    for number in 0..2_000u32 {
+        let key = format!("key-{number}");
+        write(key.as_bytes(), Partitioner::Crc32.partition(key.as_bytes(), 5));
+    }
+    // No subjects, and more of them than may be misplaced; then some misplaced ones.
+    for number in 0..40 {
+        [&[0xff, 0xfe][..], b"", b"a\x01b", &[b'x'; 2_000]].iter().for_each(|key| write(key, number % 5));
+    }
+    for number in 0..16u32 {
+        let key = format!("key-{number}");
+        write(key.as_bytes(), (Partitioner::Crc32.partition(key.as_bytes(), 5) + 1) % 5);
+    }
+    rdkafka::producer::Producer::flush(&writer, support::PATIENCE).expect("all are written");
+    let mut side = Side::start_ready(embedded(&cluster, 1, listed(&["odd"])));
+    assert_eq!(side.topic("odd").partitioner, Partitioner::Crc32);
+    // At run time too: a word of misfits is looked into, and the rule is kept.
+    let version = side.map.version;
+    let index = side.topic("odd").index;
+    side.brokers[0].report_misfit(index);
+    std::thread::sleep(Duration::from_secs(2));
+    cluster.create_topic("another", 1).expect("the topic is made");
+    side.until("another map", |side| (side.map.version > version).then_some(()));
+    assert_eq!(side.topic("odd").partitioner, Partitioner::Crc32);
+    assert_eq!(side.side.metadata.live_only_topics(), Vec::<String>::new());
 }
 
 #[test]

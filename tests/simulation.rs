@@ -60,6 +60,8 @@ const REACHED: &[&str] = &[
     "stayed on",
     "stored or refused after it was answered as unknown",
     "told 2500",
+    "a subject is live only from now on",
+    "no positions any more",
     "a record is not where its topic's rule puts it",
     "a topic was given another rule",
     "WebSocket pong",

@@ -27,7 +27,8 @@ pub enum TowardHome {
     /// Records consumed on a shard that is not their home: delivered live, without an offset, unless the topic has another `life` by now (it was
     /// made again).
     Records {
-        topic: TopicIndex,
+        /// Where they were found.
+        partition: PartitionRef,
         life: TopicId,
         records: Vec<Record>,
     },

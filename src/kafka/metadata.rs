@@ -20,7 +20,7 @@ use rdkafka::producer::{BaseProducer, Producer as _};
 use rdkafka::{ClientConfig, ClientContext, Offset as KafkaOffset, TopicPartitionList};
 
 use super::consumer::{LogEnd, QuietContext};
-use super::detect::{detect, newest_keys};
+use super::detect::{Sample, read_newest};
 use super::producer::Producers;
 use super::raw::{self, Described, Descriptions};
 use super::settings::{KafkaOptions, lookup_config, reader_config};
@@ -73,6 +73,8 @@ const WORDS_AT_ONCE_MAX: usize = 4_096;
 const QUESTIONS_MAX: usize = 4_096;
 /// How often a topic's newest records are asked for before its rule is decided without: they may have been deleted.
 const MISFIT_TRIES_MAX: u32 = 5;
+/// How long a rule that was looked at and kept is not looked at again: each look reads many records, and holds up the reader.
+const KEPT_TIME: Duration = Duration::from_secs(10);
 /// Topics whose `cleanup.policy` is read again in one reading: Kafka answers with all settings of a topic, some 5 KiB each.
 const POLICIES_AT_ONCE_MAX: usize = 100;
 /// A topic is gone when this many readings in a row lack it: metadata of a cluster in trouble can be incomplete.
@@ -165,6 +167,7 @@ pub struct MetadataHandle {
     stuck: Arc<Mutex<Vec<String>>>,
     /// The watch ends with the last handle.
     _watching: Sender<()>,
+    live_only: Arc<Mutex<Vec<String>>>,
 }
 
 impl MetadataHandle {
@@ -181,6 +184,11 @@ impl MetadataHandle {
     /// Partitions whose log goes on and that are not read, each in one line.
     pub fn stuck_partitions(&self) -> Vec<String> {
         self.stuck.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Topics whose subjects are live only because no partitioner explains where their records are, by name.
+    pub fn live_only_topics(&self) -> Vec<String> {
+        self.live_only.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Ends the threads that hold each other's lines; the others end with the last handle.
@@ -283,6 +291,7 @@ pub fn spawn(
     let (lookups, looked_up) = bounded(LOOKUPS_MAX);
     let (held, stuck, watched): (Arc<Mutex<Vec<String>>>, Arc<Mutex<Vec<String>>>, Arc<Mutex<Vec<Watched>>>) = Default::default();
     let (watching, unwatched) = bounded(0);
+    let live_only = Arc::new(Mutex::new(Vec::new()));
     // Each lock is given back before the next is taken: together in one statement they would wait for each other.
     let lookup_config = lookup_config(&lock(&options));
     let embedded = lock(&options).embedded;
@@ -302,6 +311,7 @@ pub fn spawn(
         held: held.clone(),
         stuck: stuck.clone(),
         _watching: watching,
+        live_only: live_only.clone(),
     };
     let failed = |error: std::io::Error| KafkaError::ClientCreation(error.to_string());
     let answers = shards.clone();
@@ -318,7 +328,9 @@ pub fn spawn(
     thread::Builder::new().name("kafka-topics".to_owned()).spawn(move || names.run(&looked_up, &found)).map_err(failed)?;
     thread::Builder::new()
         .name("metadata".to_owned())
-        .spawn(move || Reader::new(options, config, reader, complaints, shards, state, held, stuck, watched, questions).run(&inbox))
+        .spawn(move || {
+            Reader::new(options, config, reader, complaints, shards, state, held, stuck, watched, live_only, questions).run(&inbox)
+        })
         .map_err(failed)?;
     Ok(handle)
 }
@@ -576,7 +588,7 @@ struct Known {
     waiting: HashMap<u32, StartAt>,
     /// The first map with the partitioner as it is.
     rule_since: u64,
-    /// Rules that a record has contradicted: never guessed again.
+    /// Rules that the newest records have contradicted: never guessed again.
     refuted: Vec<Partitioner>,
     /// Where each partition's log begins, as its shard was told; by partition and generation.
     log_starts: HashMap<(u32, Generation), i64>,
@@ -614,7 +626,7 @@ struct Found {
     leader_epoch: i32,
 }
 
-/// A guessed rule that a record has contradicted.
+/// A guessed rule that too many records contradict.
 #[derive(Clone, Copy, Debug, Default)]
 struct Misfit {
     /// The map that the shard routed by.
@@ -653,8 +665,10 @@ struct Reader {
     read_at: Option<Instant>,
     /// A consumer met something that is not there: the next reading comes soon.
     look: bool,
-    /// Topics with a record that is not where their guessed rule puts it.
+    /// Topics with too many records that are not where their guessed rule puts them.
     misfits: HashMap<TopicIndex, Misfit>,
+    /// When the rules of such topics were looked at last and kept.
+    kept: HashMap<TopicIndex, Instant>,
     /// Positions that are not in their log.
     out_of_range: Vec<(PartitionRef, Generation, Offset)>,
     /// Partitions that stand before a corrupt batch, and its offset; and the same as text, for others.
@@ -667,6 +681,8 @@ struct Reader {
     watched: Arc<Mutex<Vec<Watched>>>,
     /// When the client was made, if it is not the first.
     renewed: Option<Instant>,
+    /// Names of topics with a guessed partitioner that have none, for others.
+    live_only: Arc<Mutex<Vec<String>>>,
     questions: Sender<Question>,
     /// The broker that has answered the last metadata request.
     broker: Option<i32>,
@@ -705,6 +721,7 @@ impl Reader {
         held_lines: Arc<Mutex<Vec<String>>>,
         stuck_lines: Arc<Mutex<Vec<String>>>,
         watched: Arc<Mutex<Vec<Watched>>>,
+        live_only: Arc<Mutex<Vec<String>>>,
         questions: Sender<Question>,
     ) -> Reader {
         Reader {
@@ -732,6 +749,7 @@ impl Reader {
             read_at: None,
             look: false,
             misfits: HashMap::new(),
+            kept: HashMap::new(),
             out_of_range: Vec::new(),
             held: HashMap::new(),
             held_lines,
@@ -739,6 +757,7 @@ impl Reader {
             stuck_lines,
             watched,
             renewed: None,
+            live_only,
             questions,
             broker: None,
             changed: false,
@@ -883,7 +902,12 @@ impl Reader {
 
     /// Whether something waits for the next reading.
     fn is_in_a_hurry(&self) -> bool {
-        self.look || !self.misfits.is_empty() || !self.out_of_range.is_empty()
+        self.look || self.misfits.keys().any(|topic| !self.was_kept(*topic)) || !self.out_of_range.is_empty()
+    }
+
+    /// Whether a topic's rule was looked at and kept a moment ago.
+    fn was_kept(&self, topic: TopicIndex) -> bool {
+        self.kept.get(&topic).is_some_and(|at| at.elapsed() < KEPT_TIME)
     }
 
     fn update_state(&mut self) {
@@ -926,6 +950,8 @@ impl Reader {
             .collect();
         stuck.sort_unstable();
         *lock(&self.stuck_lines) = stuck;
+        let live_only = |topic: &Topic| topic.partitioner_is_guess && topic.partitioner == Partitioner::Any;
+        *lock(&self.live_only) = self.known.iter().filter(|(_, known)| live_only(&known.topic)).map(|(name, _)| name.clone()).collect();
         let count = partitions().count();
         self.was_ready |= ready == count && self.active == self.version && self.version > 0;
         self.set_state(if self.was_ready { NodeState::Ready } else { NodeState::Loading { ready, partitions: count } });
@@ -947,24 +973,34 @@ impl Reader {
             if !topic.partitioner_is_guess || topic.partitioner == Partitioner::Any || misfit.version < known.rule_since {
                 continue;
             }
+            if self.was_kept(index) {
+                self.misfits.insert(index, misfit);
+                continue;
+            }
             let (name, count) = (name.clone(), topic.partitions.len() as u32);
             let wanted: Vec<(Place, StartAt)> = (0..count).map(|number| ((name.clone(), number), StartAt::End)).collect();
             let resolved = self.resolve(&wanted);
-            let keys = self.newest_keys(resolved.iter());
-            let keys = keys.get(&name).map(Vec::as_slice).unwrap_or_default();
-            if (keys.is_empty() || resolved.len() < wanted.len()) && misfit.tries < MISFIT_TRIES_MAX {
+            let samples = HashMap::from([(name.clone(), Sample::new(count, &topic.earlier_counts))]);
+            let sample = self.newest_keys(resolved.iter(), samples).remove(&name).unwrap_or_default();
+            if (sample.is_empty() || resolved.len() < wanted.len()) && misfit.tries < MISFIT_TRIES_MAX {
                 // Not to be had now: at the next reading.
                 self.misfits.insert(index, Misfit { tries: misfit.tries + 1, ..misfit });
                 continue;
             }
             let Some(known) = self.known.get_mut(&name) else { continue };
+            let (misfits, keys) = sample.misfits(topic.partitioner);
+            let rule = sample.next_rule(topic.partitioner, &known.refuted);
+            if rule == topic.partitioner {
+                // The subjects of the few records that it does not explain are live only on the shards that met them.
+                tracing::debug!(topic = %name, ?rule, misfits, keys, "the partitioner explains the newest records well enough");
+                self.kept.insert(index, Instant::now());
+                continue;
+            }
             known.refuted.push(topic.partitioner);
-            let keys = keys.iter().map(|(key, partition)| (key.as_slice(), *partition));
-            let rule = detect(keys, count, &topic.earlier_counts, &known.refuted);
             if rule == Partitioner::Any {
                 tracing::warn!(
-                    topic = %name,
-                    "a record is not on the partition that {:?} gives its key, and no other rule explains the newest records: subjects of this topic are live only from now on (set partitioner in [topic.\"{name}\"])",
+                    topic = %name, misfits, keys,
+                    "too many of the newest records are not on the partition that {:?} gives their keys, and no other rule explains them: subjects of this topic are live only from now on (set partitioner in [topic.\"{name}\"])",
                     topic.partitioner
                 );
             } else {
@@ -1393,7 +1429,7 @@ impl Reader {
                 PartitionerChoice::Auto => (guesses.remove(&name).unwrap_or(settings.partitioner.without_records()), true),
             };
             if partitioner == Partitioner::Any && guess {
-                tracing::warn!(topic = %name, "neither murmur2 nor crc32 explains where its newest records are: its subjects are live only (set partitioner in [topic.\"{name}\"])");
+                tracing::warn!(topic = %name, "neither murmur2 nor crc32 explains where 99 of 100 of its newest records are: its subjects are live only (set partitioner in [topic.\"{name}\"])");
             }
             let null_key_partition = lock(&self.options).null_key_partition.filter(|partition| *partition < count);
             let topic = Topic {
@@ -1430,28 +1466,30 @@ impl Reader {
         let auto = |name: &str| (lock(&self.options).topic)(name).partitioner == PartitionerChoice::Auto;
         let wanted: Vec<&(String, u32, Arc<str>)> = fresh.iter().filter(|(name, count, _)| *count > 1 && auto(name)).collect();
         let places: Vec<Place> = wanted.iter().flat_map(|(name, count, _)| (0..*count).map(move |number| (name.clone(), number))).collect();
-        let keys = self.newest_keys(places.iter().filter_map(|place| Some((place, resolved.get(place)?))));
-        let judge = |(name, count, _): &&(String, u32, Arc<str>)| {
-            let keys = keys.get(name)?;
-            Some((name.clone(), detect(keys.iter().map(|(key, partition)| (key.as_slice(), *partition)), *count, &[], &[])))
-        };
-        wanted.iter().filter_map(judge).collect()
+        let samples = wanted.iter().map(|(name, count, _)| (name.clone(), Sample::new(*count, &[]))).collect();
+        let samples = self.newest_keys(places.iter().filter_map(|place| Some((place, resolved.get(place)?))), samples);
+        samples.into_iter().filter(|(_, sample)| !sample.is_empty()).map(|(name, sample)| (name, sample.rule(&[]))).collect()
     }
 
-    /// The newest keys of these partitions, by topic, with a consumer of their own.
-    fn newest_keys<'p>(&self, places: impl Iterator<Item = (&'p Place, &'p Resolved)>) -> HashMap<String, Vec<(Vec<u8>, u32)>> {
+    /// Adds the newest keys of these partitions to the samples of their topics, with a consumer of its own.
+    fn newest_keys<'p>(
+        &self,
+        places: impl Iterator<Item = (&'p Place, &'p Resolved)>,
+        mut samples: HashMap<String, Sample>,
+    ) -> HashMap<String, Sample> {
         let partitions: Vec<(String, i32, i64, i64)> =
             places.filter(|(_, at)| at.low < at.end).map(|(place, at)| (place.0.clone(), place.1 as i32, at.low, at.end)).collect();
         if partitions.is_empty() {
-            return HashMap::new();
+            return samples;
         }
         let scratch: Result<BaseConsumer<QuietContext>, KafkaError> = self.config.create_with_context(QuietContext);
         let Ok(scratch) = scratch else {
-            return HashMap::new();
+            return samples;
         };
-        let keys = newest_keys(&scratch, &partitions, DETECT_TIME);
+        let subject_bytes_max = lock(&self.options).subject_bytes_max;
+        read_newest(&scratch, &partitions, subject_bytes_max, DETECT_TIME, &mut samples);
         let _ = thread::Builder::new().name("close".to_owned()).spawn(move || drop(scratch));
-        keys
+        samples
     }
 
     /// Has the settings of some topics read again, once in an interval, all in turn. The answer is a word.

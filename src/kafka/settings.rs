@@ -38,6 +38,8 @@ pub struct KafkaOptions {
     pub recovery: Option<Duration>,
     pub producers_size: u16,
     pub null_key_partition: Option<u32>,
+    /// A key that makes a longer subject has none.
+    pub subject_bytes_max: usize,
     pub corrupt_batches: CorruptBatches,
     /// The settings of a topic, by name.
     pub topic: Box<dyn Fn(&str) -> TopicSettings + Send>,
@@ -61,6 +63,7 @@ impl KafkaOptions {
             recovery: None,
             producers_size: 1,
             null_key_partition: None,
+            subject_bytes_max: 1024,
             corrupt_batches: CorruptBatches::Stop,
             topic: Box::new(|_| TopicSettings::default()),
             embedded: true,

@@ -144,6 +144,7 @@ impl Node {
     fn look_at_kafka(&self) -> Result<(), LifecycleError> {
         self.health.partitions_held(self.kafka.metadata.held_partitions());
         self.health.partitions_stuck(self.kafka.metadata.stuck_partitions());
+        self.health.topics_live_only(self.kafka.metadata.live_only_topics());
         match self.kafka.metadata.state() {
             NodeState::Connecting { reason } => {
                 self.health.kafka_lost(if reason.is_empty() { "no answer yet" } else { &reason });

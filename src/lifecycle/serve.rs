@@ -46,6 +46,7 @@ pub(super) fn kafka_options(config: &Config, shards: u16) -> KafkaOptions {
         recovery: consumer.recovery_on_start.then_some(config.cache.expire_time),
         producers_size: producer.producers_size,
         null_key_partition: producer.null_key_partition,
+        subject_bytes_max: config.subject_bytes_max,
         corrupt_batches: consumer.corrupt_batches,
         topic: Box::new(move |name| topics.topic(name)),
         embedded: false,

@@ -7,7 +7,7 @@
 //! Backpressure: a shard without room from home stops draining toward home and polling Kafka; without room toward home it stops reading sockets
 //! and polling. From home is always drained, into outboxes only, so nothing can deadlock.
 
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use slotmap::{SecondaryMap, SlotMap};
@@ -15,6 +15,7 @@ use slotmap::{SecondaryMap, SlotMap};
 use super::connection::{Session, Timer, disconnect};
 use super::event::PublishFailure;
 use super::home::HeldQueue;
+use super::misfits::MisfitWindow;
 use super::publish::OpenPublish;
 use super::{Effects, Event, ShardCounters, ShardSettings};
 use crate::handoff::{
@@ -69,8 +70,11 @@ pub struct ShardCore {
     pub(super) held_count: usize,
     /// Topics whose keys find other homes by the newest map, until every shard routes by it.
     pub(super) unsettled: BTreeSet<TopicIndex>,
-    /// Topics that turned out to follow no rule under this map.
-    pub(super) reported_misfits: HashSet<TopicIndex>,
+    /// How many of the newest records of each topic with a guessed rule are not where that rule puts them.
+    pub(super) misfits: HashMap<TopicIndex, MisfitWindow>,
+    /// When the log named a stray last, and how many there were since.
+    pub(super) strays_said_ms: Option<u64>,
+    pub(super) strays_unsaid: u64,
     // The subscriber's side.
     pub(super) local: LocalTable,
     pub(super) reroutes: Vec<(u64, SubscriptionKey)>,
@@ -137,7 +141,9 @@ impl ShardCore {
             held: BTreeMap::new(),
             held_count: 0,
             unsettled: BTreeSet::new(),
-            reported_misfits: HashSet::new(),
+            misfits: HashMap::new(),
+            strays_said_ms: None,
+            strays_unsaid: 0,
             local: LocalTable::default(),
             reroutes: Vec::new(),
             overflowed: Vec::new(),
@@ -253,6 +259,11 @@ impl ShardCore {
     /// core comes between; and a write may have made room for a command that waited.
     pub fn wants_flush(&self) -> bool {
         !self.dirty.is_empty() || !self.held_ready.is_empty()
+    }
+
+    /// Whether nothing waits to be said to a home. For the simulator.
+    pub fn has_told_homes(&self) -> bool {
+        self.own_toward_home.is_empty() && self.toward_home.iter().all(|outgoing| outgoing.messages.is_empty())
     }
 
     /// Whether this connection may be read now. After `false`, `Effects::resume_reading` tells when to ask again.

@@ -126,6 +126,10 @@ counters! {
     spill_bytes: Gauge,
     /// Turns that ended with a full lane.
     lanes_full: Counter,
-    /// Topics turned to `any` because a record was not where its partitioner puts it.
+    /// Subjects that are live only since a record of them was found on a partition that is not their key's.
+    strays: Counter,
+    /// Records found so whose subject kept its positions, because this shard remembers no more such subjects.
+    strays_over: Counter,
+    /// Times that the partitioner of a topic was asked to be guessed again, because too many records are not where it puts them.
     misfits: Counter,
 }

@@ -12,10 +12,10 @@ use crate::handoff::{
     Form, FromHome, Generation, HistoryPage, HistoryRequest, LocalSubjectKey, Offset, PartitionRef, Piece, Protocol, Record, RecordBatch,
     ShardId, Start, SubscribeRequest, TopicIndex, TowardHome,
 };
-use crate::limits::HOLD_MS;
+use crate::limits::{HOLD_MS, STRAY_SAY_MS};
 use crate::subject::home_table::{HomeKey, HomePartition};
 use crate::subject::name::record_key;
-use crate::subject::{Epoch, Partition, SubjectName, Topic, TopicMap};
+use crate::subject::{Epoch, Home, Partition, Partitioner, SubjectName, Topic, TopicMap};
 
 /// A request that waits for its partition.
 #[derive(Debug)]
@@ -63,7 +63,7 @@ impl ShardCore {
             return;
         };
         let mut elsewhere: Vec<(ShardId, Vec<Record>)> = Vec::new();
-        let mut misfit = false;
+        let (mut placed, mut misplaced) = (0, 0);
         for record in records {
             let Some(partition) = self.home.partitions.get_mut(&at) else {
                 break;
@@ -87,19 +87,20 @@ impl ShardCore {
                 continue;
             }
             let home = topic.home(record.key.as_deref());
+            placed += u64::from(record.key.is_some());
             if home.partition == at {
-                let offset = home.recoverable.then_some(record.offset);
+                let recoverable = home.recoverable && !self.home.is_stray(at.topic, record.key.as_deref());
+                let offset = recoverable.then_some(record.offset);
                 self.publish_here(now_ms, topic, record, offset);
                 continue;
             }
             // Not where its key's rule puts it: live only, on its home.
             if home.recoverable {
                 self.counters.records_elsewhere += 1;
-                let explained = record.key.as_ref().is_none_or(|key| topic.explained_by_growth(key, at.partition));
-                misfit |= topic.partitioner_is_guess && !explained;
+                misplaced += u64::from(topic.is_misplaced(record.key.as_deref(), at.partition));
             }
             if home.shard == self.shard {
-                self.publish_here(now_ms, topic, record, None);
+                self.publish_elsewhere(now_ms, topic, at.partition, record);
             } else {
                 match elsewhere.iter_mut().find(|(shard, _)| *shard == home.shard) {
                     Some((_, records)) => records.push(record),
@@ -108,9 +109,12 @@ impl ShardCore {
             }
         }
         for (shard, records) in elsewhere {
-            self.say_toward_home(shard, TowardHome::Records { topic: at.topic, life: topic.id.clone(), records });
+            self.say_toward_home(shard, TowardHome::Records { partition: at, life: topic.id.clone(), records });
         }
-        if misfit && self.reported_misfits.insert(at.topic) {
+        if topic.partitioner_is_guess
+            && topic.partitioner != Partitioner::Any
+            && self.misfits.entry(at.topic).or_default().count(placed, misplaced)
+        {
             self.counters.misfits += 1;
             effects.report_misfit(at.topic);
         }
@@ -133,7 +137,7 @@ impl ShardCore {
 
     /// A record of a subject that lives here: remember it, encode it once per form in use, and one message per interested shard.
     fn publish_here(&mut self, now_ms: u64, topic: &Topic, record: Record, offset: Option<Offset>) {
-        let home = topic.home(record.key.as_deref());
+        let home = self.home_of(topic, record.key.as_deref());
         let known = self.home.find(topic.index, record.key.as_deref());
         if offset.is_none() && home.recoverable {
             // A record without a position in a subject that has positions is not remembered: what is remembered is complete and in order.
@@ -165,6 +169,52 @@ impl ShardCore {
         }
     }
 
+    /// The home of a key by the topic's rule, and without positions if records of it have been found where that rule does not put them.
+    fn home_of(&self, topic: &Topic, key: Option<&[u8]>) -> Home {
+        let mut home = topic.home(key);
+        home.recoverable = home.recoverable && !self.home.is_stray(topic.index, key);
+        home
+    }
+
+    /// A record of a subject that lives here, found on another partition than its subject's. Nothing of the rule explains it: from now on the
+    /// subject has no positions. Who is live has the record; everybody is told to come back (2500), and told then that nothing is recovered.
+    fn publish_elsewhere(&mut self, now_ms: u64, topic: &Topic, partition: u32, record: Record) {
+        let key = record.key.as_deref();
+        if !self.home_of(topic, key).recoverable || !topic.is_misplaced(key, partition) {
+            self.publish_here(now_ms, topic, record, None);
+            return;
+        }
+        let Ok(name) = SubjectName::of_record(&topic.name, key, self.settings.subject_bytes_max) else {
+            return;
+        };
+        let known = self.home.find(topic.index, key);
+        if let Some(at) = known {
+            self.pass_on(at, &record);
+        }
+        if !self.home.add_stray(topic.index, key) {
+            self.counters.strays_over += 1;
+            return;
+        }
+        self.counters.strays += 1;
+        self.strays_unsaid += 1;
+        if self.strays_said_ms.is_none_or(|said_ms| said_ms + STRAY_SAY_MS <= now_ms) {
+            self.strays_said_ms = Some(now_ms);
+            let subjects = std::mem::take(&mut self.strays_unsaid);
+            tracing::warn!(
+                subject = name.as_str(),
+                partition,
+                subjects,
+                expected = topic.home(key).partition.partition,
+                "a record is not on the partition that the topic's partitioner gives its key: its subject is live only from now on (subjects: so many since the last such line)"
+            );
+        }
+        if let Some(at) = known {
+            self.tell_reset(at);
+            self.home.forget_stray(at);
+        }
+        self.publish_here(now_ms, topic, record, None);
+    }
+
     /// A record without a position to the live subscribers of a subject that has positions; the others cannot have it later and are told.
     fn pass_on(&mut self, at: HomeKey, record: &Record) {
         for place in 0..self.home.get(at).interest.len() {
@@ -189,9 +239,9 @@ impl ShardCore {
             TowardHome::CatchUp(request) => self.home_catch_up(from, *request),
             TowardHome::History(request) => self.home_history(now_ms + HOLD_MS, from, request, effects),
             TowardHome::Withdraw { topic, subject, local, form } => self.home_withdraw(from, topic, &subject, local, form),
-            TowardHome::Records { topic, life, records } => {
+            TowardHome::Records { partition: at, life, records } => {
                 let map = self.map.clone();
-                let topic = map.at(topic).filter(|topic| topic.id == life);
+                let topic = map.at(at.topic).filter(|topic| topic.id == life);
                 if topic.is_none() {
                     self.counters.records_stale += records.len() as u64;
                 }
@@ -199,7 +249,7 @@ impl ShardCore {
                     for record in records {
                         // The maps of the two shards may differ for a moment; whoever subscribed by the other map is told 2500.
                         if topic.home(record.key.as_deref()).shard == self.shard {
-                            self.publish_here(now_ms, topic, record, None);
+                            self.publish_elsewhere(now_ms, topic, at.partition, record);
                         } else {
                             self.counters.records_stale += 1;
                         }
@@ -237,7 +287,7 @@ impl ShardCore {
             return;
         };
         let key = request.subject.key().map(str::as_bytes);
-        let home = topic.home(key);
+        let home = self.home_of(&topic, key);
         let Some(partition) = self.home.partitions.get(&home.partition) else {
             refuse(self, &request, Refusal::Moved);
             return;
@@ -382,7 +432,7 @@ impl ShardCore {
         let mut piece = Piece { local, form, subscription, frames: Vec::new(), next: position, state: PieceState::More };
         if let Some(topic) = self.topic_of(map_version, topic) {
             let key = subject.key().map(str::as_bytes);
-            let home = topic.home(key);
+            let home = self.home_of(&topic, key);
             piece.state = PieceState::Lost;
             let known =
                 self.home.partitions.get(&home.partition).filter(|partition| partition.generation == generation && home.recoverable);
@@ -430,7 +480,7 @@ impl ShardCore {
             return;
         };
         let key = request.subject.key().map(str::as_bytes);
-        let home = topic.home(key);
+        let home = self.home_of(&topic, key);
         let Some(partition) = self.home.partitions.get(&home.partition) else {
             refuse(self, Refusal::NotReady);
             return;
@@ -657,6 +707,13 @@ impl ShardCore {
                 let changed = |(old, new): (&Partition, &Partition)| old.generation.0 > 0 && old.generation != new.generation;
                 before.partitions.len() > topic.partitions.len() || before.partitions.iter().zip(&topic.partitions).any(changed)
             });
+            // Another life, other homes or another rule: what did not fit before may fit now.
+            if before.is_some_and(|before| {
+                before.id != topic.id || before.partitions.len() != topic.partitions.len() || before.partitioner != topic.partitioner
+            }) {
+                self.home.forget_strays(topic.index);
+                self.misfits.remove(&topic.index);
+            }
             let renewed: Vec<u32> = self.renew_partitions(topic, before.is_some_and(|before| before.id == topic.id));
             if before.is_some_and(|before| before.partitions.len() != topic.partitions.len() || before.partitioner != topic.partitioner) {
                 self.raise_floors(topic);
@@ -664,7 +721,7 @@ impl ShardCore {
             }
             for key in self.home.of_topic(topic.index) {
                 let subject = self.home.get(key);
-                let home = topic.home(subject.name.key().map(str::as_bytes));
+                let home = self.home_of(topic, subject.name.key().map(str::as_bytes));
                 let moved = home.partition != subject.partition || home.recoverable != subject.recoverable;
                 // Records of a subject without positions are on all partitions.
                 if moved || renewed.contains(&subject.partition.partition) || !subject.recoverable && log_changed {
@@ -678,6 +735,8 @@ impl ShardCore {
             }
         }
         for topic in old.topics().filter(|topic| map.at(topic.index).is_none()) {
+            self.home.forget_strays(topic.index);
+            self.misfits.remove(&topic.index);
             for key in self.home.of_topic(topic.index) {
                 self.reset_subject(key);
             }
@@ -685,7 +744,6 @@ impl ShardCore {
                 self.close_partition(PartitionRef { topic: topic.index, partition }, effects);
             }
         }
-        self.reported_misfits.clear();
         // Held requests were routed by the old map.
         let held: Vec<Held> = self.held.values_mut().flat_map(|queue| std::mem::take(&mut queue.requests)).collect();
         for held in held {
@@ -759,10 +817,14 @@ impl ShardCore {
 
     /// The log under a subject changed: its subscribers are told, its records are forgotten.
     fn reset_subject(&mut self, key: HomeKey) {
+        self.tell_reset(key);
+        self.home.forget(key);
+    }
+
+    fn tell_reset(&mut self, key: HomeKey) {
         for interest in std::mem::take(&mut self.home.get_mut(key).interest) {
             self.say_from_home(interest.shard, FromHome::Reset { local: interest.local });
         }
-        self.home.forget(key);
     }
 
     /// Every shard routes by the map: reading may begin.

@@ -12,6 +12,7 @@ pub mod executor;
 mod hands;
 mod home;
 pub mod letter;
+mod misfits;
 pub mod pacemaker;
 mod publish;
 pub mod settings;

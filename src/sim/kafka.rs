@@ -169,6 +169,14 @@ impl LogRecord {
     }
 }
 
+impl Incarnation {
+    /// Whether a record of a key was ever written elsewhere than where the topic's rule puts it.
+    pub fn has_misplaced(&self, key: &[u8]) -> bool {
+        let eras = self.logs.iter().flat_map(|log| &log.eras);
+        eras.into_iter().any(|era| era.range_of(Some(key), 0, i64::MAX).any(|record| record.misplaced))
+    }
+}
+
 impl FakeTopic {
     /// The present life.
     pub fn life(&self) -> &Incarnation {

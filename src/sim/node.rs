@@ -7,7 +7,7 @@ use fastrand::Rng;
 use slotmap::SlotMap;
 
 use super::hands::{FakeLane, SimHands};
-use super::kafka::{FakeKafka, Log};
+use super::kafka::{FakeKafka, Incarnation, Log, LogRecord};
 use super::sabotage::Sabotage;
 use crate::handoff::{ConnectionKey, Generation, Offset, PartitionRef, RecordBatch, ShardId, TopicIndex};
 use crate::shard::{Event, ShardCore, ShardSettings};
@@ -44,6 +44,10 @@ pub struct Node {
     read: BTreeMap<(Arc<str>, usize), (i64, i64)>,
     /// Lives of topics whose rule was a wrong one here, or has changed, or that have none.
     doubted: BTreeSet<Arc<str>>,
+    /// From where on every shard has read each partition under the rule and the partition counts that hold now, by life of its topic.
+    ruled_from: BTreeMap<(Arc<str>, usize), i64>,
+    /// Topics whose rule or partition count changes with the map that is under way.
+    ruling: BTreeSet<Arc<str>>,
     /// Rules that were replaced by another one.
     pub rules_replaced: u32,
     /// Elections that the node has noticed, by life and partition: the first era that it reads knowingly, and the last leader epoch before it.
@@ -99,6 +103,8 @@ impl Node {
             eras: HashMap::new(),
             read: BTreeMap::new(),
             doubted: BTreeSet::new(),
+            ruled_from: BTreeMap::new(),
+            ruling: BTreeSet::new(),
             rules_replaced: 0,
             noticed: BTreeMap::new(),
             leader_epochs: BTreeMap::new(),
@@ -136,6 +142,29 @@ impl Node {
     pub fn noticed(&self, id: &str, partition: usize, given: i32, asked: i32) -> usize {
         let noticed = self.noticed.get(&(Arc::from(id), partition));
         noticed.filter(|(_, before)| given > *before && asked <= *before).map_or(0, |(era, _)| *era)
+    }
+
+    /// The version of the newest map.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// A record of a key that this node has read where nothing explains it: from then on the key's subject has no positions here.
+    pub fn stray<'k>(&self, life: &'k Incarnation, name: &str, key: &[u8]) -> Option<&'k LogRecord> {
+        let topic = self.map.topic(name).filter(|topic| topic.id == life.id)?;
+        let home = topic.home(Some(key));
+        let whole = |log: &Log| log.eras.len() == 1 && log.now().start == 0;
+        let elsewhere = life.logs.iter().enumerate().filter(|(partition, log)| {
+            let explained = topic.earlier_counts.iter().any(|count| topic.partitioner.partition(key, *count) as usize == *partition);
+            *partition != home.partition.partition as usize && !explained && whole(log)
+        });
+        let read = |(partition, log): (usize, &'k Log)| {
+            let place = (life.id.clone(), partition);
+            let (start, next) = *self.read.get(&place)?;
+            let from = self.ruled_from.get(&place).copied().unwrap_or(0).max(start);
+            log.now().range_of(Some(key), from, next).next()
+        };
+        if home.recoverable { elsewhere.filter_map(read).next() } else { None }
     }
 
     /// Where reading of a partition began.
@@ -222,6 +251,10 @@ impl Node {
                     known.index == index.0 && known.guess && known.rule != Partitioner::Any && version >= known.rule_since
                 };
                 for known in self.known.values_mut().filter(current) {
+                    if random.bool() {
+                        // Enough of the newest records are where the rule puts them.
+                        continue;
+                    }
                     known.refuted.push(known.rule);
                     // The newest records show a rule that none of them contradicts, right or wrong, or none.
                     let left = [Partitioner::Murmur2, Partitioner::Crc32].into_iter().find(|rule| !known.refuted.contains(rule));
@@ -340,7 +373,13 @@ impl Node {
                 snapshot: self.snapshot,
             }));
         }
-        self.map = Arc::new(TopicMap::new(self.version, topics, HashMap::new()));
+        let map = Arc::new(TopicMap::new(self.version, topics, HashMap::new()));
+        let ruled = |map: &TopicMap, topic: &Topic| {
+            map.at(topic.index).filter(|other| other.id == topic.id).map(|other| (other.partitioner, other.partitions.len()))
+        };
+        let changed = map.topics().filter(|topic| ruled(&self.map, topic) != ruled(&map, topic));
+        self.ruling.extend(changed.map(|topic| topic.id.clone()));
+        self.map = map;
         self.to_tell = (0..self.cores.len()).collect();
     }
 
@@ -356,6 +395,13 @@ impl Node {
         } else if !self.to_activate.is_empty() {
             let shard = self.to_activate.swap_remove(random.usize(0..self.to_activate.len()));
             self.handle(now_ms, shard, Event::MapActive { version: self.version });
+            if self.to_activate.is_empty() {
+                for life in std::mem::take(&mut self.ruling) {
+                    for ((_, partition), (_, next)) in self.read.iter().filter(|((other, _), _)| *other == life) {
+                        self.ruled_from.insert((life.clone(), *partition), *next);
+                    }
+                }
+            }
         }
     }
 }

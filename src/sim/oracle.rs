@@ -55,6 +55,8 @@ pub struct Asked {
     pub strict: bool,
     /// End of the log that the position names, when it was asked.
     pub end: Option<i64>,
+    /// The subject's home knew of a record elsewhere when it was asked, by this version of the map.
+    pub stray: Option<u64>,
 }
 
 /// What a history command asked for.
@@ -80,6 +82,8 @@ pub struct Followed {
     /// Records that came without a position, and the last of each partition.
     passing: BTreeSet<u64>,
     last_passing: BTreeMap<(String, usize), u64>,
+    /// A record came that nothing explains where it was found: the next word must be 2500.
+    strayed: Option<u64>,
     /// How far the node had read each partition when the client saw the reply.
     read: BTreeMap<usize, i64>,
 }
@@ -92,6 +96,11 @@ impl<'w> Witness<'w> {
 
     fn log(&self, name: &SubjectName, id: &str, partition: usize) -> Result<&'w Log, String> {
         self.life(name, id)?.logs.get(partition).ok_or_else(|| format!("an epoch names a partition, not {partition}"))
+    }
+
+    /// Whether the node has the rule of the topic's producers, and always had.
+    fn explains_all(&self, life: &Incarnation) -> bool {
+        life.rule != Partitioner::Any && life.earlier_counts.is_empty() && !self.node.is_doubted(&life.id)
     }
 
     /// Whether nothing but the log itself can explain that a record is not remembered.
@@ -136,6 +145,17 @@ impl Followed {
         if result.positioned != result.recoverable {
             return Err("a subject has positions if it can be recovered, and else not".to_owned());
         }
+        if let (false, Some(key)) = (result.recoverable, key(&name))
+            && witness.explains_all(life)
+            && !life.has_misplaced(key)
+        {
+            return Err(format!("rule 2: {channel} has no positions, and all its records are where they should be"));
+        }
+        let stray = asked.stray == Some(witness.node.version());
+        coverage.note_if(stray, "no positions any more");
+        if result.recoverable && stray {
+            return Err(format!("rule 2: {channel} has positions, and a record of it had been found elsewhere when its client asked"));
+        }
         let read = witness.node.read_by_partition(&id);
         let eras: BTreeSet<usize> = (0..log.eras.len()).collect();
         let mut followed = Followed {
@@ -147,6 +167,7 @@ impl Followed {
             kept: Kept { epoch: result.epoch.clone(), offset: result.offset, eras },
             passing: BTreeSet::new(),
             last_passing: BTreeMap::new(),
+            strayed: None,
             read,
         };
         if !result.recovered && asked.position.is_some() {
@@ -294,6 +315,11 @@ impl Followed {
     /// The heart: a publication is the next record of the subject, and no other.
     pub fn publication(&mut self, publication: &Publication, witness: Witness<'_>) -> Verdict {
         let channel = self.name.as_str();
+        if let Some(number) = self.strayed {
+            return Err(format!(
+                "rule 2: {publication:?} followed record {number} of {channel}, found elsewhere, and nobody told the client"
+            ));
+        }
         if publication.offset == 0 {
             return self.passing(publication, witness);
         }
@@ -339,6 +365,9 @@ impl Followed {
         if before.is_some_and(|before| before >= number) {
             return Err(format!("record {number} of {channel} came out of its partition's order"));
         }
+        if self.recoverable && record.misplaced && witness.explains_all(life) {
+            self.strayed = Some(number);
+        }
         let grown = topic.lives.iter().any(|life| !life.earlier_counts.is_empty());
         if self.recoverable && !record.misplaced && record.key.is_some() && !grown && !witness.node.is_doubted(&life.id) {
             return Err(format!("rule 2: record {number} of {channel} has a position, and came without"));
@@ -358,6 +387,14 @@ impl Followed {
                 "rule 4: {channel} is subscribed in {}, its topic is {} now, and nobody told the client",
                 self.id, life.id
             ));
+        }
+        if let (Some(number), true) = (self.strayed, self.recoverable) {
+            return Err(format!("rule 2: record {number} of {channel} was found elsewhere, and nobody told the client"));
+        }
+        if let (true, Some(key)) = (self.recoverable, key(&self.name))
+            && let Some(record) = witness.node.stray(life, self.name.topic(), key)
+        {
+            return Err(format!("rule 2: {channel} has positions, and record {} of it was found elsewhere", record.number));
         }
         if self.recoverable {
             let log = witness.log(&self.name, &self.id, self.partition)?;
@@ -424,7 +461,8 @@ pub fn judge_history(
     let start = witness.node.read_start(epoch.topic_id, epoch.partition as usize);
     // What has no partition of its own loses what is remembered of it when any log changes.
     let ruled = if name.key().is_some() { life.rule != Partitioner::Any } else { witness.node.null_key_partition.is_some() };
-    let placed = ruled || life.logs.len() == 1;
+    let astray = key(&name).is_some_and(|key| life.has_misplaced(key));
+    let placed = ruled && !astray || life.logs.len() == 1;
     let changed = !placed && life.logs.iter().any(|log| log.eras.len() > 1 || log.now().start > 0);
     let whole = asked.since.is_some() || witness.remembers_all(life, log) && start == Some(0) && !changed;
     let judge = |era: &Era| {

@@ -9,7 +9,7 @@ use slotmap::Key as _;
 use super::client::{Client, Open};
 use super::codec;
 use super::coverage::Coverage;
-use super::hands::FakeSocket;
+use super::hands::{FakeSocket, SimHands};
 use super::kafka::{Era, FakeKafka, value_text};
 use super::node::Node;
 use super::oracle::{Asked, Kept, Page, Witness};
@@ -17,7 +17,7 @@ use super::sabotage::Sabotage;
 use crate::handoff::{ConnectionKey, FromHomeBatch, Offset, Protocol, ShardId, TowardHomeBatch};
 use crate::limits::{HOLD_MS, TICK_MS, TURN_BYTES_MAX};
 use crate::session::wire;
-use crate::shard::{Event, PublishFailure, PublishResult, ShardSettings};
+use crate::shard::{Event, PublishFailure, PublishResult, ShardCore, ShardSettings};
 use crate::subject::{Epoch, Partitioner, SubjectName};
 
 /// A promise that did not hold.
@@ -231,6 +231,17 @@ impl World {
             self.nodes[node].handle(now_ms, shard, Event::Records(stale));
         }
         self.nodes[node].handle(now_ms, shard, Event::Records(batch));
+    }
+
+    /// The version of a node's map, if the home of a subject there knows of a record that nothing explains.
+    fn stray(&self, node: usize, channel: &str) -> Option<u64> {
+        let node = &self.nodes[node];
+        // What is on its way may not be known to the home.
+        let quiet =
+            !node.hands.iter().any(SimHands::has_sent) && node.cores.iter().all(ShardCore::has_told_homes) && !node.map_is_under_way();
+        let name = SubjectName::parse(channel, 1024).ok().filter(|_| quiet)?;
+        let life = self.kafka.topic(name.topic())?.life();
+        node.stray(life, name.topic(), name.key()?.as_bytes()).map(|_| node.version())
     }
 
     /// Moves one message of one lane.
@@ -598,6 +609,7 @@ impl World {
             strict: position.is_some() && self.random.u8(0..6) == 0,
             position,
             history,
+            stray: self.stray(self.clients[place].node, &channel),
         };
         let request = wire::SubscribeRequest {
             channel: channel.clone().into(),
@@ -994,6 +1006,7 @@ impl World {
                 coverage.note_if(counters.subscriptions_parked > 0, "parked");
                 coverage.note_if(counters.lanes_full > 0, "lane full");
                 coverage.note_if(counters.records_elsewhere > 0, "record found elsewhere");
+                coverage.note_if(counters.strays > 0, "a subject is live only from now on");
                 coverage.note_if(counters.misfits > 0, "a record is not where its topic's rule puts it");
                 coverage.note_if(counters.requests_held > 0, "request held");
                 coverage.note_if(counters.requests_held_expired > 0, "held too long");

@@ -8,7 +8,7 @@
 //!
 //! Never knows a connection: an interest names a shard, and that shard's own key of the subject.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use bytes::Bytes;
 use foldhash::fast::RandomState;
@@ -18,6 +18,7 @@ use std::hash::BuildHasher;
 
 use super::{ChannelId, ChannelIds, SubjectName, ValueKind};
 use crate::handoff::{Form, Generation, LocalSubjectKey, Offset, PartitionRef, Protocol, Record, ShardId, TopicIndex};
+use crate::limits::STRAYS_MAX;
 use crate::session::{Publication, encode_publication, encode_push};
 
 new_key_type! {
@@ -113,6 +114,8 @@ pub struct HomeTable {
     arrivals: VecDeque<(HomeKey, u64)>,
     /// Records past their time that are the newest of their subject: first to go when room is needed.
     kept: VecDeque<(HomeKey, u64)>,
+    /// Keys whose subjects have no positions although their topic's rule gives them some: records of them were found elsewhere.
+    strays: HashMap<TopicIndex, HashSet<Box<[u8]>>>,
     limits: CacheLimits,
     bytes: usize,
     records: usize,
@@ -181,6 +184,7 @@ impl HomeTable {
             partitions: HashMap::new(),
             arrivals: VecDeque::new(),
             kept: VecDeque::new(),
+            strays: HashMap::new(),
             limits,
             bytes: 0,
             records: 0,
@@ -401,11 +405,36 @@ impl HomeTable {
         if let Ok(entry) = self.by_key.find_entry(hash, |candidate| *candidate == key) {
             entry.remove();
         }
-        if let Some(partition) = self.partitions.get_mut(&subject.partition) {
+        if let Some(partition) = self.partitions.get_mut(&subject.partition).filter(|_| subject.recoverable) {
             partition.floor = partition.floor.max(subject.floor);
         }
         // Up to a tenth of a second ago; the id is kept that much longer.
         self.ids.keep(self.trimmed_ms + 100, subject.name, subject.id);
+    }
+
+    /// Whether a key's subject is a stray.
+    pub fn is_stray(&self, topic: TopicIndex, key: Option<&[u8]>) -> bool {
+        !self.strays.is_empty() && key.is_some_and(|key| self.strays.get(&topic).is_some_and(|strays| strays.contains(key)))
+    }
+
+    /// Takes a key's positions away; `false`: there are so many strays that no more are remembered.
+    pub fn add_stray(&mut self, topic: TopicIndex, key: Option<&[u8]>) -> bool {
+        let Some(key) = key.filter(|_| self.strays.values().map(HashSet::len).sum::<usize>() < STRAYS_MAX) else {
+            return false;
+        };
+        self.strays.entry(topic).or_default().insert(Box::from(key))
+    }
+
+    /// The strays of a topic are none any more.
+    pub fn forget_strays(&mut self, topic: TopicIndex) {
+        self.strays.remove(&topic);
+    }
+
+    /// Forgets what is known of a subject that has become a stray. Its partition's floor stays: the other subjects are as complete as before, and this
+    /// one has no positions until a map raises the floor.
+    pub fn forget_stray(&mut self, key: HomeKey) {
+        self.subjects[key].recoverable = false;
+        self.forget(key);
     }
 
     /// The push of a remembered record for those who are live when it comes. It is not kept: who comes back for it later is rare, and it would more than

@@ -52,7 +52,7 @@ pub struct Topic {
     /// Partition counts that the topic had earlier in this process: a key found where such a count puts it is explained, not a misfit.
     pub earlier_counts: Vec<u32>,
     pub partitioner: Partitioner,
-    /// The partitioner was detected, not configured: a record that does not fit turns the topic to `Any`.
+    /// The partitioner was detected, not configured: when too many records do not fit, it is decided again, and may turn to `Any`.
     pub partitioner_is_guess: bool,
     /// `null.key.partition`, if set and in range.
     pub null_key_partition: Option<u32>,
@@ -82,6 +82,12 @@ impl Topic {
             None => (self.null_key_partition.unwrap_or(0), self.null_key_partition.is_some() || count == 1),
         };
         Home { shard: self.partitions[partition as usize].owner, partition: PartitionRef { topic: self.index, partition }, recoverable }
+    }
+
+    /// Whether nothing that is known of the topic explains that a key is in `partition`. Null keys are everywhere.
+    pub fn is_misplaced(&self, key: Option<&[u8]>, partition: u32) -> bool {
+        let home = self.home(key);
+        home.recoverable && home.partition.partition != partition && key.is_some_and(|key| !self.explained_by_growth(key, partition))
     }
 
     /// Whether an earlier partition count explains that a key is in `partition`.

@@ -3,6 +3,9 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+/// Live-only topics that `/ready` names.
+const LIVE_ONLY_NAMED_MAX: usize = 20;
+
 /// The node's health. Starts as not ready: Kafka has not been reached yet.
 #[derive(Debug)]
 pub struct Health(Mutex<State>);
@@ -15,6 +18,8 @@ struct State {
     /// Partitions that are not read, and why.
     held: Vec<String>,
     stuck: Vec<String>,
+    /// Topics whose subjects cannot be recovered although their partitioner was looked for.
+    live_only: Vec<String>,
     draining: bool,
     failed: Option<String>,
 }
@@ -34,7 +39,15 @@ impl Default for Health {
 impl Health {
     pub fn new() -> Health {
         let kafka = Kafka::NotReached { since: Instant::now(), why: "no answer yet".to_owned() };
-        Health(Mutex::new(State { kafka, partitions: None, held: Vec::new(), stuck: Vec::new(), draining: false, failed: None }))
+        Health(Mutex::new(State {
+            kafka,
+            partitions: None,
+            held: Vec::new(),
+            stuck: Vec::new(),
+            live_only: Vec::new(),
+            draining: false,
+            failed: None,
+        }))
     }
 
     /// Kafka answers.
@@ -68,10 +81,31 @@ impl Health {
         self.state().stuck = stuck;
     }
 
+    /// Topics whose subjects are live only because no partitioner explains where their records are.
+    pub fn topics_live_only(&self, topics: Vec<String>) {
+        self.state().live_only = topics;
+    }
+
+    /// How many those are.
+    pub fn live_only_count(&self) -> usize {
+        self.state().live_only.len()
+    }
+
     /// What `/ready` says of a node that is ready.
     pub fn ready_text(&self) -> String {
-        let held = &self.state().held;
-        if held.is_empty() { "ready".to_owned() } else { format!("ready, but not all partitions are read: {}", held.join("; ")) }
+        let State { held, live_only, .. } = &*self.state();
+        let mut text = "ready".to_owned();
+        if !held.is_empty() {
+            text += &format!(", but not all partitions are read: {}", held.join("; "));
+        }
+        if !live_only.is_empty() {
+            let more = live_only.len().saturating_sub(LIVE_ONLY_NAMED_MAX);
+            let named = live_only[..live_only.len() - more].join(", ");
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            text +=
+                &format!("{} live only, no partitioner explains their records: {named}{more}", if held.is_empty() { ";" } else { "; and" });
+        }
+        text
     }
 
     /// The node is going down.
@@ -142,6 +176,11 @@ mod tests {
         health.partitions_stuck(vec!["topic vehicles partition 1".to_owned()]);
         assert_eq!(why(&health), "partitions stand still although their logs go on: topic vehicles partition 1");
         health.partitions_stuck(Vec::new());
+        health.partitions_held(Vec::new());
+        health.topics_live_only(vec!["chaos".to_owned(), "vehicles".to_owned()]);
+        assert_eq!(health.ready_text(), "ready; live only, no partitioner explains their records: chaos, vehicles");
+        health.topics_live_only((0..22).map(|number| number.to_string()).collect());
+        assert!(health.ready_text().ends_with(", 19 and 2 more"));
         health.draining();
         assert_eq!(why(&health), "draining: the node is shutting down");
         assert_eq!(health.liveness(), Ok(()));

@@ -37,6 +37,8 @@ impl Collector for ProcessMetrics {
             None => Ok(()),
         };
         gauge("corespan_ready", None, "1 when /ready answers 200", Some(f64::from(u8::from(self.health.readiness().is_ok()))))?;
+        let live_only = "Topics whose subjects are live only because no partitioner explains where their records are; /ready names them";
+        gauge("corespan_topics_live_only", None, live_only, Some(self.health.live_only_count() as f64))?;
         gauge("corespan_uptime", Some(Unit::Seconds), "Time since the start", Some(self.started.elapsed().as_secs_f64()))?;
         gauge("process_start_time", Some(Unit::Seconds), "Start as Unix time", Some(self.started_unix))?;
         gauge("process_resident_memory", Some(Unit::Bytes), "Memory in use", status("VmRSS:").map(|kib| kib * 1_024.0))?;

@@ -28,6 +28,7 @@ pub fn options(bootstrap: &str, shards: u16, topics: TopicChoice) -> KafkaOption
         recovery: None,
         producers_size: 1,
         null_key_partition: None,
+        subject_bytes_max: 1024,
         corrupt_batches: CorruptBatches::Stop,
         topic: Box::new(|_| TopicSettings { partitioner: PartitionerChoice::Auto, value: ValueKind::Auto, snapshot: false }),
         embedded: false,
