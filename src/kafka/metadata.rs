@@ -289,7 +289,8 @@ pub fn spawn(
     let (words, inbox) = bounded(WORDS_MAX);
     let (questions, asked) = bounded(QUESTIONS_MAX);
     let (lookups, looked_up) = bounded(LOOKUPS_MAX);
-    let (held, stuck, watched): (Arc<Mutex<Vec<String>>>, Arc<Mutex<Vec<String>>>, Arc<Mutex<Vec<Watched>>>) = Default::default();
+    let (held, stuck): (Arc<Mutex<Vec<String>>>, Arc<Mutex<Vec<String>>>) = Default::default();
+    let watched: Arc<Mutex<Vec<Watched>>> = Arc::default();
     let (watching, unwatched) = bounded(0);
     let live_only = Arc::new(Mutex::new(Vec::new()));
     // Each lock is given back before the next is taken: together in one statement they would wait for each other.
