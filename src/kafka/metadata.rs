@@ -289,7 +289,8 @@ pub fn spawn(
     let (words, inbox) = bounded(WORDS_MAX);
     let (questions, asked) = bounded(QUESTIONS_MAX);
     let (lookups, looked_up) = bounded(LOOKUPS_MAX);
-    let (held, stuck): (Arc<Mutex<Vec<String>>>, Arc<Mutex<Vec<String>>>) = Default::default();
+    let held = Arc::new(Mutex::new(Vec::new()));
+    let stuck = Arc::new(Mutex::new(Vec::new()));
     let watched: Arc<Mutex<Vec<Watched>>> = Arc::default();
     let (watching, unwatched) = bounded(0);
     let live_only = Arc::new(Mutex::new(Vec::new()));
