@@ -199,6 +199,13 @@ $(tail -n 10 "$dir/format.log")"
   done
 }
 
+# Whether what was just started is gone. On a busy machine it may not have become Java yet, so its command line says nothing.
+kafka_ended() {
+  local pid
+  pid=$(cat "$dir/$1/pid")
+  ! [ -e "/proc/$pid" ] || grep -q '^State:.*Z' "/proc/$pid/status" 2>/dev/null
+}
+
 # Starts broker ID of the cluster in `dir`, detached from this terminal and its open files.
 kafka_spawn() {
   local id=$1
@@ -223,7 +230,7 @@ kafka_guard() {
 kafka_await() {
   local id=$1 deadline=$((SECONDS + kafka_seconds_to_start))
   until grep -q 'Kafka Server started' "$dir/$id/server.log"; do
-    kafka_alive "$id" || kafka_not_up "$id" "ended"
+    ! kafka_ended "$id" || kafka_not_up "$id" "ended"
     [ $SECONDS -lt $deadline ] || kafka_not_up "$id" "is not up after $kafka_seconds_to_start s"
     sleep 0.1
   done
@@ -264,7 +271,7 @@ kafka_connect_up() {
   )
   deadline=$((SECONDS + kafka_seconds_to_start))
   until [ "$(curl --silent --max-time 2 "http://127.0.0.1:$rest/connectors")" = '[]' ]; do
-    kafka_alive $id || kafka_not_up $id "ended"
+    ! kafka_ended $id || kafka_not_up $id "ended"
     [ $SECONDS -lt $deadline ] || kafka_not_up $id "does not answer on port $rest after $kafka_seconds_to_start s"
     sleep 0.2
   done
