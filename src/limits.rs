@@ -64,8 +64,8 @@ pub const IDS_MAX: usize = 1 << 18;
 /// How long a subscription that was left can go on where it ended: a client that leaves and comes back in one tick is back within this.
 pub const LEFT_MS: u64 = 500;
 
-/// Subscriptions of one connection that are remembered so; the oldest go first, and start from now when they come back.
-pub const LEFT_MAX: usize = 128;
+/// Subscriptions of a shard that are remembered so, some 200 bytes each; the oldest go first, and start from now on when they come back.
+pub const LEFT_MAX: usize = 1 << 14;
 
 /// How long the answer "there is no such topic" is believed.
 pub const TOPIC_ABSENT_MS: u64 = 1_000;

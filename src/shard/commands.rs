@@ -4,8 +4,9 @@
 
 use bytes::Bytes;
 
-use super::connection::{HeldMessage, Left, Phase, Timer, disconnect};
+use super::connection::{HeldMessage, Phase, Timer, disconnect};
 use super::core::ShardCore;
+use super::left::Left;
 use super::{Effects, errors};
 use crate::handoff::message::ClientPosition;
 use crate::handoff::{ConnectionKey, Form, HistoryRequest, Protocol, Start, SubscriptionKey, TowardHome};
@@ -346,14 +347,11 @@ impl ShardCore {
             // Another start is another subscription of the application's: whoever waited for the first is gone.
             self.refuse_subscribe(now_ms, key, errors::NOT_READY);
         }
-        let Some(session) = self.sessions.get_mut(connection) else {
-            return Taken::Yes;
-        };
-        if session.subscriptions.len() >= self.settings.subscriptions_max {
+        if self.sessions.get(connection).is_some_and(|session| session.subscriptions.len() >= self.settings.subscriptions_max) {
             self.reply_error(connection, id, errors::SUBSCRIPTION_LIMIT);
             return Taken::Yes;
         }
-        let left = session.take_left(now_ms, &name);
+        let left = self.left.take(now_ms, connection, &name);
         let start = match left {
             Some(left) if start == (Start::Live { history: 0 }) => {
                 Start::Resume { partition: left.partition, generation: left.generation, from: left.next }
@@ -400,7 +398,8 @@ impl ShardCore {
             if let Some(session) = self.sessions.get_mut(connection) {
                 let dropped = session.outbox.drop_subscription(&mut self.pool, key);
                 if let (Some(subject), Some(next)) = (subject, next) {
-                    session.leave(Left::new(now_ms, subject, generation, dropped.first.unwrap_or(next)));
+                    let left = Left { partition: subject.partition, generation, next: dropped.first.unwrap_or(next) };
+                    self.left.leave(now_ms, connection, subject.name.clone(), left);
                 }
             }
             self.room_made(connection);

@@ -9,12 +9,10 @@ use bytes::Bytes;
 use super::commands::Wait;
 use super::core::ShardCore;
 use super::{Effects, WriteStatus};
-use crate::handoff::{ConnectionKey, Generation, Offset, PartitionRef, Protocol, SubscriptionKey};
-use crate::limits::{CLOSE_LINGER_MS, LEFT_MAX, LEFT_MS, WRITE_BYTES_MAX, WRITE_SLICES_MAX};
+use crate::handoff::{ConnectionKey, Protocol, SubscriptionKey};
+use crate::limits::{CLOSE_LINGER_MS, WRITE_BYTES_MAX, WRITE_SLICES_MAX};
 use crate::session::outbox::{Outbox, Tag};
 use crate::session::{encode_close, encode_ping};
-use crate::subject::SubjectName;
-use crate::subject::local_table::LocalSubject;
 
 /// The protocol's disconnect codes that this server uses: 3000 to 3499 let the SDK come back, 3500 and up do not.
 pub mod disconnect {
@@ -56,51 +54,8 @@ pub(super) struct Session {
     pub subscriptions: Vec<SubscriptionKey>,
     /// Parked subscriptions, the longest waiting first.
     pub parked: Option<VecDeque<SubscriptionKey>>,
-    /// Subscriptions that it left a moment ago.
-    pub left: Option<VecDeque<Left>>,
     /// The rest of a message whose next command cannot be taken now.
     pub held: Option<Box<HeldMessage>>,
-}
-
-/// Where a subscription ended. Older SDKs that leave and come back at once take the answer to the first subscribe for that to the second: they know
-/// the first position only, and the second subscription goes on where the first ended.
-#[derive(Debug)]
-pub(super) struct Left {
-    pub name: SubjectName,
-    pub partition: PartitionRef,
-    pub generation: Generation,
-    pub next: Offset,
-    pub until_ms: u64,
-}
-
-impl Left {
-    /// A subscription of that subject ended; it would have needed everything from `next` on.
-    pub fn new(now_ms: u64, subject: &LocalSubject, generation: Generation, next: Offset) -> Left {
-        Left { name: subject.name.clone(), partition: subject.partition, generation, next, until_ms: now_ms + LEFT_MS }
-    }
-}
-
-impl Session {
-    /// Remembers where a subscription ended, for a moment.
-    pub fn leave(&mut self, left: Left) {
-        let list = self.left.get_or_insert_default();
-        if list.len() >= LEFT_MAX {
-            list.pop_front();
-        }
-        list.push_back(left);
-    }
-
-    /// Where the last subscription of that subject ended, if that was a moment ago.
-    pub fn take_left(&mut self, now_ms: u64, name: &SubjectName) -> Option<Left> {
-        let list = self.left.as_mut()?;
-        list.retain(|left| left.until_ms > now_ms);
-        let place = list.iter().rposition(|left| left.name == *name);
-        let left = place.and_then(|place| list.remove(place));
-        if list.is_empty() {
-            self.left = None;
-        }
-        left
-    }
 }
 
 /// The life of a connection.
@@ -160,7 +115,6 @@ impl Session {
             parked_since_ms: 0,
             subscriptions: Vec::new(),
             parked: None,
-            left: None,
             held: None,
         }
     }

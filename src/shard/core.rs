@@ -15,6 +15,7 @@ use slotmap::{SecondaryMap, SlotMap};
 use super::connection::{Session, Timer, disconnect};
 use super::event::PublishFailure;
 use super::home::HeldQueue;
+use super::left::LeftSubscriptions;
 use super::misfits::MisfitWindow;
 use super::publish::OpenPublish;
 use super::{Effects, Event, ShardCounters, ShardSettings};
@@ -113,6 +114,8 @@ pub struct ShardCore {
     pub(super) slow: Vec<ConnectionKey>,
     pub(super) clients: u64,
     // Publishes.
+    /// Subscriptions that were left a moment ago.
+    pub(super) left: LeftSubscriptions,
     pub(super) publishes: SlotMap<PublishKey, OpenPublish>,
     pub(super) lookups: HashMap<String, (u64, TopicLookup)>,
     /// When a drain began, and over how long it spreads.
@@ -165,6 +168,7 @@ impl ShardCore {
             stalled_ready: Vec::new(),
             slow: Vec::new(),
             clients: 0,
+            left: LeftSubscriptions::default(),
             publishes: SlotMap::with_key(),
             lookups: HashMap::new(),
             drain: None,
@@ -331,6 +335,7 @@ impl ShardCore {
         counters.records_oversize = self.home.oversize;
         counters.subjects = self.home.len() as u64;
         counters.channel_ids = self.home.ids() as u64;
+        counters.subscriptions_left = self.left.len() as u64;
         counters.spill_bytes = self.toward_home.iter().map(|outgoing| outgoing.bytes).sum::<usize>() as u64
             + self.from_home.iter().map(|outgoing| outgoing.bytes).sum::<usize>() as u64;
         counters.requests_held_now = self.held_count as u64;
@@ -470,6 +475,7 @@ impl ShardCore {
         if self.ticks.is_multiple_of(10) {
             self.expire_messages(now_ms, effects);
             self.expire_publishes(now_ms);
+            self.left.expire(now_ms);
             self.check_slow(now_ms);
             self.home.trim(now_ms);
             let counters = self.counters().clone();

@@ -122,6 +122,8 @@ counters! {
     subjects: Gauge,
     /// Numeric channel ids granted now, or kept for a minute for subjects that were forgotten (at most 262,144; over it names are used).
     channel_ids: Gauge,
+    /// Subscriptions that were left within the last half second, and go on where they ended if their clients come back (at most 16,384).
+    subscriptions_left: Gauge,
     /// Bytes waiting because a lane was full, now.
     spill_bytes: Gauge,
     /// Turns that ended with a full lane.

@@ -11,6 +11,7 @@ pub mod event;
 pub mod executor;
 mod hands;
 mod home;
+mod left;
 pub mod letter;
 mod misfits;
 pub mod pacemaker;

@@ -7,9 +7,10 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 
-use super::connection::{Left, Phase};
+use super::connection::Phase;
 use super::core::ShardCore;
 use super::errors;
+use super::left::Left;
 use crate::handoff::message::{CatchUpRequest, PieceState, Refusal, Subscribed};
 use crate::handoff::{
     ConnectionKey, Form, FromHome, HistoryPage, LocalSubjectKey, Offset, Piece, SubscribeRequest, SubscriptionKey, TowardHome,
@@ -438,8 +439,9 @@ impl ShardCore {
             // It may come back at once, taking the first answer for the second: as if it had left after the grant.
             let next = answer.catch_up.unwrap_or(answer.next);
             let subject = self.local.get(key).and_then(|subscription| self.local.subject(subscription.local));
-            if let (Some(subject), Some(session), true) = (subject, self.sessions.get_mut(connection), answer.recoverable) {
-                session.leave(Left::new(now_ms, subject, answer.generation, next));
+            if let (Some(subject), true) = (subject, answer.recoverable) {
+                let left = Left { partition: subject.partition, generation: answer.generation, next };
+                self.left.leave(now_ms, connection, subject.name.clone(), left);
             }
             self.drop_subscription(now_ms, key);
         } else if let Some(from) = answer.catch_up {
