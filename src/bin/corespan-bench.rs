@@ -130,6 +130,8 @@ const HELPER_TIME: Duration = Duration::from_secs(15);
 const CONNECT_TIME: Duration = Duration::from_secs(60);
 /// How long after the last slice a record too many would still be seen.
 const AFTERMATH: Duration = Duration::from_millis(500);
+/// How long the generator has to say that it gave up, after a client's trouble: a second behind its schedule, and Kafka's acknowledgements.
+const GIVE_UP_TIME: Duration = Duration::from_secs(20);
 /// How long something has to end that the tool does not need any more.
 const END_TIME: Duration = Duration::from_secs(5);
 /// Open files of a process that are not clients'.
@@ -397,24 +399,35 @@ impl<'a> Stage<'a> {
         Ok(Slice { side, seen })
     }
 
-    /// Produces while the clients receive. Gives what Kafka has acknowledged for each key since the beginning.
+    /// Produces while the clients receive. Gives what Kafka has acknowledged for each key since the beginning. A client's trouble says nothing of the
+    /// node if the generator had given up by then: it sends what is due as fast as it can, and that is not the rate that was asked for.
     fn produce(&mut self, topic: usize, records: u64, generator: &mut Worker, seen: &mut Seen) -> Result<Vec<u64>> {
         let within = self.options.time_of(records);
-        let deadline = Instant::now() + within;
+        let mut deadline = Instant::now() + within;
+        let mut trouble = None;
         self.generator.order(topic, records);
         loop {
-            if let Some(produced) = self.generator.answer(Duration::ZERO).map_err(anyhow::Error::msg)? {
+            let patience = if trouble.is_some() { Duration::from_millis(5) } else { Duration::ZERO };
+            if let Some(produced) = self.generator.answer(patience).map_err(anyhow::Error::msg)? {
                 generator.worked(produced.cpu_seconds, produced.seconds);
                 generator.lagged(&produced.lag);
                 if produced.gave_up {
                     return Err(hopeless("the generator", milliseconds(&produced.lag, 1.0)));
                 }
-                return Ok(produced.acknowledged);
+                return trouble.map_or(Ok(produced.acknowledged), Err);
             }
             if Instant::now() > deadline {
-                bail!("the generator does not end its slice within {} s", within.as_secs());
+                return Err(trouble.unwrap_or_else(|| anyhow!("the generator does not end its slice within {} s", within.as_secs())));
             }
-            self.rest(seen, Duration::from_millis(5))?;
+            if trouble.is_none()
+                && let Err(error) = self.rest(seen, Duration::from_millis(5))
+            {
+                if self.server.ended().is_some() {
+                    return Err(error);
+                }
+                trouble = Some(error);
+                deadline = deadline.min(Instant::now() + GIVE_UP_TIME);
+            }
         }
     }
 
