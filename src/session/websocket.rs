@@ -73,6 +73,21 @@ struct Message {
     is_whole: bool,
 }
 
+impl Message {
+    fn new(kind: Data) -> Message {
+        Message { is_text: kind == Data::Text, frame: None, bytes: Vec::new(), given: 0, searched: 0, is_whole: false }
+    }
+
+    /// What the first `len` bytes hold, nothing before `searched`.
+    fn extent(&self, protocol: Protocol, command_bytes_max: usize, len: usize) -> Extent {
+        let (bytes, is_whole) = (&self.bytes[..len], self.is_whole && len == self.bytes.len());
+        match protocol {
+            Protocol::Json => lines(bytes, self.searched, command_bytes_max, is_whole),
+            Protocol::Protobuf => prefixed(bytes, command_bytes_max, is_whole),
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Frame {
     left: u64,
@@ -176,18 +191,17 @@ impl WebSocketDecoder {
                     let payload = start..start + length as usize;
                     self.at = payload.end;
                     unmask(&mut self.buffer[payload.clone()], mask);
-                    if kind == Data::Text {
-                        utf8(&self.buffer[payload.clone()])?;
+                    let bytes = &self.buffer[payload.clone()];
+                    if kind == Data::Binary || utf8(bytes).is_ok() {
+                        return Ok(Found::Commands(payload));
                     }
-                    return Ok(Found::Commands(payload));
+                    // The commands before the one that is no text come out, as they do when the message comes in pieces.
+                    self.message = Some(Box::new(Message { bytes: bytes.to_vec(), is_whole: true, ..Message::new(kind) }));
                 }
                 OpCode::Data(kind) => {
                     self.at = start;
                     // `check` made sure that a continuation has something to continue.
-                    let message = self.message.get_or_insert_with(|| {
-                        let is_text = kind == Data::Text;
-                        Box::new(Message { is_text, frame: None, bytes: Vec::new(), given: 0, searched: 0, is_whole: false })
-                    });
+                    let message = self.message.get_or_insert_with(|| Box::new(Message::new(kind)));
                     message.frame = Some(Frame { left: length, mask, is_final: header.is_final });
                 }
             }
@@ -210,13 +224,15 @@ impl WebSocketDecoder {
                 message.frame = None;
             }
         }
-        let Extent { whole, oversize } = match self.protocol {
-            Protocol::Json => lines(&message.bytes, message.searched, self.command_bytes_max, message.is_whole),
-            Protocol::Protobuf => prefixed(&message.bytes, self.command_bytes_max, message.is_whole),
-        };
+        let Extent { mut whole, oversize } = message.extent(self.protocol, self.command_bytes_max, message.bytes.len());
         if whole > 0 {
-            if message.is_text {
-                utf8(&message.bytes[..whole])?;
+            if message.is_text
+                && let Err(error) = std::str::from_utf8(&message.bytes[..whole])
+            {
+                whole = message.extent(self.protocol, self.command_bytes_max, error.valid_up_to().max(message.searched)).whole;
+                if whole == 0 {
+                    return Err(NOT_UTF8);
+                }
             }
             message.given = whole;
             message.searched = whole;
@@ -495,6 +511,20 @@ mod tests {
         };
         assert_eq!(refused(&[0xad, 0x02]), Err(TOO_LARGE), "by its length alone");
         assert_eq!(refused(&[0xff; 10]), Ok(true), "malformed is for the reader of commands to say");
+    }
+
+    #[test]
+    fn the_commands_before_text_that_is_not_utf8_come_out_however_the_bytes_were_cut() {
+        let bytes = frame(true, TEXT, b"one\ntwo\nthr\xff\nfour\n");
+        let expected = [Taken::Command(b"one\n".to_vec()), Taken::Command(b"two\n".to_vec()), Taken::Violation(1007)];
+        assert_eq!(of(&bytes), expected);
+        for cut in 0..bytes.len() {
+            assert_eq!(
+                take_all(&mut WebSocketDecoder::new(Protocol::Json, 1_000), &[&bytes[..cut], &bytes[cut..]]),
+                expected,
+                "cut at {cut}"
+            );
+        }
     }
 
     proptest! {
