@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 
 use corespan::config::CorruptBatches;
 use corespan::kafka::{KafkaOptions, NodeState};
-use corespan::shard::{Broker as _, PublishFailure};
+use corespan::shard::{Broker as _, ProduceStatus, PublishFailure, PublishResult};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer as _};
 use support::PATIENCE;
 use support::kafka::{self, Cluster, bootstrap, fresh};
-use support::kafka_side::{Side, listed, matching, options};
+use support::kafka_side::{Side, listed, matching, options, record};
 
 #[test]
 #[ignore = "needs Apache Kafka: run ./dev test kafka"]
@@ -137,6 +137,89 @@ fn names_that_no_topic_has_are_answered_within_a_second_or_put_off() {
     side.topics_found.clear();
     side.brokers[0].lookup_topic(&topic);
     assert_eq!(side.until("an answer", |side| side.topics_found.pop()), (topic, Ok(3)));
+}
+
+/// 200 records of 1 KB and one of 25 KB among them at once, into a topic that takes 20,000 bytes: what became of them.
+fn a_large_one_among_small_ones(side: &mut Side, topic: &str) -> (usize, PublishResult) {
+    let small = "s".repeat(1_000);
+    // Nothing that a codec could make smaller.
+    let large: String = (0..25_000).map(|_| fastrand::alphanumeric()).collect();
+    let publish = |side: &mut Side, value: &str| {
+        side.until("the producer takes it", |side| match side.publish(0, &record(topic, Some(0), "k", value)) {
+            (key, ProduceStatus::Queued) => Some(Ok(key)),
+            (_, ProduceStatus::Refused(failure)) => Some(Err(failure)),
+            (_, ProduceStatus::Full) => None,
+        })
+    };
+    let (mut keys, mut answer) = (Vec::new(), None);
+    for number in 0..200 {
+        keys.push(publish(side, &small).expect("a small one is taken"));
+        if number == 100 {
+            answer = Some(publish(side, &large));
+        }
+    }
+    let stored = keys.into_iter().filter(|key| matches!(side.answer(*key), PublishResult::Stored { .. })).count();
+    let large = match answer.expect("it was published") {
+        Ok(key) => side.answer(key),
+        Err(failure) => PublishResult::Failed(failure),
+    };
+    (stored, large)
+}
+
+#[test]
+#[ignore = "needs Apache Kafka: run ./dev test kafka"]
+fn a_record_that_is_too_large_for_its_topic_is_refused_alone() {
+    for codec in ["none", "lz4"] {
+        let topic = fresh("narrow");
+        kafka::create_topic(&bootstrap(), &topic, 1, 1, &[("max.message.bytes", "20000")]);
+        let mut options = options(&bootstrap(), 1, listed(&[&topic]));
+        options.producer.set("compression.type", codec);
+        let mut side = Side::start_ready(options);
+        let (stored, large) = a_large_one_among_small_ones(&mut side, &topic);
+        assert_eq!((stored, large), (200, PublishResult::Failed(PublishFailure::TooLarge)), "{codec}");
+        // One that nobody has asked about when the node starts, and that clients only publish to.
+        let later = fresh("later");
+        kafka::create_topic(&bootstrap(), &later, 1, 1, &[("max.message.bytes", "20000")]);
+        let (stored, large) = a_large_one_among_small_ones(&mut side, &later);
+        assert_eq!((stored, large), (200, PublishResult::Failed(PublishFailure::TooLarge)), "{codec}, a topic that is new");
+    }
+}
+
+#[test]
+#[ignore = "needs Apache Kafka: run ./dev test kafka"]
+fn a_topic_whose_limit_changes_is_followed_and_keeps_its_order() {
+    let topic = fresh("narrowing");
+    kafka::create_topic(&bootstrap(), &topic, 1, 1, &[]);
+    let mut side = Side::start_ready(options(&bootstrap(), 1, listed(&[&topic])));
+    let mut sent = 0;
+    let mut publish = |side: &mut Side, count: usize| {
+        for _ in 0..count {
+            let value = format!("{sent}-{}", "s".repeat(1_000));
+            side.until("the producer takes it", |side| {
+                (side.publish(0, &record(&topic, Some(0), "k", &value)).1 == ProduceStatus::Queued).then_some(())
+            });
+            sent += 1;
+        }
+    };
+    publish(&mut side, 500);
+    kafka::configure_topic(&bootstrap(), &topic, "max.message.bytes=20000");
+    // The setting is read again with the metadata.
+    let large = record(&topic, Some(0), "k", &"l".repeat(25_000));
+    side.until("the limit is known", |side| (side.publish(0, &large).1 == ProduceStatus::Refused(PublishFailure::TooLarge)).then_some(()));
+    let refused = side.answers.iter().filter(|(_, _, result)| !matches!(result, PublishResult::Stored { .. })).count();
+    publish(&mut side, 500);
+    kafka::configure_topic(&bootstrap(), &topic, "max.message.bytes=1048588");
+    publish(&mut side, 500);
+    side.until("the limit is gone", |side| (side.publish(0, &large).1 == ProduceStatus::Queued).then_some(()));
+    publish(&mut side, 500);
+    let at = side.at(&topic, 0);
+    let numbers = |side: &Side| -> Vec<usize> {
+        let value = |record: corespan::handoff::Record| String::from_utf8(record.value.expect("a value").to_vec()).expect("text");
+        side.records(at).into_iter().filter_map(|record| value(record).split_once('-')?.0.parse().ok()).collect()
+    };
+    side.until("all are read", |side| (numbers(side).len() == 2_000).then_some(()));
+    assert!(numbers(&side).into_iter().eq(0..2_000), "each once and in order");
+    eprintln!("{refused} were refused before the limit was known: only the large ones that asked for it");
 }
 
 /// Turns of a side, with questions as clients cause them, while somebody sits at the address of a broker that is away: who connects is counted, and

@@ -4,8 +4,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bytes::Bytes;
 use crossbeam_channel::bounded;
 
+use super::batches::{Routes, Way};
 use super::consumer::{Polled, ShardConsumer};
 use super::metadata::{self, MetadataHandle};
 use super::producer::Producers;
@@ -24,6 +26,7 @@ pub struct ShardBroker {
     shard: ShardId,
     consumer: ShardConsumer,
     producers: Arc<Producers>,
+    routes: Routes,
     metadata: MetadataHandle,
     /// Where this shard's own letters go.
     letters: MailboxSender<Letter>,
@@ -51,7 +54,7 @@ impl KafkaSide {
         let failed = |error: rdkafka::error::KafkaError| KafkaFailed(error.to_string());
         let producers = Arc::new(Producers::new(&options, letters).map_err(failed)?);
         let config = consumer_config(&options);
-        let corrupt_batches = options.corrupt_batches;
+        let (corrupt_batches, embedded) = (options.corrupt_batches, options.embedded);
         let options = Arc::new(Mutex::new(options));
         let (mut consumers, mut watchers) = (Vec::new(), Vec::new());
         for wake in wakes {
@@ -71,6 +74,7 @@ impl KafkaSide {
             shard: ShardId(place as u16),
             consumer,
             producers: producers.clone(),
+            routes: producers.routes(embedded),
             metadata: metadata.clone(),
             letters: letters[place].clone(),
             topics: HashMap::new(),
@@ -109,7 +113,12 @@ impl Broker for ShardBroker {
     }
 
     fn produce(&mut self, publish: PublishKey, record: &ProduceRecord) -> ProduceStatus {
-        self.producers.produce(self.shard, publish, record)
+        let bytes = record.key.as_ref().map_or(0, Bytes::len) + record.value.as_ref().map_or(0, Bytes::len);
+        match self.routes.way(&record.topic, bytes) {
+            Way::Through(class, open) => self.producers.produce_in(class, Some(&open), self.shard, publish, record),
+            Way::NotYet => ProduceStatus::Full,
+            Way::TooLarge => ProduceStatus::Refused(PublishFailure::TooLarge),
+        }
     }
 
     fn assign(&mut self, assignment: Assignment) {

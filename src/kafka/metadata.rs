@@ -7,7 +7,6 @@
 //! cluster itself can tell a truncated log from a topic that was made again.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::ops::Bound;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -22,7 +21,7 @@ use rdkafka::{ClientConfig, ClientContext, Offset as KafkaOffset, TopicPartition
 use super::consumer::{LogEnd, QuietContext};
 use super::detect::{Sample, read_newest};
 use super::producer::Producers;
-use super::raw::{self, Described, Descriptions};
+use super::raw::{self, Described, Descriptions, TopicConfig};
 use super::settings::{KafkaOptions, lookup_config, reader_config};
 use crate::config::{PartitionerChoice, TopicChoice};
 use crate::handoff::{Generation, MailboxSender, Offset, PartitionRef, ShardId, TopicIndex};
@@ -34,7 +33,7 @@ const REQUEST_TIME: Duration = Duration::from_secs(5);
 /// One question of a shard: its client waits for 4 s at most (`limits::HOLD_MS`).
 const QUESTION_TIME: Duration = Duration::from_secs(2);
 /// How long the settings of topics are waited for. The broker that is asked has answered a moment ago.
-const POLICY_TIME: Duration = Duration::from_secs(1);
+const CONFIG_TIME: Duration = Duration::from_secs(1);
 /// From one request for topics of publishes to the next: four a second, so that what clients ask for is no load to Kafka.
 const LOOKUP_INTERVAL: Duration = Duration::from_millis(250);
 /// Names of one such request; some 30 KiB with names as people give them.
@@ -75,8 +74,10 @@ const QUESTIONS_MAX: usize = 4_096;
 const MISFIT_TRIES_MAX: u32 = 5;
 /// How long a rule that was looked at and kept is not looked at again: each look reads many records, and holds up the reader.
 const KEPT_TIME: Duration = Duration::from_secs(10);
-/// Topics whose `cleanup.policy` is read again in one reading: Kafka answers with all settings of a topic, some 5 KiB each.
-const POLICIES_AT_ONCE_MAX: usize = 100;
+/// Topics whose settings are asked for in one request: Kafka answers with all of them, some 5 KiB for each topic.
+const CONFIGS_AT_ONCE_MAX: usize = 100;
+/// Such requests for topics that are new, between two readings.
+const NEW_CONFIGS_MAX: usize = 10;
 /// A topic is gone when this many readings in a row lack it: metadata of a cluster in trouble can be incomplete.
 const ABSENCES_MAX: u32 = 2;
 
@@ -115,8 +116,11 @@ enum Word {
         generation: Generation,
         is_stuck: bool,
     },
-    /// Which of the topics that were asked about are compacted.
-    Policies(HashMap<String, bool>),
+    /// What Kafka says of the settings of topics that were asked about; nothing of those that it does not let us see.
+    Configs {
+        asked: Vec<String>,
+        found: HashMap<String, TopicConfig>,
+    },
     Stop,
 }
 
@@ -129,8 +133,8 @@ enum Question {
         partition: PartitionRef,
         generation: Generation,
     },
-    /// The reader's own: which topics are compacted. Asked there, so that it waits for no answer.
-    Policies {
+    /// The reader's own: settings of topics. Asked there, so that it waits for no answer.
+    Configs {
         names: Vec<String>,
         broker: Option<i32>,
     },
@@ -299,7 +303,7 @@ pub fn spawn(
     let embedded = lock(&options).embedded;
     let names = Lookups {
         client: lookup_config.create_with_context(QuietContext)?,
-        embedded: embedded.then_some(producers),
+        embedded: embedded.then_some(producers.clone()),
         answers: HashMap::new(),
         asked_at: None,
         unanswered: None,
@@ -331,7 +335,8 @@ pub fn spawn(
     thread::Builder::new()
         .name("metadata".to_owned())
         .spawn(move || {
-            Reader::new(options, config, reader, complaints, shards, state, held, stuck, watched, live_only, questions).run(&inbox)
+            Reader::new(options, config, reader, complaints, shards, state, held, stuck, watched, live_only, questions, producers)
+                .run(&inbox)
         })
         .map_err(failed)?;
     Ok(handle)
@@ -418,10 +423,11 @@ fn answer_questions(
         };
         let (shard, topic, partition, generation) = match question {
             Question::LogEnd { shard, topic, partition, generation } => (shard, topic, partition, generation),
-            Question::Policies { names, broker } => {
-                let names: Vec<&str> = names.iter().map(String::as_str).collect();
-                // The reader asks again, so there is nothing to say if it has no room.
-                let _ = words.try_send(Word::Policies(compacted(consumer.client().native_ptr(), &names, broker)));
+            Question::Configs { names, broker } => {
+                if let Some(found) = configs(consumer.client().native_ptr(), &names, broker) {
+                    // The reader asks again, so there is nothing to say if it has no room.
+                    let _ = words.try_send(Word::Configs { asked: names, found });
+                }
                 continue;
             }
             Question::Stop => return,
@@ -439,18 +445,14 @@ fn answer_questions(
     }
 }
 
-/// Which topics have `compact` in their `cleanup.policy`. One that may not be asked is left out.
-fn compacted(client: *mut rdkafka::bindings::rd_kafka_t, names: &[&str], broker: Option<i32>) -> HashMap<String, bool> {
-    match raw::cleanup_policies(client, names, broker, POLICY_TIME) {
-        Ok(policies) => {
-            let is_compacted = |policy: &str| policy.split(',').any(|policy| policy.trim() == "compact");
-            policies.into_iter().map(|(name, policy)| (name, is_compacted(&policy))).collect()
-        }
-        Err(error) => {
-            tracing::debug!(error, "cleanup.policy");
-            HashMap::new()
-        }
-    }
+/// The settings of topics; `None` if Kafka does not answer in time.
+fn configs<S: AsRef<str>>(
+    client: *mut rdkafka::bindings::rd_kafka_t,
+    names: &[S],
+    broker: Option<i32>,
+) -> Option<HashMap<String, TopicConfig>> {
+    let names: Vec<&str> = names.iter().map(AsRef::as_ref).collect();
+    raw::topic_configs(client, &names, broker, CONFIG_TIME).inspect_err(|error| tracing::debug!(error, "settings of topics")).ok()
 }
 
 /// A shard asks for a topic that its map does not have.
@@ -692,9 +694,12 @@ struct Reader {
     changed: bool,
     /// When the starts of the logs were asked for last.
     log_starts_read: Option<Instant>,
-    /// When topics' settings were read last, and of which topic last.
-    policies_read: Option<Instant>,
-    policies_cursor: String,
+    /// When topics' settings were asked for again last, and of which topic last.
+    configs_asked: Option<Instant>,
+    configs_cursor: String,
+    /// Topics whose settings Kafka has told, or does not let us see.
+    configs_known: HashSet<String>,
+    producers: Arc<Producers>,
     /// Partitions that had no leader at the last reading: asking about them would only cost time.
     leaderless: HashSet<Place>,
     /// The node has been ready. It stays so while a new map is under way, or every node of a cluster would leave the load balancer at once.
@@ -725,6 +730,7 @@ impl Reader {
         watched: Arc<Mutex<Vec<Watched>>>,
         live_only: Arc<Mutex<Vec<String>>>,
         questions: Sender<Question>,
+        producers: Arc<Producers>,
     ) -> Reader {
         Reader {
             options,
@@ -764,8 +770,10 @@ impl Reader {
             broker: None,
             changed: false,
             log_starts_read: None,
-            policies_read: None,
-            policies_cursor: String::new(),
+            configs_asked: None,
+            configs_cursor: String::new(),
+            configs_known: HashSet::new(),
+            producers,
             leaderless: HashSet::new(),
             was_ready: false,
         }
@@ -892,7 +900,7 @@ impl Reader {
             Word::Stuck { partition, .. } => {
                 self.stuck.remove(&partition);
             }
-            Word::Policies(compacted) => self.change_policies(compacted),
+            Word::Configs { asked, found } => self.take_configs(asked, found),
             Word::Acknowledged { .. } | Word::Stop => {}
         }
     }
@@ -1128,8 +1136,9 @@ impl Reader {
         changed |= self.forget_absent(&found);
         if !fresh.is_empty() {
             changed |= self.add(fresh, embedded);
-        } else if !embedded {
-            self.ask_policies();
+        }
+        if !embedded {
+            self.ask_configs();
         }
         self.forget_settled();
         changed |= self.decide_again();
@@ -1407,8 +1416,10 @@ impl Reader {
         let resolved = self.resolve(&wanted);
         let mut guesses = self.guess_partitioners(&fresh, &resolved);
         let names: Vec<&str> = fresh.iter().map(|(name, _, _)| name.as_str()).collect();
-        let compacted =
-            if embedded || names.is_empty() { HashMap::new() } else { compacted(self.consumer.client().native_ptr(), &names, self.broker) };
+        let found = if embedded { None } else { configs(self.consumer.client().native_ptr(), &names, self.broker) };
+        let found = found.unwrap_or_default();
+        let compacted: HashMap<String, bool> = found.iter().map(|(name, config)| (name.clone(), config.compacted)).collect();
+        self.keep_limits(&found);
         for (name, count, id) in fresh {
             let made_again = self.known.contains_key(&name) || self.indexes.contains_key(&name);
             let index = match self.indexes.get(&name) {
@@ -1494,29 +1505,39 @@ impl Reader {
         samples
     }
 
-    /// Has the settings of some topics read again, once in an interval, all in turn. The answer is a word.
-    fn ask_policies(&mut self) {
+    /// Asks for the settings of topics that are new, and once in an interval for those of some others again, all in turn. The answers are words.
+    fn ask_configs(&mut self) {
+        let mut all: Vec<&str> = self.publishable.keys().map(|name| &**name).chain(self.known.keys().map(String::as_str)).collect();
+        all.sort_unstable();
+        all.dedup();
+        let exists: HashSet<&str> = all.iter().copied().collect();
+        self.configs_known.retain(|name| exists.contains(name.as_str()));
+        let unknown: Vec<&str> =
+            all.iter().copied().filter(|name| !self.configs_known.contains(*name)).take(NEW_CONFIGS_MAX * CONFIGS_AT_ONCE_MAX).collect();
+        // Without room they are asked for at another reading.
+        let ask = |names: &[&str]| {
+            let names = names.iter().map(|name| (*name).to_owned()).collect();
+            let _ = self.questions.try_send(Question::Configs { names, broker: self.broker });
+        };
+        unknown.chunks(CONFIGS_AT_ONCE_MAX).for_each(&ask);
         let interval = lock(&self.options).metadata_interval;
-        if self.policies_read.is_some_and(|read| read.elapsed() < interval) {
+        if all.is_empty() || self.configs_asked.is_some_and(|asked| asked.elapsed() < interval) {
             return;
         }
-        self.policies_read = Some(Instant::now());
-        let after = (Bound::Excluded(self.policies_cursor.as_str()), Bound::Unbounded);
-        let mut names: Vec<String> = self.known.range::<str, _>(after).take(POLICIES_AT_ONCE_MAX).map(|(name, _)| name.clone()).collect();
-        // From the first one on again.
-        self.policies_cursor = if names.len() < POLICIES_AT_ONCE_MAX { String::new() } else { names.last().cloned().unwrap_or_default() };
-        if names.is_empty() {
-            names = self.known.keys().take(POLICIES_AT_ONCE_MAX).cloned().collect();
-        }
-        if !names.is_empty() {
-            // Without room they are asked for in the next interval.
-            let _ = self.questions.try_send(Question::Policies { names, broker: self.broker });
-        }
+        let first = all.partition_point(|name| *name <= self.configs_cursor.as_str());
+        let first = if first == all.len() { 0 } else { first };
+        let again = &all[first..all.len().min(first + CONFIGS_AT_ONCE_MAX)];
+        ask(again);
+        let cursor = again.last().map_or(String::new(), |name| (*name).to_owned());
+        self.configs_asked = Some(Instant::now());
+        self.configs_cursor = cursor;
     }
 
-    /// What Kafka says of topics' `cleanup.policy`. A change is in the next map, which is made soon.
-    fn change_policies(&mut self, compacted: HashMap<String, bool>) {
-        for (name, compacted) in compacted {
+    /// What Kafka says of topics' settings. A change of `cleanup.policy` is in the next map, which is made soon.
+    fn take_configs(&mut self, asked: Vec<String>, found: HashMap<String, TopicConfig>) {
+        self.keep_limits(&found);
+        self.configs_known.extend(asked);
+        for (name, TopicConfig { compacted, .. }) in found {
             if let Some(known) = self.known.get_mut(&name).filter(|known| known.topic.compacted != compacted) {
                 tracing::info!(topic = %name, compacted, "the topic's cleanup.policy has changed");
                 Arc::make_mut(&mut known.topic).compacted = compacted;
@@ -1524,6 +1545,12 @@ impl Reader {
                 self.look = true;
             }
         }
+    }
+
+    /// Producers go by the largest batches that topics take.
+    fn keep_limits(&self, found: &HashMap<String, TopicConfig>) {
+        let limits = found.iter().filter_map(|(name, config)| Some((Arc::from(name.as_str()), config.message_bytes_max?)));
+        self.producers.limits().set(limits, |name| self.publishable.contains_key(name) || self.known.contains_key(name));
     }
 
     fn publish(&mut self) {

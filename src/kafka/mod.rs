@@ -4,6 +4,7 @@
 //! reader. Everything else runs on housekeeping threads: librdkafka's own, the producers' delivery polls, the metadata reader and its queries.
 //! librdkafka's threads inherit the CPU mask of the thread that creates a client, so clients are made by threads that have the housekeeping mask.
 
+mod batches;
 pub mod broker;
 pub mod consumer;
 pub mod detect;

@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,7 @@ use rdkafka::message::{DeliveryResult, Header, Message as _, OwnedHeaders};
 use rdkafka::metadata::Metadata;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext, PurgeConfig, ThreadedProducer};
 
+use super::batches::{BatchLimits, CLASSES, Class, Routes};
 use super::raw;
 use super::settings::{KafkaOptions, producer_config};
 use crate::handoff::{MailboxSender, Offset, PublishKey, ShardId};
@@ -29,6 +30,8 @@ use crate::shard::{Letter, ProduceRecord, ProduceStatus, PublishFailure, Publish
 pub struct Ticket {
     shard: ShardId,
     publish: PublishKey,
+    /// Counts the records of the topic that the shard has on their way.
+    open: Option<Arc<AtomicUsize>>,
 }
 
 /// Hands Kafka's answers to the shards, on the producer's poll thread. A shard's mailbox has room for all of its open publishes, so this does not
@@ -85,6 +88,9 @@ impl ProducerContext for Deliveries {
         }
         // A shard that has ended has told its clients.
         let _ = self.shards[ticket.shard.index()].post(Letter::Published { publish: ticket.publish, result });
+        if let Some(open) = ticket.open {
+            open.fetch_sub(1, Ordering::Release);
+        }
     }
 }
 
@@ -110,6 +116,8 @@ fn failure(error: &KafkaError) -> PublishFailure {
     }
 }
 
+/// librdkafka's default of `batch.size`, in bytes.
+const BATCH_SIZE: u32 = 1_000_000;
 /// How long a purge may take to answer what it gave up.
 const PURGE_TIME: Duration = Duration::from_millis(500);
 /// How long one look at a topic's metadata may take.
@@ -140,18 +148,60 @@ enum Repair {
     Refresh(Arc<str>),
     /// Put a new producer in this place.
     Renew(usize),
+    /// Make the producers of a class.
+    Make(Class),
 }
+
+type Client = ThreadedProducer<Deliveries>;
 
 /// What shards and the repair thread share.
 struct Shared {
     config: ClientConfig,
     shards: Vec<MailboxSender<Letter>>,
-    producers: Vec<RwLock<Arc<ThreadedProducer<Deliveries>>>>,
+    /// `producers.size` places for each class. Those of the first class are made at the start, the others when a topic needs them.
+    producers: Vec<OnceLock<RwLock<Arc<Client>>>>,
 }
 
 impl Shared {
-    fn producer(&self, place: usize) -> Arc<ThreadedProducer<Deliveries>> {
-        self.producers[place].read().unwrap_or_else(PoisonError::into_inner).clone()
+    fn new(config: ClientConfig, shards: &[MailboxSender<Letter>], size: usize) -> Shared {
+        Shared { config, shards: shards.to_vec(), producers: (0..size * CLASSES).map(|_| OnceLock::new()).collect() }
+    }
+
+    /// How many producers a class has.
+    fn size(&self) -> usize {
+        self.producers.len() / CLASSES
+    }
+
+    fn class(&self, place: usize) -> Class {
+        Class::from_index(place / self.size())
+    }
+
+    fn create(&self, class: Class) -> Result<Arc<Client>, KafkaError> {
+        let mut config = self.config.clone();
+        if let Some((name, value)) = class.settings() {
+            config.set(name, value);
+        }
+        Ok(Arc::new(config.create_with_context(Deliveries::new(&self.shards))?))
+    }
+
+    /// Makes the producers of a class that are not there yet.
+    fn make(&self, class: Class) -> Result<(), KafkaError> {
+        for place in class.index() * self.size()..(class.index() + 1) * self.size() {
+            if self.producers[place].get().is_none() {
+                let _ = self.producers[place].set(RwLock::new(self.create(class)?));
+            }
+        }
+        Ok(())
+    }
+
+    /// The producer in a place, if it is made.
+    fn producer(&self, place: usize) -> Option<Arc<Client>> {
+        Some(self.producers[place].get()?.read().unwrap_or_else(PoisonError::into_inner).clone())
+    }
+
+    /// All producers that are made.
+    fn made(&self) -> impl Iterator<Item = (usize, Arc<Client>)> {
+        (0..self.producers.len()).filter_map(|place| Some((place, self.producer(place)?)))
     }
 }
 
@@ -160,6 +210,7 @@ pub struct Producers {
     shared: Arc<Shared>,
     hasher: BuildHasherDefault<DefaultHasher>,
     repairs: Sender<Repair>,
+    limits: Arc<BatchLimits>,
     /// When metadata of a topic was last asked for because a publish did not fit it.
     refreshes: Mutex<HashMap<Arc<str>, Instant>>,
 }
@@ -170,23 +221,54 @@ impl Producers {
     /// # Errors
     /// librdkafka's word when it does not take the configuration.
     pub fn new(options: &KafkaOptions, shards: &[MailboxSender<Letter>]) -> Result<Producers, KafkaError> {
-        let config = producer_config(options);
-        let make = |_| Ok(RwLock::new(Arc::new(config.create_with_context(Deliveries::new(shards))?)));
-        let producers = (0..options.producers_size.max(1)).map(make).collect::<Result<_, KafkaError>>()?;
-        let shared = Arc::new(Shared { config, shards: shards.to_vec(), producers });
+        let shared = Arc::new(Shared::new(producer_config(options), shards, options.producers_size.max(1) as usize));
+        shared.make(Class::WHOLE)?;
         let (repairs, asked) = bounded(REPAIRS_MAX);
         let repaired = shared.clone();
         thread::Builder::new()
             .name("producers".to_owned())
             .spawn(move || repair(&repaired, &asked))
             .map_err(|error| KafkaError::ClientCreation(error.to_string()))?;
-        Ok(Producers { shared, hasher: BuildHasherDefault::default(), repairs, refreshes: Mutex::default() })
+        let (hasher, limits) = (BuildHasherDefault::default(), Arc::default());
+        Ok(Producers { shared, hasher, repairs, limits, refreshes: Mutex::default() })
     }
 
-    /// Queues a record. After `Queued` the shard gets one `Letter::Published`.
+    /// What the topics' own settings say of batches; for the reader.
+    pub(super) fn limits(&self) -> &BatchLimits {
+        &self.limits
+    }
+
+    /// The ways of one more shard's records.
+    pub(super) fn routes(&self, embedded: bool) -> Routes {
+        let config = &self.shared.config;
+        let whole = config.get("batch.size").and_then(|size| size.parse().ok()).unwrap_or(BATCH_SIZE);
+        let plain = config.get("compression.type").is_none_or(|codec| codec == "none");
+        Routes::new(self.limits.clone(), whole, plain, embedded)
+    }
+
+    /// Queues a record in batches of the configured size. After `Queued` the shard gets one `Letter::Published`.
     pub fn produce(&self, shard: ShardId, publish: PublishKey, record: &ProduceRecord) -> ProduceStatus {
-        let place = self.hasher.hash_one((&record.topic, &record.key)) as usize % self.shared.producers.len();
-        let mut message = BaseRecord::<'_, [u8], [u8], Box<Ticket>>::with_opaque_to(&record.topic, Box::new(Ticket { shard, publish }));
+        self.produce_in(Class::WHOLE, None, shard, publish, record)
+    }
+
+    /// Queues a record with the producers of a class; `open` counts it until Kafka has answered.
+    pub(super) fn produce_in(
+        &self,
+        class: Class,
+        open: Option<&Arc<AtomicUsize>>,
+        shard: ShardId,
+        publish: PublishKey,
+        record: &ProduceRecord,
+    ) -> ProduceStatus {
+        let size = self.shared.size();
+        let place = class.index() * size + self.hasher.hash_one((&record.topic, &record.key)) as usize % size;
+        let Some(producer) = self.shared.producers[place].get() else {
+            // Made under the housekeeping mask. Asked for again at the next tick, if there is no room for the order.
+            let _ = self.repairs.try_send(Repair::Make(class));
+            return ProduceStatus::Full;
+        };
+        let ticket = Box::new(Ticket { shard, publish, open: open.cloned() });
+        let mut message = BaseRecord::<'_, [u8], [u8], Box<Ticket>>::with_opaque_to(&record.topic, ticket);
         if let Some(partition) = record.partition {
             message = message.partition(partition as i32);
         }
@@ -203,20 +285,26 @@ impl Producers {
             }
             message = message.headers(headers);
         }
-        let producer = self.shared.producers[place].read().unwrap_or_else(PoisonError::into_inner);
+        let producer = producer.read().unwrap_or_else(PoisonError::into_inner);
         // Before the poll thread can count it down.
-        producer.context().open.fetch_add(1, Ordering::Relaxed);
+        let counts = [Some(&producer.context().open), open.map(|open| &**open)];
+        counts.into_iter().flatten().for_each(|count| {
+            count.fetch_add(1, Ordering::Relaxed);
+        });
         let sent = producer.send(message);
         let Err((error, _)) = sent else {
             return ProduceStatus::Queued;
         };
-        producer.context().open.fetch_sub(1, Ordering::Relaxed);
+        counts.into_iter().flatten().for_each(|count| {
+            count.fetch_sub(1, Ordering::Relaxed);
+        });
+        let is_denied = producer.context().is_denied.load(Ordering::Acquire);
         drop(producer);
         match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::QueueFull) => ProduceStatus::Full,
             Some(RDKafkaErrorCode::Fatal) => {
                 let _ = self.repairs.try_send(Repair::Renew(place));
-                if self.shared.producer(place).context().is_denied.load(Ordering::Acquire) {
+                if is_denied {
                     ProduceStatus::Refused(PublishFailure::Denied)
                 } else {
                     // Tried again at the next tick, when there is a new producer.
@@ -240,7 +328,8 @@ impl Producers {
 
     /// The metadata of a topic, as those see it that can publish. Waits: for housekeeping threads.
     pub(super) fn metadata(&self, topic: &str, patience: Duration) -> Result<Metadata, KafkaError> {
-        self.shared.producer(0).client().fetch_metadata(Some(topic), patience)
+        let producer = self.shared.producer(0).expect("the first class is made at the start");
+        producer.client().fetch_metadata(Some(topic), patience)
     }
 
     /// Whether what a publish did not find may be there after another look, which this asks for.
@@ -262,8 +351,7 @@ impl Producers {
     /// Waits until Kafka has answered everything, `patience` at most; what is left then is given up and answered too.
     pub fn flush(&self, patience: Duration) {
         let deadline = Instant::now() + patience;
-        for place in 0..self.shared.producers.len() {
-            let producer = self.shared.producer(place);
+        for (_, producer) in self.shared.made() {
             if producer.flush(deadline.saturating_duration_since(Instant::now())).is_err() {
                 producer.purge(PurgeConfig::default().queue().inflight());
                 let _ = producer.flush(PURGE_TIME);
@@ -275,24 +363,27 @@ impl Producers {
 /// The repair thread: until the last `Producers` is gone.
 fn repair(shared: &Shared, asked: &Receiver<Repair>) {
     let mut renewed: HashMap<usize, Instant> = HashMap::new();
-    let mut watches: Vec<Watch> = shared.producers.iter().map(|_| Watch::new()).collect();
+    let mut watches: HashMap<usize, Watch> = HashMap::new();
     let mut look_at = Instant::now() + LOOK_TIME;
     loop {
         match asked.recv_deadline(look_at) {
             Ok(Repair::Refresh(topic)) => {
-                for place in 0..shared.producers.len() {
-                    if let Err(error) = shared.producer(place).client().fetch_metadata(Some(&topic), REFRESH_TIME) {
+                for (_, producer) in shared.made() {
+                    if let Err(error) = producer.client().fetch_metadata(Some(&topic), REFRESH_TIME) {
                         tracing::debug!(%topic, %error, "metadata for a publish");
                     }
                 }
             }
             Ok(Repair::Renew(place)) => {
                 // Several publishes may have found the same dead producer.
-                let Some((code, reason)) = shared.producer(place).client().fatal_error() else {
+                let Some((producer, (code, reason))) =
+                    shared.producer(place).and_then(|producer| Some((producer.clone(), producer.client().fatal_error()?)))
+                else {
                     continue;
                 };
                 // A right that is missing will be missing for a while: every publish until then would cost a new client.
-                let is_denied = shared.producer(place).context().is_denied.load(Ordering::Acquire);
+                let is_denied = producer.context().is_denied.load(Ordering::Acquire);
+                drop(producer);
                 if is_denied && renewed.get(&place).is_some_and(|renewed| renewed.elapsed() < REFRESH_AGE) {
                     continue;
                 }
@@ -300,9 +391,15 @@ fn repair(shared: &Shared, asked: &Receiver<Repair>) {
                 tracing::error!(%code, reason, "a producer cannot go on, another takes its place; records on their way are answered as unknown");
                 shared.renew(place);
             }
+            Ok(Repair::Make(class)) => {
+                if let Err(error) = shared.make(class) {
+                    tracing::error!(%error, "a producer for topics with a small max.message.bytes cannot be made");
+                }
+            }
             Err(RecvTimeoutError::Timeout) => {
-                for (place, watch) in watches.iter_mut().enumerate() {
-                    if watch.is_stuck(&shared.producer(place), &shared.config) {
+                for (place, producer) in shared.made() {
+                    let watch = watches.entry(place).or_insert_with(Watch::new);
+                    if watch.is_stuck(&producer, &shared.config) {
                         tracing::warn!(
                             "a producer has stored nothing for {:?} although Kafka serves others: another takes its place; records on their way are answered as unknown",
                             watch.settled_at.elapsed()
@@ -321,10 +418,10 @@ fn repair(shared: &Shared, asked: &Receiver<Repair>) {
 impl Shared {
     /// Puts a new producer in the place of another, whose open records are answered here.
     fn renew(&self, place: usize) {
-        match self.config.create_with_context(Deliveries::new(&self.shards)) {
+        let Some(current) = self.producers[place].get() else { return };
+        match self.create(self.class(place)) {
             Ok(producer) => {
-                let old =
-                    std::mem::replace(&mut *self.producers[place].write().unwrap_or_else(PoisonError::into_inner), Arc::new(producer));
+                let old = std::mem::replace(&mut *current.write().unwrap_or_else(PoisonError::into_inner), producer);
                 old.purge(PurgeConfig::default().queue().inflight());
                 let _ = old.flush(PURGE_TIME);
                 // Closing can take long, or hang.
@@ -421,7 +518,7 @@ mod tests {
         let first = keys.insert(());
         assert_eq!(producers.produce(ShardId(0), first, &record), ProduceStatus::Queued);
         assert_eq!(await_answer(), (first, PublishResult::Stored { partition: 0, offset: Offset(0) }));
-        raw::fail_for_good(producers.shared.producer(0).client().native_ptr());
+        raw::fail_for_good(producers.shared.producer(0).expect("it is made").client().native_ptr());
         let second = keys.insert(());
         let deadline = Instant::now() + Duration::from_secs(10);
         while producers.produce(ShardId(0), second, &record) != ProduceStatus::Queued {

@@ -315,16 +315,25 @@ impl Drop for Request {
     }
 }
 
-/// The `cleanup.policy` of topics. One that may not be asked is left out.
+/// Settings of a topic that the bridge goes by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct TopicConfig {
+    /// `cleanup.policy` has `compact`.
+    pub(super) compacted: bool,
+    /// `max.message.bytes`.
+    pub(super) message_bytes_max: Option<u32>,
+}
+
+/// The settings of topics, by name. One that may not be asked is left out.
 ///
 /// # Errors
 /// librdkafka's word when the broker does not answer in time.
-pub(super) fn cleanup_policies(
+pub(super) fn topic_configs(
     client: *mut sys::rd_kafka_t,
     names: &[&str],
     broker: Option<i32>,
     timeout: Duration,
-) -> Result<HashMap<String, String>, String> {
+) -> Result<HashMap<String, TopicConfig>, String> {
     let names: Vec<CString> = names.iter().filter_map(|name| CString::new(*name).ok()).collect();
     // SAFETY: `client` is live; whatever is made here is destroyed here, and texts live as long as the event.
     unsafe {
@@ -336,7 +345,7 @@ pub(super) fn cleanup_policies(
         sys::rd_kafka_DescribeConfigs(client, resources.as_mut_ptr(), resources.len(), request.options, request.queue);
         sys::rd_kafka_ConfigResource_destroy_array(resources.as_mut_ptr(), resources.len());
         let event = request.answer();
-        let answer = policies(event);
+        let answer = configs(event);
         if !event.is_null() {
             sys::rd_kafka_event_destroy(event);
         }
@@ -346,7 +355,7 @@ pub(super) fn cleanup_policies(
 
 /// # Safety
 /// `event` is null, or the live result of a DescribeConfigs.
-unsafe fn policies(event: *mut sys::rd_kafka_event_t) -> Result<HashMap<String, String>, String> {
+unsafe fn configs(event: *mut sys::rd_kafka_event_t) -> Result<HashMap<String, TopicConfig>, String> {
     if event.is_null() {
         return Err("no answer to DescribeConfigs in time".to_owned());
     }
@@ -368,14 +377,22 @@ unsafe fn policies(event: *mut sys::rd_kafka_event_t) -> Result<HashMap<String, 
             }
             let mut entries_count = 0;
             let entries = sys::rd_kafka_ConfigResource_configs(resource, &mut entries_count);
+            let mut config = TopicConfig { compacted: false, message_bytes_max: None };
             for entry in 0..entries_count {
                 let entry = *entries.add(entry);
                 let value = sys::rd_kafka_ConfigEntry_value(entry);
-                if !value.is_null() && CStr::from_ptr(sys::rd_kafka_ConfigEntry_name(entry)) == c"cleanup.policy" {
-                    let name = CStr::from_ptr(sys::rd_kafka_ConfigResource_name(resource)).to_string_lossy().into_owned();
-                    all.insert(name, CStr::from_ptr(value).to_string_lossy().into_owned());
+                if value.is_null() {
+                    continue;
+                }
+                let (name, value) = (CStr::from_ptr(sys::rd_kafka_ConfigEntry_name(entry)), CStr::from_ptr(value).to_string_lossy());
+                if name == c"cleanup.policy" {
+                    config.compacted = value.split(',').any(|policy| policy.trim() == "compact");
+                } else if name == c"max.message.bytes" {
+                    config.message_bytes_max = value.parse().ok();
                 }
             }
+            let name = CStr::from_ptr(sys::rd_kafka_ConfigResource_name(resource)).to_string_lossy().into_owned();
+            all.insert(name, config);
         }
         Ok(all)
     }

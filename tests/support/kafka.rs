@@ -221,6 +221,12 @@ pub fn replicas(bootstrap: &str, topic: &str) -> Vec<i32> {
     metadata.topics()[0].partitions()[0].replicas().to_vec()
 }
 
+/// Whether so many replicas of every partition are in sync.
+pub fn all_in_sync(bootstrap: &str, topic: &str, replicas: usize) -> bool {
+    let metadata = admin(bootstrap).inner().fetch_metadata(Some(topic), Duration::from_secs(5));
+    metadata.is_ok_and(|metadata| metadata.topics()[0].partitions().iter().all(|partition| partition.isr().len() == replicas))
+}
+
 /// A librdkafka producer: idempotent, its default partitioner (CRC32) unless `settings` say otherwise.
 pub fn producer(bootstrap: &str, settings: &[(&str, &str)]) -> ThreadedProducer<rdkafka::producer::DefaultProducerContext> {
     let mut config = ClientConfig::new();
@@ -264,6 +270,11 @@ pub struct Cluster {
 
 impl Cluster {
     pub fn start() -> Cluster {
+        Cluster::start_of(1)
+    }
+
+    /// With so many brokers.
+    pub fn start_of(brokers: u16) -> Cluster {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let port = eventually("its ports are free", || {
             // Between those of the clusters that `./dev test` starts.
@@ -272,10 +283,11 @@ impl Cluster {
             let free = |port| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok();
             (claim_port(port) && free(port + 10) && free(port + 20)).then_some(port)
         });
-        let cluster = Cluster { bootstrap: format!("127.0.0.1:{port}"), folder };
+        let addresses: Vec<String> = (0..brokers).map(|broker| format!("127.0.0.1:{}", port + broker)).collect();
+        let cluster = Cluster { bootstrap: addresses.join(","), folder };
         let port = port.to_string();
         let own = [("CORESPAN_KAFKA_DIR", cluster.folder_text()), ("CORESPAN_KAFKA_PORT", &port), ("CORESPAN_KAFKA_OWNER", owner())];
-        dev_kafka(&["up"], "", &own);
+        dev_kafka(&["up", "--brokers", &brokers.to_string()], "", &own);
         cluster
     }
 
@@ -290,6 +302,13 @@ impl Cluster {
 
     pub fn kill(&self, broker: &str) {
         broker_action(self.folder.path(), "kill", broker);
+    }
+
+    /// Ends a broker as an operator does, and starts it again.
+    pub fn restart(&self, broker: &str) {
+        self.signal(broker, Signal::SIGTERM);
+        eventually("the broker has ended", || (!broker_runs(self.folder.path(), broker)).then_some(()));
+        self.start_again(broker);
     }
 
     /// Stops a broker's process where it stands, or lets it go on: silent, with its connections open.
@@ -311,6 +330,13 @@ impl Drop for Cluster {
             eprintln!("the test's own Kafka in {} could not be stopped", self.folder.path().display());
         }
     }
+}
+
+/// Whether a broker's process is there and no zombie.
+fn broker_runs(folder: &Path, broker: &str) -> bool {
+    let pid = std::fs::read_to_string(folder.join(broker).join("pid")).expect("the broker was started");
+    let status = std::fs::read_to_string(format!("/proc/{}/status", pid.trim())).unwrap_or_default();
+    status.lines().any(|line| line.starts_with("State:") && !line.contains('Z'))
 }
 
 /// `./dev kafka kill|start BROKER` for the cluster in `folder`.

@@ -3,7 +3,9 @@
 
 pub mod client;
 pub mod kafka;
+pub mod kafka_moves;
 pub mod kafka_side;
+pub mod ledger;
 pub mod node;
 
 use std::fs::File;

@@ -1,0 +1,153 @@
+//! Kafka's bad days, from a client's side: publishes are stored once, in the order of their key, and answered in time; subscribers have every record
+//! once; and nobody has to restart anything.
+//!
+//! The tests are ignored by plain `cargo test`; `./dev test kafka` starts the clusters and runs them, `./dev test --long` runs them at length.
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use support::eventually;
+use support::kafka::{self, Cluster};
+use support::kafka_moves::Mover;
+use support::ledger::{Ledger, Load, Totals};
+use support::node::Node;
+
+fn is_long() -> bool {
+    std::env::var_os("CORESPAN_TEST_LONG").is_some()
+}
+
+fn config(bootstrap: &str, topic: &str) -> String {
+    format!(
+        "[kafka.consumer]\n\"bootstrap.servers\" = \"{bootstrap}\"\ntopics = [\"{topic}\"]\n\n[kafka.producer]\n\"bootstrap.servers\" = \"{bootstrap}\"\n"
+    )
+}
+
+/// Plays `faults` under a load on a cluster of the test's own with so many brokers; `settings` are those of the topic.
+fn under_load(brokers: u16, load: &Load, settings: &[(&str, &str)], faults: impl FnOnce(&Cluster, &Node)) -> Totals {
+    let cluster = Cluster::start_of(brokers);
+    kafka::create_topic(&cluster.bootstrap, &load.topic, load.partitions, i32::from(brokers), settings);
+    let mut node = Node::start_ready(&config(&cluster.bootstrap, &load.topic));
+    let ledger = Ledger::start(node.port, load);
+    pass(1_000);
+    faults(&cluster, &node);
+    let totals = ledger.settle(&cluster.bootstrap);
+    node.await_ready();
+    totals
+}
+
+/// Time is what these tests give Kafka and the node: how long a broker is away, and how long all is well in between.
+fn pass(milliseconds: u64) {
+    std::thread::sleep(Duration::from_millis(milliseconds));
+}
+
+fn pause(cluster: &Cluster, broker: &str, milliseconds: u64) {
+    cluster.signal(broker, Signal::SIGSTOP);
+    pass(milliseconds);
+    cluster.signal(broker, Signal::SIGCONT);
+}
+
+#[test]
+#[ignore = "needs Apache Kafka: run ./dev test kafka"]
+fn publishes_are_stored_once_and_in_order_while_the_only_broker_stands_still_or_is_killed() {
+    let load = Load { topic: "orders".to_owned(), partitions: 4, keys: 8, publishers: 4, rate: 50, bytes: 20 };
+    let totals = under_load(1, &load, &[], |cluster, _| {
+        let until = Instant::now() + Duration::from_secs(if is_long() { 900 } else { 1 });
+        let mut round = 0;
+        while round == 0 || Instant::now() < until {
+            match if is_long() { round % 4 } else { 3 } {
+                // Shorter and longer than clients wait, and longer than librdkafka's time-out of a request (10 s).
+                0 => pause(cluster, "1", 5_000 + fastrand::u64(0..3_000)),
+                1 => pause(cluster, "1", 9_000 + fastrand::u64(0..4_000)),
+                2 => {
+                    pause(cluster, "1", 7_000);
+                    pass(300);
+                    pause(cluster, "1", 6_000);
+                }
+                _ => {
+                    cluster.kill("1");
+                    pass(fastrand::u64(0..1_000));
+                    cluster.start_again("1");
+                }
+            }
+            pass(5_000 + fastrand::u64(0..3_000));
+            round += 1;
+        }
+        eprintln!("{round} faults");
+    });
+    assert!(totals.acknowledged > 100);
+}
+
+#[test]
+#[ignore = "needs Apache Kafka: run ./dev test kafka"]
+fn leaders_that_move_all_the_time_lose_double_and_reorder_nothing() {
+    let load = Load { topic: "moving".to_owned(), partitions: 60, keys: 240, publishers: 8, rate: 400, bytes: 200 };
+    let totals = under_load(3, &load, &[("min.insync.replicas", "2")], |cluster, _| {
+        let address = cluster.bootstrap.split(',').next().expect("an address").to_owned();
+        let mut mover = Mover::connect(&address);
+        let until = Instant::now() + Duration::from_secs(if is_long() { 600 } else { 10 });
+        let (mut round, mut due) = (0, Instant::now());
+        while Instant::now() < until {
+            // Back and forth, and sometimes there and back at once.
+            let there_and_back = round % 8 == 7;
+            for step in 0..if there_and_back { 3 } else { 1 } {
+                mover.move_leaders("moving", 60, |partition| (0..3).map(|place| (partition + round + step % 2 + place) % 3 + 1).collect());
+            }
+            round += 1;
+            due += Duration::from_millis(500);
+            pass(due.saturating_duration_since(Instant::now()).as_millis() as u64);
+        }
+        eprintln!("{round} moves");
+    });
+    assert!(totals.acknowledged * 10 > totals.sent * 9, "{totals:?}");
+}
+
+#[test]
+#[ignore = "needs Apache Kafka: run ./dev test kafka"]
+fn brokers_that_stand_still_or_restart_in_turn_lose_double_and_reorder_nothing() {
+    let load = Load { topic: "rolling".to_owned(), partitions: 12, keys: 60, publishers: 10, rate: 500, bytes: 200 };
+    let totals = under_load(3, &load, &[("min.insync.replicas", "2")], |cluster, _| {
+        let until = Instant::now() + Duration::from_secs(if is_long() { 600 } else { 0 });
+        let mut round = 0;
+        while round == 0 || Instant::now() < until {
+            for broker in ["1", "2", "3"] {
+                match (is_long(), round % 3) {
+                    (true, 0) => pause(cluster, broker, 12_000),
+                    (_, 1) => {
+                        cluster.kill(broker);
+                        pass(fastrand::u64(0..3_000));
+                        cluster.start_again(broker);
+                    }
+                    // As an operator does it: the broker hands its partitions over, ends, and comes back.
+                    _ => cluster.restart(broker),
+                }
+                pass(if is_long() { 6_000 } else { 1_500 });
+            }
+            round += 1;
+        }
+        eprintln!("{round} rounds over all brokers");
+    });
+    assert!(totals.acknowledged > 100);
+}
+
+#[test]
+#[ignore = "needs Apache Kafka: run ./dev test kafka"]
+fn publishes_below_min_insync_replicas_go_on_within_ten_seconds_of_a_whole_isr() {
+    let load = Load { topic: "strict".to_owned(), partitions: 6, keys: 12, publishers: 4, rate: 100, bytes: 50 };
+    under_load(3, &load, &[("min.insync.replicas", "3")], |cluster, node| {
+        for away_s in if is_long() { &[10, 30, 120][..] } else { &[6] } {
+            cluster.kill("2");
+            pass(away_s * 1_000);
+            cluster.start_again("2");
+            eventually("the replicas are in sync again", || kafka::all_in_sync(&cluster.bootstrap, "strict", 3).then_some(()));
+            let whole = Instant::now();
+            let mut client = support::client::Client::connect(node.port);
+            for key in 0..load.keys {
+                eventually("publishes are acknowledged", || client.publish(&format!("/strict/k{key}"), "-2").ok());
+            }
+            eprintln!("acknowledged {:?} after the ISR was whole again, {away_s} s without it", whole.elapsed());
+            assert!(whole.elapsed() < Duration::from_secs(20), "10 s, and as many for a busy machine: {:?}", whole.elapsed());
+        }
+    });
+}
