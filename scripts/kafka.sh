@@ -192,6 +192,8 @@ kafka_configure() {
         transaction.state.log.num.partitions=1 group.initial.rebalance.delay.ms=0 log.initial.task.delay.ms=500 \
         log.retention.check.interval.ms=1000 log.cleaner.threads=1 log.cleaner.dedupe.buffer.size=8388608 log.cleaner.backoff.ms=500 \
         auto.create.topics.enable=false
+      # Last, because the last of two lines with the same key counts.
+      printf '%s\n' "${CORESPAN_KAFKA_SETTINGS:-}"
     } >"$dir/$id/server.properties"
     (kafka_java 128m kafka.tools.StorageTool format -t "$cluster_id" -c "$dir/$id/server.properties" --ignore-formatted "${format[@]}") \
       >>"$dir/format.log" 2>&1 || fail "Kafka could not format its data folder:

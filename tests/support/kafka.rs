@@ -256,14 +256,21 @@ pub fn header(key: &str, value: &str) -> OwnedHeaders {
     OwnedHeaders::new().insert(Header { key, value: Some(value) })
 }
 
-/// A cluster of the test's own, for tests that stop and start it.
+/// A cluster of the test's own, for tests that stop and start it or want settings of the broker.
 pub struct Cluster {
     pub bootstrap: String,
     folder: tempfile::TempDir,
+    port: String,
+    settings: String,
 }
 
 impl Cluster {
     pub fn start() -> Cluster {
+        Cluster::start_with(&[])
+    }
+
+    /// With settings of the broker besides those of `./dev kafka up`.
+    pub fn start_with(settings: &[(&str, &str)]) -> Cluster {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let port = eventually("its ports are free", || {
             // Between those of the clusters that `./dev test` starts.
@@ -272,11 +279,26 @@ impl Cluster {
             let free = |port| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok();
             (claim_port(port) && free(port + 10) && free(port + 20)).then_some(port)
         });
-        let cluster = Cluster { bootstrap: format!("127.0.0.1:{port}"), folder };
-        let port = port.to_string();
-        let own = [("CORESPAN_KAFKA_DIR", cluster.folder_text()), ("CORESPAN_KAFKA_PORT", &port), ("CORESPAN_KAFKA_OWNER", owner())];
-        dev_kafka(&["up"], "", &own);
+        let settings = settings.iter().map(|(key, value)| format!("{key}={value}\n")).collect();
+        let cluster = Cluster { bootstrap: format!("127.0.0.1:{port}"), folder, port: port.to_string(), settings };
+        cluster.up();
         cluster
+    }
+
+    fn up(&self) {
+        let own = [
+            ("CORESPAN_KAFKA_DIR", self.folder_text()),
+            ("CORESPAN_KAFKA_PORT", &self.port),
+            ("CORESPAN_KAFKA_OWNER", owner()),
+            ("CORESPAN_KAFKA_SETTINGS", &self.settings),
+        ];
+        dev_kafka(&["up"], "", &own);
+    }
+
+    /// Deletes everything and starts another, empty cluster at the same address: another cluster id, and nothing that is known of this one.
+    pub fn wipe(&self) {
+        dev_kafka(&["down"], "", &[("CORESPAN_KAFKA_DIR", self.folder_text())]);
+        self.up();
     }
 
     /// Where the brokers keep their data: `BROKER/data/TOPIC-PARTITION`.
