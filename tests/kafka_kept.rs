@@ -105,7 +105,9 @@ fn publishes_of_a_producer_that_kafka_has_forgotten_are_stored_once_and_in_order
         }
         eprintln!("round {round}: the first publish was acknowledged after {first:?}, all {EACH} after {:?}", begun.elapsed());
         assert!(begun.elapsed() < ANSWER_TIME);
-        eventually("the broker forgets the producer", || (!knows_a_producer(&cluster, "forgetful")).then_some(()));
+        if round + 1 < ROUNDS {
+            eventually("the broker forgets the producer", || (!knows_a_producer(&cluster, "forgetful")).then_some(()));
+        }
     }
     let expected: Vec<Value> = (0..ROUNDS * EACH).map(Value::from).collect();
     assert_eq!(client.next_values(expected.len()), expected);
@@ -147,7 +149,7 @@ fn the_first_publish_after_kafka_has_closed_idle_connections_is_acknowledged_soo
     let mut node = Node::start_ready(&config(&cluster.bootstrap, &["idle"]));
     let (mut subscriber, mut client) = (Client::connect(node.port), Client::connect(node.port));
     subscriber.subscribe("/idle/k").expect("the subscribe is granted");
-    for round in 0..4 {
+    for round in 0..3 {
         let begun = Instant::now();
         client.publish("/idle/k", &round.to_string()).expect("the publish is acknowledged");
         let took = begun.elapsed();
@@ -280,8 +282,8 @@ fn under_quotas_nothing_is_lost_doubled_or_reordered_and_everything_is_answered(
     for subject in &subjects {
         subscriber.subscribe(subject).expect("the subscribe is granted");
     }
-    // Three times of what the quota lets through.
-    let (mut sent, until) = (Vec::new(), Instant::now() + Duration::from_secs(6));
+    // Three times what the quota lets through.
+    let (mut sent, until) = (Vec::new(), Instant::now() + Duration::from_secs(5));
     let padding = "x".repeat(1000);
     while Instant::now() < until {
         let number = sent.len();
@@ -425,40 +427,41 @@ fn records_whose_timestamps_fall_or_lie_ahead_keep_the_order_of_their_offsets() 
     }
 }
 
-/// Wipes the cluster under a node that has published `before` times, lets others write `others` records first, and looks whether all is well.
-fn wiped(before: usize, others: usize) {
+#[test]
+#[ignore = "needs Apache Kafka: run ./dev test kafka"]
+fn a_cluster_that_is_wiped_and_made_again_at_its_address_is_served_anew() {
+    const BEFORE: usize = 5;
     let cluster = Cluster::start();
     kafka::create_topic(&cluster.bootstrap, "wiped", 1, 1, &[]);
     let mut node = Node::start_ready(&config(&cluster.bootstrap, &["wiped"]));
     let (mut subscriber, mut client) = (Client::connect(node.port), Client::connect(node.port));
     let first = subscriber.subscribe("/wiped/k").expect("the subscribe is granted");
-    for number in 0..before {
+    for number in 0..BEFORE {
         client.publish("/wiped/k", &format!("\"old {number}\"")).expect("the publish is acknowledged");
     }
-    subscriber.next_values(before);
+    subscriber.next_values(BEFORE);
     cluster.wipe();
     kafka::create_topic(&cluster.bootstrap, "wiped", 1, 1, &[]);
     let begun = Instant::now();
-    for number in 0..others {
-        kafka::produce(&cluster.bootstrap, "wiped", &[("k", &format!("\"other {number}\""))]);
-    }
+    kafka::produce(&cluster.bootstrap, "wiped", &[("k", "\"of the new log\"")]);
     // Nothing but the end of the subscription comes of the new log.
     match subscriber.next_push(PATIENCE) {
         Some(Push::Unsubscribe { channel, code }) => assert_eq!((channel.as_str(), code), ("/wiped/k", 2500)),
         other => panic!("unsubscribe 2500 was expected, not {other:?}; log:\n{}", node.log()),
     }
     eprintln!("subscribers are told {:?} after the new topic was there", begun.elapsed());
-    let resumed = eventually("the new log is served", || subscriber.recover("/wiped/k", &first.epoch, before as u64).ok());
+    let resumed = eventually("the new log is served", || subscriber.recover("/wiped/k", &first.epoch, BEFORE as u64).ok());
     assert!(!resumed.recovered && resumed.epoch != first.epoch, "positions of the old log are worth nothing: {resumed:?}");
     node.await_ready();
     eprintln!("the node is ready after {:?}", begun.elapsed());
 
+    // Kafka gives the ids of producers from 0 again: to the new cluster the node's first publish may look out of sequence, and is refused.
     let (mut acknowledged, mut number) = (Vec::new(), 0);
     eventually("ten publishes are acknowledged", || {
         number += 1;
         match client.publish("/wiped/k", &format!("\"new {number:04}\"")) {
             Ok(_) => acknowledged.push(format!("\"new {number:04}\"")),
-            Err(refusal) => eprintln!("publish {number}: {refusal:?}"),
+            Err(refusal) => assert!(matches!(refusal.code, 100 | 401), "{refusal:?}"),
         }
         (acknowledged.len() == 10).then_some(())
     });
@@ -469,7 +472,6 @@ fn wiped(before: usize, others: usize) {
         (publication.data == json!("outside")).then_some(publication)
     });
     let stored: Vec<String> = kafka::read_all(&cluster.bootstrap, "wiped", 1).into_iter().map(|(_, _, value)| value).collect();
-    eprintln!("stored: {stored:?}");
     assert_eq!(outside.offset, stored.len() as u64, "{stored:?}");
     let new: Vec<String> = stored.iter().filter(|value| value.starts_with("\"new")).cloned().collect();
     for value in &acknowledged {
@@ -477,16 +479,4 @@ fn wiped(before: usize, others: usize) {
     }
     assert!(new.windows(2).all(|pair| pair[0] < pair[1]), "each once and in order: {stored:?}");
     node.await_ready();
-}
-
-#[test]
-#[ignore = "needs Apache Kafka: run ./dev test kafka"]
-fn a_cluster_that_is_wiped_and_made_again_at_its_address_is_served_anew() {
-    wiped(5, 1);
-}
-
-#[test]
-#[ignore = "needs Apache Kafka: run ./dev test kafka"]
-fn publishes_to_a_wiped_cluster_are_not_taken_for_those_of_another_producer_with_the_same_id() {
-    wiped(0, 3);
 }

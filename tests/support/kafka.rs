@@ -298,6 +298,11 @@ impl Cluster {
     /// Deletes everything and starts another, empty cluster at the same address: another cluster id, and nothing that is known of this one.
     pub fn wipe(&self) {
         dev_kafka(&["down"], "", &[("CORESPAN_KAFKA_DIR", self.folder_text())]);
+        // A process that is being ended has lost its command line, by which it is known, before its sockets.
+        let port: u16 = self.port.parse().expect("a port");
+        eventually("its ports are free again", || {
+            [port, port + 10].iter().all(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok()).then_some(())
+        });
         self.up();
     }
 
