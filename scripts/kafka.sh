@@ -139,7 +139,7 @@ kafka_certificate() {
 }
 
 kafka_configure() {
-  local cluster_id id index voters=() replicas=$((brokers < 3 ? brokers : 3)) format=()
+  local cluster_id id index voters=() replicas=$((brokers < 3 ? brokers : 3)) format=() settings=${CORESPAN_KAFKA_SETTINGS:-}
   cluster_id=$(kafka_java 128m kafka.tools.StorageTool random-uuid 2>>"$dir/format.log")
   for id in $(seq "$brokers"); do voters+=("$id@127.0.0.1:$((port + 10 + id - 1))"); done
   [ "$brokers" != 1 ] || format+=(--standalone)
@@ -192,6 +192,8 @@ kafka_configure() {
         transaction.state.log.num.partitions=1 group.initial.rebalance.delay.ms=0 log.initial.task.delay.ms=500 \
         log.retention.check.interval.ms=1000 log.cleaner.threads=1 log.cleaner.dedupe.buffer.size=8388608 log.cleaner.backoff.ms=500 \
         auto.create.topics.enable=false
+      # Last, because the last of two lines with the same key counts.
+      printf '%s\n' "${settings//"{id}"/$id}"
     } >"$dir/$id/server.properties"
     (kafka_java 128m kafka.tools.StorageTool format -t "$cluster_id" -c "$dir/$id/server.properties" --ignore-formatted "${format[@]}") \
       >>"$dir/format.log" 2>&1 || fail "Kafka could not format its data folder:
@@ -368,10 +370,11 @@ kafka_kill() {
   kafka_await_end "$pid"
 }
 
-# A process that was ended with -9 goes at once, unless the kernel holds it.
+# A process that was ended with -9 goes at once, unless the kernel holds it. It has lost its command line before its sockets, and those with its last
+# thread only.
 kafka_await_end() {
   local deadline=$((SECONDS + kafka_seconds_to_end))
-  while kafka_pid_alive "$1"; do
+  while [ -e "/proc/$1" ] && ! { grep -q '^State:.*Z' "/proc/$1/status" && [ "$(ls "/proc/$1/task" | wc -l)" -le 1 ]; } 2>/dev/null; do
     [ $SECONDS -lt $deadline ] || fail "process $1 of the Kafka in $dir still runs $kafka_seconds_to_end s after kill -9"
     sleep 0.02
   done

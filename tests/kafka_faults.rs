@@ -27,7 +27,7 @@ fn config(bootstrap: &str, topic: &str) -> String {
 
 /// Plays `faults` under a load on a cluster of the test's own with so many brokers; `settings` are those of the topic.
 fn under_load(brokers: u16, load: &Load, settings: &[(&str, &str)], faults: impl FnOnce(&Cluster, &Node)) -> Totals {
-    let cluster = Cluster::start_of(brokers);
+    let cluster = Cluster::start_with(brokers, &[]);
     kafka::create_topic(&cluster.bootstrap, &load.topic, load.partitions, i32::from(brokers), settings);
     let mut text = config(&cluster.bootstrap, &load.topic);
     if std::env::var_os("CORESPAN_TEST_VERBOSE").is_some() {

@@ -262,19 +262,22 @@ pub fn header(key: &str, value: &str) -> OwnedHeaders {
     OwnedHeaders::new().insert(Header { key, value: Some(value) })
 }
 
-/// A cluster of the test's own, for tests that stop and start it.
+/// A cluster of the test's own, for tests that stop and start it or want settings of the broker.
 pub struct Cluster {
     pub bootstrap: String,
     folder: tempfile::TempDir,
+    port: String,
+    brokers: u16,
+    settings: String,
 }
 
 impl Cluster {
     pub fn start() -> Cluster {
-        Cluster::start_of(1)
+        Cluster::start_with(1, &[])
     }
 
-    /// With so many brokers.
-    pub fn start_of(brokers: u16) -> Cluster {
+    /// With so many brokers, and settings of theirs besides those of `./dev kafka up`; `{id}` in a value is the broker's number.
+    pub fn start_with(brokers: u16, settings: &[(&str, &str)]) -> Cluster {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let port = eventually("its ports are free", || {
             // Between those of the clusters that `./dev test` starts.
@@ -284,11 +287,26 @@ impl Cluster {
             (claim_port(port) && free(port + 10) && free(port + 20)).then_some(port)
         });
         let addresses: Vec<String> = (0..brokers).map(|broker| format!("127.0.0.1:{}", port + broker)).collect();
-        let cluster = Cluster { bootstrap: addresses.join(","), folder };
-        let port = port.to_string();
-        let own = [("CORESPAN_KAFKA_DIR", cluster.folder_text()), ("CORESPAN_KAFKA_PORT", &port), ("CORESPAN_KAFKA_OWNER", owner())];
-        dev_kafka(&["up", "--brokers", &brokers.to_string()], "", &own);
+        let settings = settings.iter().map(|(key, value)| format!("{key}={value}\n")).collect();
+        let cluster = Cluster { bootstrap: addresses.join(","), folder, port: port.to_string(), brokers, settings };
+        cluster.up();
         cluster
+    }
+
+    fn up(&self) {
+        let own = [
+            ("CORESPAN_KAFKA_DIR", self.folder_text()),
+            ("CORESPAN_KAFKA_PORT", &self.port),
+            ("CORESPAN_KAFKA_OWNER", owner()),
+            ("CORESPAN_KAFKA_SETTINGS", &self.settings),
+        ];
+        dev_kafka(&["up", "--brokers", &self.brokers.to_string()], "", &own);
+    }
+
+    /// Deletes everything and starts another, empty cluster at the same address: another cluster id, and nothing that is known of this one.
+    pub fn wipe(&self) {
+        dev_kafka(&["down"], "", &[("CORESPAN_KAFKA_DIR", self.folder_text())]);
+        self.up();
     }
 
     /// Where the brokers keep their data: `BROKER/data/TOPIC-PARTITION`.
