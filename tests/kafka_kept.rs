@@ -480,3 +480,37 @@ fn a_cluster_that_is_wiped_and_made_again_at_its_address_is_served_anew() {
     assert!(new.windows(2).all(|pair| pair[0] < pair[1]), "each once and in order: {stored:?}");
     node.await_ready();
 }
+
+#[test]
+#[ignore = "needs Apache Kafka: run ./dev test kafka"]
+fn publishes_to_a_wiped_cluster_are_not_taken_for_those_of_another_producer_with_the_same_id() {
+    let cluster = Cluster::start();
+    kafka::create_topic(&cluster.bootstrap, "wiped", 1, 1, &[]);
+    let mut node = Node::start_ready(&config(&cluster.bootstrap, &["wiped"]));
+    let mut client = Client::connect(node.port);
+    let first = client.subscribe("/wiped/k").expect("the subscribe is granted");
+    for number in 0..5 {
+        client.publish("/wiped/k", &format!("\"old {number}\"")).expect("the publish is acknowledged");
+    }
+    client.next_values(5);
+    cluster.wipe();
+    kafka::create_topic(&cluster.bootstrap, "wiped", 1, 1, &[]);
+    // The first producer of the new cluster: it has id 0, as the node's had in the old one, and its last five batches the sequences 3 to 7.
+    let producer = kafka::producer(&cluster.bootstrap, &[]);
+    for number in 0..8 {
+        send(&producer, BaseRecord::to("wiped").key("k").payload(&format!("\"other {number}\"")));
+        producer.flush(PATIENCE).expect("Kafka has the record");
+    }
+    assert_eq!(client.next_push(PATIENCE), Some(Push::Unsubscribe { channel: "/wiped/k".to_owned(), code: 2500 }));
+    eventually("the new log is served", || client.recover("/wiped/k", &first.epoch, 5).ok());
+    node.await_ready();
+    let answers: Vec<bool> = (0..10).map(|number| client.publish("/wiped/k", &format!("\"new {number}\"")).is_ok()).collect();
+    let stored: Vec<String> = kafka::read_all(&cluster.bootstrap, "wiped", 1).into_iter().map(|(_, _, value)| value).collect();
+    for (number, acknowledged) in answers.iter().enumerate() {
+        let times = stored.iter().filter(|value| **value == format!("\"new {number}\"")).count();
+        assert!(
+            times == 1 || !acknowledged && times == 0,
+            "publish {number}: {acknowledged}, stored {times} times: {answers:?} {stored:?}"
+        );
+    }
+}

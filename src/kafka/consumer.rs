@@ -583,6 +583,8 @@ impl ShardConsumer {
                             | Code::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_ID
                             | Code::RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC
                             | Code::RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION
+                            // Another cluster may come up at the same address.
+                            | Code::RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN
                     );
                     if missing {
                         self.ahead = batch;

@@ -1071,8 +1071,13 @@ impl Reader {
             return Err(ReadError::Unreachable("Kafka answers and names no broker".to_owned()));
         }
         let embedded = lock(&self.options).embedded;
-        if self.cluster_id.is_empty() {
-            self.cluster_id = self.consumer.client().fetch_cluster_id(REQUEST_TIME).unwrap_or_default().replace('.', "-");
+        let cluster_id = self.consumer.client().fetch_cluster_id(REQUEST_TIME).unwrap_or_default().replace('.', "-");
+        if !cluster_id.is_empty() && cluster_id != self.cluster_id {
+            if !self.cluster_id.is_empty() {
+                tracing::warn!(before = self.cluster_id, now = cluster_id, "another cluster is at Kafka's address: all is read anew");
+                self.producers.renew_all();
+            }
+            self.cluster_id = cluster_id;
         }
         let mut found: BTreeMap<String, u32> = BTreeMap::new();
         let mut publishable = HashMap::new();

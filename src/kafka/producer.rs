@@ -148,6 +148,8 @@ enum Repair {
     Refresh(Arc<str>),
     /// Put a new producer in this place.
     Renew(usize),
+    /// Put new producers in all places.
+    RenewAll,
     /// Make the producers of a class.
     Make(Class),
 }
@@ -236,6 +238,13 @@ impl Producers {
     /// What the topics' own settings say of batches; for the reader.
     pub(super) fn limits(&self) -> &BatchLimits {
         &self.limits
+    }
+
+    /// Another cluster is where the old one was. It gives out producer ids from 0 again, and a producer with an id of the old one would be told
+    /// "stored" for records that it takes for another producer's.
+    pub(super) fn renew_all(&self) {
+        // The thread takes orders all the time: full it is for a moment only.
+        let _ = self.repairs.send(Repair::RenewAll);
     }
 
     /// The ways of one more shard's records.
@@ -391,6 +400,7 @@ fn repair(shared: &Shared, asked: &Receiver<Repair>) {
                 tracing::error!(%code, reason, "a producer cannot go on, another takes its place; records on their way are answered as unknown");
                 shared.renew(place);
             }
+            Ok(Repair::RenewAll) => shared.made().for_each(|(place, _)| shared.renew(place)),
             Ok(Repair::Make(class)) => {
                 if let Err(error) = shared.make(class) {
                     tracing::error!(%error, "a producer for topics with a small max.message.bytes cannot be made");
