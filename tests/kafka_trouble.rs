@@ -12,9 +12,10 @@ use corespan::kafka::{KafkaOptions, NodeState};
 use corespan::shard::{Broker as _, ProduceStatus, PublishFailure, PublishResult};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer as _};
-use support::PATIENCE;
 use support::kafka::{self, Cluster, bootstrap, fresh};
 use support::kafka_side::{Side, listed, matching, options, record};
+use support::node::Node;
+use support::{PATIENCE, eventually};
 
 #[test]
 #[ignore = "needs Apache Kafka: run ./dev test kafka"]
@@ -225,7 +226,7 @@ fn a_topic_whose_limit_changes_is_followed_and_keeps_its_order() {
 /// Turns of a side, with questions as clients cause them, while somebody sits at the address of a broker that is away: who connects is counted, and
 /// gets nothing.
 fn connects_to(address: &str, side: &mut Side, topic: &str, time: Duration) -> u64 {
-    let listener = support::eventually("the port is free", || TcpListener::bind(address).ok());
+    let listener = eventually("the port is free", || TcpListener::bind(address).ok());
     listener.set_nonblocking(true).expect("a listener that does not wait");
     let (at, generation) = (side.at(topic, 0), side.topic(topic).partitions[0].generation);
     let (until, mut connects, mut turns) = (Instant::now() + time, 0, 0);
@@ -312,4 +313,40 @@ fn a_consumer_that_stands_still_while_its_log_goes_on_is_made_to_read_again() {
         let offsets: Vec<i64> = side.records(side.at(&topic, partition)).iter().map(|record| record.offset.0).collect();
         assert!(offsets.windows(2).all(|pair| pair[0] < pair[1]), "each once and in order: {offsets:?}");
     }
+}
+
+#[test]
+#[ignore = "needs Apache Kafka: run ./dev test kafka"]
+fn a_partition_whose_broker_is_dead_is_named_by_a_node_that_is_not_ready_and_delays_no_question_about_others() {
+    let _alone = kafka::three_alone();
+    let (bootstrap, folder) = (kafka::bootstrap_three(), kafka::folder_three());
+    let topic = fresh("bereft");
+    kafka::create_topic(&bootstrap, &topic, 6, 1, &[]);
+    let mut side = Side::start_ready(options(&bootstrap, 1, listed(&[&topic])));
+    let mut node = Node::start_ready(&format!(
+        "[kafka.consumer]\n\"bootstrap.servers\" = \"{bootstrap}\"\ntopics = [\"{topic}\"]\n\n[kafka.producer]\n\"bootstrap.servers\" = \"{bootstrap}\"\n"
+    ));
+    let dead = kafka::leader(&bootstrap, &topic);
+    kafka::broker_action(&folder, "kill", &dead.to_string());
+    let why = eventually("the node is not ready", || node.readiness().filter(|(status, _)| *status == 503)).1;
+    assert!(why.contains(&format!("topic {topic} partition 0: no broker leads it")), "{why}");
+    let address = bootstrap.split(',').nth(dead as usize - 1).expect("its address").to_owned();
+    assert!(node.log().lines().any(|line| line.contains("WARN") && line.contains(&address)), "the log names the broker:\n{}", node.log());
+    let metrics = node.admin("/metrics").expect("an answer").1;
+    let staleness = format!("corespan_kafka_partition_staleness_seconds{{topic=\"{topic}\",partition=\"0\"}} ");
+    let seconds: f64 = metrics.lines().find_map(|line| line.strip_prefix(&staleness)?.parse().ok()).expect("its staleness");
+    assert!(seconds >= 10.0, "{seconds}");
+    // Those that have a leader are fresh, and questions about them are answered as ever.
+    let living = (0..6).find(|partition| !why.contains(&format!("partition {partition}:"))).expect("a partition that is well");
+    let generation = side.topic(&topic).partitions[0].generation;
+    for partition in [0, living, 0, living] {
+        let began = Instant::now();
+        let at = side.at(&topic, partition);
+        side.brokers[0].query_log_end(at, generation);
+        let (_, end) = side.until("an answer", |side| side.log_ends.pop());
+        assert_eq!(end.is_some(), partition == living, "partition {partition}");
+        assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    }
+    kafka::broker_action(&folder, "start", &dead.to_string());
+    node.await_ready();
 }

@@ -56,20 +56,20 @@ impl KafkaSide {
         let config = consumer_config(&options);
         let (corrupt_batches, embedded) = (options.corrupt_batches, options.embedded);
         let options = Arc::new(Mutex::new(options));
-        let (mut consumers, mut watchers) = (Vec::new(), Vec::new());
+        let (mut consumers, mut watchers, mut progress) = (Vec::new(), Vec::new(), Vec::new());
         for wake in wakes {
             let wake = wake.clone();
             // A look that was not taken yet is followed by another.
             let (ends, seen) = bounded(1);
             watchers.push(ends);
-            consumers.push(
-                ShardConsumer::new(&config, corrupt_batches, seen, move || {
-                    wake.notify();
-                })
-                .map_err(failed)?,
-            );
+            let (say, said) = bounded(1);
+            progress.push(said);
+            let consumer = ShardConsumer::new(&config, corrupt_batches, seen, say, move || {
+                wake.notify();
+            });
+            consumers.push(consumer.map_err(failed)?);
         }
-        let metadata = metadata::spawn(options, letters.to_vec(), watchers, producers.clone()).map_err(failed)?;
+        let metadata = metadata::spawn(options, letters.to_vec(), watchers, progress, producers.clone()).map_err(failed)?;
         let broker = |(place, consumer): (usize, ShardConsumer)| ShardBroker {
             shard: ShardId(place as u16),
             consumer,
@@ -107,7 +107,12 @@ impl Broker for ShardBroker {
                 Polled::Missing => self.metadata.look(),
                 Polled::Corrupt { partition, generation, base } => self.metadata.held(partition, generation, Some(base)),
                 Polled::Mended { partition, generation } => self.metadata.held(partition, generation, None),
-                Polled::Stuck { partition, generation, is_stuck } => self.metadata.stuck(partition, generation, is_stuck),
+                Polled::Stuck { partition, generation, is_stuck } => {
+                    self.metadata.count(|counts| counts.partitions_stuck += u64::from(is_stuck));
+                    self.metadata.stuck(partition, generation, is_stuck);
+                }
+                Polled::Skipped => self.metadata.count(|counts| counts.batches_skipped += 1),
+                Polled::Renewed => self.metadata.count(|counts| counts.consumers_renewed += 1),
             }
         }
     }

@@ -15,6 +15,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::{ClientConfig, ClientContext, Offset as KafkaOffset, TopicPartitionList};
 
 use super::raw::{ConsumerQueue, RawEvent};
+use super::troubles;
 use crate::config::CorruptBatches;
 use crate::handoff::{Generation, Offset, PartitionRef, RecordBatch};
 use crate::shard::Assignment;
@@ -45,8 +46,8 @@ impl ClientContext for QuietContext {
         tracing::debug!(?level, "librdkafka: {message}");
     }
 
-    fn error(&self, error: rdkafka::error::KafkaError, reason: &str) {
-        tracing::debug!(%error, "librdkafka: {reason}");
+    fn error(&self, _error: rdkafka::error::KafkaError, reason: &str) {
+        troubles::say(reason);
     }
 }
 
@@ -72,10 +73,24 @@ pub enum Polled {
     Mended { partition: PartitionRef, generation: Generation },
     /// The log goes on and the partition is not read, or is read again.
     Stuck { partition: PartitionRef, generation: Generation, is_stuck: bool },
+    /// A corrupt batch is skipped.
+    Skipped,
+    /// Another client has taken the place of one that did not read.
+    Renewed,
 }
 
 /// Where a partition's log ends, as another client sees it.
 pub(super) type LogEnd = (PartitionRef, Generation, Offset);
+
+/// How far a partition has been read.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress {
+    pub(super) partition: PartitionRef,
+    pub(super) generation: Generation,
+    pub(super) next: Offset,
+    /// It stands before a corrupt batch.
+    pub(super) held: bool,
+}
 
 /// A partition that stands still while its log goes on.
 #[derive(Clone, Copy, Debug)]
@@ -199,6 +214,8 @@ pub struct ShardConsumer {
     retry_at: Option<Instant>,
     /// Where logs end, now and then.
     ends: Receiver<Vec<LogEnd>>,
+    /// And how far they have been read, in answer to that.
+    progress: Sender<Vec<Progress>>,
     /// The client that the helper has made in place of a stuck one.
     renewed: Receiver<Arc<Client>>,
     renew_asked: Option<Instant>,
@@ -217,6 +234,7 @@ impl ShardConsumer {
         config: &ClientConfig,
         corrupt: CorruptBatches,
         ends: Receiver<Vec<LogEnd>>,
+        progress: Sender<Vec<Progress>>,
         wake: impl Fn() + Send + Sync + 'static,
     ) -> Result<ShardConsumer, rdkafka::error::KafkaError> {
         let wake: OnRecords = Arc::new(wake);
@@ -248,6 +266,7 @@ impl ShardConsumer {
             corrupt,
             retry_at: None,
             ends,
+            progress,
             renewed,
             renew_asked: None,
             renew_pause: RENEW_PAUSES.0,
@@ -330,6 +349,7 @@ impl ShardConsumer {
                         to = behind - 1,
                         "the records of a corrupt batch are skipped, as kafka.consumer.corrupt.batches = \"skip\" says: clients never get them"
                     );
+                    self.told.push_back(Polled::Skipped);
                 }
                 self.reassign(topic, number, Offset(start));
             }
@@ -451,6 +471,7 @@ impl ShardConsumer {
         let queue = ConsumerQueue::of(consumer.client().native_ptr());
         drop(std::mem::replace(&mut self.queue, queue));
         close(self.consumer.replace(consumer));
+        self.told.push_back(Polled::Renewed);
         let places: Vec<(String, i32, usize)> =
             self.places.iter().flat_map(|(topic, places)| places.iter().map(|(number, place)| (topic.clone(), *number, *place))).collect();
         for (topic, number, place) in places {
@@ -471,6 +492,12 @@ impl ShardConsumer {
             self.take_renewed(consumer);
         }
         if let Ok(ends) = self.ends.try_recv() {
+            let reading = |reading: &Reading| {
+                let Reading { partition, generation, next, trouble, .. } = *reading;
+                Progress { partition, generation, next, held: trouble.is_some() }
+            };
+            // An answer that finds no room is followed by another.
+            let _ = self.progress.try_send(self.readings.iter().flatten().map(reading).collect());
             self.look_at_ends(ends);
         }
         let mut batch = self.ahead.take();
@@ -576,7 +603,11 @@ impl ShardConsumer {
                         self.ahead = batch;
                         return Some(Polled::OutOfRange { partition, generation, position });
                     }
-                    tracing::debug!(?place, "consumer: {text}");
+                    if place.is_none() {
+                        troubles::say(&text);
+                    } else {
+                        tracing::debug!(?place, "consumer: {text}");
+                    }
                     let missing = matches!(
                         code,
                         Code::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART

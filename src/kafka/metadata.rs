@@ -18,11 +18,13 @@ use rdkafka::metadata::Metadata;
 use rdkafka::producer::{BaseProducer, Producer as _};
 use rdkafka::{ClientConfig, ClientContext, Offset as KafkaOffset, TopicPartitionList};
 
-use super::consumer::{LogEnd, QuietContext};
+use super::consumer::{LogEnd, Progress, QuietContext};
 use super::detect::{Sample, read_newest};
 use super::producer::Producers;
 use super::raw::{self, Described, Descriptions, TopicConfig};
 use super::settings::{KafkaOptions, lookup_config, reader_config};
+use super::troubles;
+use super::watch::{PartitionStanding, Watch, Watched};
 use crate::config::{PartitionerChoice, TopicChoice};
 use crate::handoff::{Generation, MailboxSender, Offset, PartitionRef, ShardId, TopicIndex};
 use crate::shard::{Letter, PublishFailure};
@@ -30,12 +32,14 @@ use crate::subject::{Partition, Partitioner, Topic, TopicMap};
 
 /// One request to Kafka.
 const REQUEST_TIME: Duration = Duration::from_secs(5);
-/// One question of a shard: its client waits for 4 s at most (`limits::HOLD_MS`).
-const QUESTION_TIME: Duration = Duration::from_secs(2);
+/// One question of a shard: its client waits for 4 s at most (`limits::HOLD_MS`), and another broker's turn may come before.
+const QUESTION_TIME: Duration = Duration::from_secs(1);
 /// How long the settings of topics are waited for. The broker that is asked has answered a moment ago.
 const CONFIG_TIME: Duration = Duration::from_secs(1);
 /// From one request for topics of publishes to the next: four a second, so that what clients ask for is no load to Kafka.
 const LOOKUP_INTERVAL: Duration = Duration::from_millis(250);
+/// How long such a request may take.
+const LOOKUP_TIME: Duration = Duration::from_secs(2);
 /// Names of one such request; some 30 KiB with names as people give them.
 const LOOKUPS_AT_ONCE_MAX: usize = 500;
 /// Names that wait. What waits is asked for within a second; beyond it the answer is "not now".
@@ -52,10 +56,6 @@ const ALONE_TIME: Duration = Duration::from_millis(500);
 const RETRY_TIME: Duration = Duration::from_millis(500);
 /// While Kafka is unreachable, how often the client is made anew: it may be the client.
 const RENEW_TIME: Duration = Duration::from_secs(5);
-/// How often the watch looks where the logs end.
-const WATCH_TIME: Duration = Duration::from_secs(2);
-/// Looks without an answer before the watch makes another client.
-const WATCH_FAILURES_MAX: u32 = 3;
 /// How often the log says that Kafka is unreachable, or that topics may not be read.
 const SAY_TIME: Duration = Duration::from_secs(10);
 /// How long Kafka may be unreachable before a node that was ready is not any more: longer than it takes another broker to answer in its place.
@@ -160,6 +160,14 @@ pub enum NodeState {
     },
 }
 
+/// What has happened to the consumers since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub batches_skipped: u64,
+    pub partitions_stuck: u64,
+    pub consumers_renewed: u64,
+}
+
 /// The shards' and the lifecycle's line to the reader. Cheap to clone.
 #[derive(Clone)]
 pub struct MetadataHandle {
@@ -169,6 +177,8 @@ pub struct MetadataHandle {
     state: Arc<Mutex<NodeState>>,
     held: Arc<Mutex<Vec<String>>>,
     stuck: Arc<Mutex<Vec<String>>>,
+    counts: Arc<Mutex<Counts>>,
+    watch: Arc<Watch>,
     /// The watch ends with the last handle.
     _watching: Sender<()>,
     live_only: Arc<Mutex<Vec<String>>>,
@@ -188,6 +198,25 @@ impl MetadataHandle {
     /// Partitions whose log goes on and that are not read, each in one line.
     pub fn stuck_partitions(&self) -> Vec<String> {
         self.stuck.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Partitions whose log was not read to where it ended ten seconds ago, each in one line.
+    pub fn stale_partitions(&self) -> Vec<String> {
+        self.watch.stale()
+    }
+
+    pub fn counts(&self) -> Counts {
+        *lock(&self.counts)
+    }
+
+    /// Counts something that is rare.
+    pub(super) fn count(&self, what: impl FnOnce(&mut Counts)) {
+        what(&mut lock(&self.counts));
+    }
+
+    /// How every partition that is read stands.
+    pub fn standings(&self) -> Vec<PartitionStanding> {
+        self.watch.standings()
     }
 
     /// Topics whose subjects are live only because no partitioner explains where their records are, by name.
@@ -265,7 +294,7 @@ impl ClientContext for Complaints {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!(%error, "librdkafka: {reason}");
+        troubles::say(reason);
         // "All brokers down" says less than what came before it, and a group is never joined: no right on one is needed.
         let idle = [RDKafkaErrorCode::AllBrokersDown, RDKafkaErrorCode::GroupAuthorizationFailed];
         if error.rdkafka_error_code().is_none_or(|code| !idle.contains(&code)) {
@@ -284,6 +313,7 @@ pub fn spawn(
     options: Arc<Mutex<KafkaOptions>>,
     shards: Vec<MailboxSender<Letter>>,
     watchers: Vec<Sender<Vec<LogEnd>>>,
+    progress: Vec<Receiver<Vec<Progress>>>,
     producers: Arc<Producers>,
 ) -> Result<MetadataHandle, KafkaError> {
     let config = reader_config(&lock(&options));
@@ -295,7 +325,7 @@ pub fn spawn(
     let (lookups, looked_up) = bounded(LOOKUPS_MAX);
     let held = Arc::new(Mutex::new(Vec::new()));
     let stuck = Arc::new(Mutex::new(Vec::new()));
-    let watched: Arc<Mutex<Vec<Watched>>> = Arc::default();
+    let watch: Arc<Watch> = Arc::default();
     let (watching, unwatched) = bounded(0);
     let live_only = Arc::new(Mutex::new(Vec::new()));
     // Each lock is given back before the next is taken: together in one statement they would wait for each other.
@@ -316,27 +346,28 @@ pub fn spawn(
         state: state.clone(),
         held: held.clone(),
         stuck: stuck.clone(),
+        counts: Arc::default(),
+        watch: watch.clone(),
         _watching: watching,
         live_only: live_only.clone(),
     };
     let failed = |error: std::io::Error| KafkaError::ClientCreation(error.to_string());
-    let answers = shards.clone();
+    let (answers, leaders) = (shards.clone(), watch.clone());
     thread::Builder::new()
         .name("kafka-answers".to_owned())
-        .spawn(move || answer_questions(&answerer, &asked, &answers, &words))
+        .spawn(move || answer_questions(&answerer, &asked, &leaders, &answers, &words))
         .map_err(failed)?;
-    let (watch_config, seen) = (config.clone(), watched.clone());
+    let (watch_config, seen) = (config.clone(), watch.clone());
     thread::Builder::new()
         .name("kafka-watch".to_owned())
-        .spawn(move || watch(&watch_config, &seen, &watchers, &unwatched))
+        .spawn(move || seen.run(&watch_config, &watchers, &progress, &unwatched))
         .map_err(failed)?;
     let found = shards.clone();
     thread::Builder::new().name("kafka-topics".to_owned()).spawn(move || names.run(&looked_up, &found)).map_err(failed)?;
     thread::Builder::new()
         .name("metadata".to_owned())
         .spawn(move || {
-            Reader::new(options, config, reader, complaints, shards, state, held, stuck, watched, live_only, questions, producers)
-                .run(&inbox)
+            Reader::new(options, config, reader, complaints, shards, state, held, stuck, watch, live_only, questions, producers).run(&inbox)
         })
         .map_err(failed)?;
     Ok(handle)
@@ -346,72 +377,15 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A partition that some shard reads.
-#[derive(Clone, Debug)]
-struct Watched {
-    topic: Arc<str>,
-    partition: PartitionRef,
-    generation: Generation,
-    owner: ShardId,
-}
-
-/// The watch: tells each shard where the logs of its partitions end, by a client of its own. A shard's consumer that stands still meanwhile is stuck.
-fn watch(config: &ClientConfig, watched: &Mutex<Vec<Watched>>, watchers: &[Sender<Vec<LogEnd>>], ended: &Receiver<()>) {
-    let make = || config.create_with_context::<_, BaseConsumer<QuietContext>>(QuietContext).ok();
-    let mut client = None;
-    let mut failures = 0;
-    while ended.recv_timeout(WATCH_TIME) == Err(RecvTimeoutError::Timeout) {
-        let watched = lock(watched).clone();
-        let mut list = TopicPartitionList::new();
-        for one in &watched {
-            // Any number is taken as an offset.
-            let _ = list.add_partition_offset(&one.topic, one.partition.partition as i32, KafkaOffset::End);
-        }
-        if list.count() == 0 {
-            continue;
-        }
-        let Some(asked) = client.get_or_insert_with(make) else {
-            client = None;
-            continue;
-        };
-        while asked.poll(Duration::ZERO).is_some() {}
-        let Ok(found) = asked.offsets_for_times(list, QUESTION_TIME) else {
-            failures += 1;
-            // The watch trusts its own client no more than the others.
-            if failures >= WATCH_FAILURES_MAX {
-                failures = 0;
-                let old = client.take();
-                let _ = thread::Builder::new().name("close".to_owned()).spawn(move || drop(old));
-            }
-            continue;
-        };
-        failures = 0;
-        let ends: HashMap<(String, i32), i64> = (found.elements().iter())
-            .filter_map(|element| match (element.error(), element.offset()) {
-                (Ok(()), KafkaOffset::Offset(end)) => Some(((element.topic().to_owned(), element.partition()), end)),
-                _ => None,
-            })
-            .collect();
-        for (shard, watcher) in watchers.iter().enumerate() {
-            let of_shard = watched.iter().filter(|one| one.owner.index() == shard);
-            let end = |one: &Watched| {
-                let end = ends.get(&(one.topic.to_string(), one.partition.partition as i32))?;
-                Some((one.partition, one.generation, Offset(*end)))
-            };
-            // A shard that has not taken the last look yet takes that.
-            let _ = watcher.try_send(of_shard.filter_map(end).collect());
-        }
-    }
-}
-
 fn answer_questions(
     consumer: &BaseConsumer<QuietContext>,
     asked: &Receiver<Question>,
+    watch: &Watch,
     shards: &[MailboxSender<Letter>],
     words: &Sender<Word>,
 ) {
-    // While Kafka does not answer, one question in a while waits for it, and the others behind it are answered at once: their clients wait too.
-    let mut unanswered: Option<Instant> = None;
+    // While a broker does not answer, one question in a while waits for it, and the others to it are answered at once: their clients wait too.
+    let mut silent: HashMap<i32, Instant> = HashMap::new();
     loop {
         let question = match asked.recv_timeout(IDLE_TIME) {
             Ok(question) => question,
@@ -432,13 +406,14 @@ fn answer_questions(
             }
             Question::Stop => return,
         };
-        let hopeless = unanswered.is_some_and(|since| since.elapsed() < QUESTION_PAUSE);
+        let leader = watch.leader(partition).unwrap_or_default();
+        let hopeless = leader < 0 || silent.get(&leader).is_some_and(|since| since.elapsed() < QUESTION_PAUSE);
         let number = partition.partition as i32;
         let end = if hopeless { None } else { consumer.fetch_watermarks(&topic, number, QUESTION_TIME).ok() };
         if end.is_some() {
-            unanswered = None;
+            silent.remove(&leader);
         } else if !hopeless {
-            unanswered = Some(Instant::now());
+            silent.insert(leader, Instant::now());
         }
         // A shard that has ended needs no answer.
         let _ = shards[shard.index()].post(Letter::LogEnd { partition, generation, end: end.map(|(_, high)| Offset(high)) });
@@ -524,7 +499,7 @@ impl Lookups {
         self.asked_at = Some(Instant::now());
         let asked = match &self.embedded {
             Some(producers) => {
-                names.iter().map(|name| Ok((name.clone(), partition_count(&producers.metadata(name, QUESTION_TIME)?, name)))).collect()
+                names.iter().map(|name| Ok((name.clone(), partition_count(&producers.metadata(name, LOOKUP_TIME)?, name)))).collect()
             }
             None => self.describe(names),
         };
@@ -546,9 +521,9 @@ impl Lookups {
         use rdkafka::bindings::rd_kafka_resp_err_t as Code;
         let failed = |_| KafkaError::MetadataFetch(RDKafkaErrorCode::OperationTimedOut);
         let client = self.client.client().native_ptr();
-        let broker = raw::answering_broker(client, QUESTION_TIME).map_err(failed)?;
+        let broker = raw::answering_broker(client, LOOKUP_TIME).map_err(failed)?;
         let asked: Vec<&str> = names.iter().map(String::as_str).collect();
-        let described = raw::describe_topics(client, &asked, broker, QUESTION_TIME).map_err(failed)?;
+        let described = raw::describe_topics(client, &asked, broker, LOOKUP_TIME).map_err(failed)?;
         let found = |name: &String| match described.get(name) {
             Some(Ok(described)) if described.partitions > 0 => Ok(described.partitions),
             Some(Err(Code::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED)) => Err(PublishFailure::Denied),
@@ -681,8 +656,8 @@ struct Reader {
     /// Partitions whose log goes on and that are not read; and the same as text, for others.
     stuck: HashMap<PartitionRef, Generation>,
     stuck_lines: Arc<Mutex<Vec<String>>>,
-    /// What the watch looks after.
-    watched: Arc<Mutex<Vec<Watched>>>,
+    /// It looks after what is read.
+    watch: Arc<Watch>,
     /// When the client was made, if it is not the first.
     renewed: Option<Instant>,
     /// Names of topics with a guessed partitioner that have none, for others.
@@ -727,7 +702,7 @@ impl Reader {
         state: Arc<Mutex<NodeState>>,
         held_lines: Arc<Mutex<Vec<String>>>,
         stuck_lines: Arc<Mutex<Vec<String>>>,
-        watched: Arc<Mutex<Vec<Watched>>>,
+        watch: Arc<Watch>,
         live_only: Arc<Mutex<Vec<String>>>,
         questions: Sender<Question>,
         producers: Arc<Producers>,
@@ -763,7 +738,7 @@ impl Reader {
             held_lines,
             stuck: HashMap::new(),
             stuck_lines,
-            watched,
+            watch,
             renewed: None,
             live_only,
             questions,
@@ -1146,6 +1121,11 @@ impl Reader {
             self.ask_configs();
         }
         self.forget_settled();
+        let leaders = metadata.topics().iter().filter_map(|topic| Some((self.known.get(topic.name())?.index, topic.partitions())));
+        let leaders = leaders.flat_map(|(topic, partitions)| {
+            partitions.iter().map(move |partition| (PartitionRef { topic, partition: partition.id() as u32 }, partition.leader()))
+        });
+        self.watch.set_leaders(leaders.collect());
         changed |= self.decide_again();
         self.follow_log_starts();
         let first = !self.read_once;
@@ -1565,7 +1545,7 @@ impl Reader {
         for known in self.known.values() {
             topics[known.index.0 as usize] = Some(known.topic.clone());
         }
-        *lock(&self.watched) = (self.known.values())
+        let watched = (self.known.values())
             .flat_map(|known| {
                 let served = known.topic.partitions.iter().enumerate().filter(|(_, partition)| partition.generation.0 > 0);
                 served.map(|(number, partition)| Watched {
@@ -1576,6 +1556,7 @@ impl Reader {
                 })
             })
             .collect();
+        self.watch.set_watched(watched);
         let map = Arc::new(TopicMap::new(self.version, topics, self.publishable.clone()));
         for shard in &self.shards {
             let _ = shard.post(Letter::Map(map.clone()));

@@ -16,10 +16,13 @@ pub mod producer;
 #[allow(unsafe_code)]
 mod raw;
 pub mod settings;
+mod troubles;
+pub mod watch;
 
 pub use broker::{KafkaFailed, KafkaSide, ShardBroker};
 pub use embedded::EmbeddedCluster;
 pub use library::library;
-pub use metadata::{MetadataHandle, NodeState};
+pub use metadata::{Counts, MetadataHandle, NodeState};
 pub use producer::Producers;
 pub use settings::KafkaOptions;
+pub use watch::PartitionStanding;

@@ -23,6 +23,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext
 use super::batches::{BatchLimits, CLASSES, Class, Routes};
 use super::raw;
 use super::settings::{KafkaOptions, producer_config};
+use super::troubles;
 use crate::handoff::{MailboxSender, Offset, PublishKey, ShardId};
 use crate::shard::{Letter, ProduceRecord, ProduceStatus, PublishFailure, PublishResult};
 
@@ -58,7 +59,7 @@ impl ClientContext for Deliveries {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!(%error, "librdkafka: {reason}");
+        troubles::say(reason);
         // Of a producer's id: the end of this client.
         if error.rdkafka_error_code() == Some(RDKafkaErrorCode::ClusterAuthorizationFailed) {
             self.is_denied.store(true, Ordering::Release);
@@ -162,11 +163,14 @@ struct Shared {
     shards: Vec<MailboxSender<Letter>>,
     /// `producers.size` places for each class. Those of the first class are made at the start, the others when a topic needs them.
     producers: Vec<OnceLock<RwLock<Arc<Client>>>>,
+    /// How often one was replaced.
+    renewed: AtomicU64,
 }
 
 impl Shared {
     fn new(config: ClientConfig, shards: &[MailboxSender<Letter>], size: usize) -> Shared {
-        Shared { config, shards: shards.to_vec(), producers: (0..size * CLASSES).map(|_| OnceLock::new()).collect() }
+        let producers = (0..size * CLASSES).map(|_| OnceLock::new()).collect();
+        Shared { config, shards: shards.to_vec(), producers, renewed: AtomicU64::new(0) }
     }
 
     /// How many producers a class has.
@@ -238,6 +242,11 @@ impl Producers {
     /// What the topics' own settings say of batches; for the reader.
     pub(super) fn limits(&self) -> &BatchLimits {
         &self.limits
+    }
+
+    /// How often a producer was replaced.
+    pub fn renewed(&self) -> u64 {
+        self.shared.renewed.load(Ordering::Relaxed)
     }
 
     /// Another cluster is where the old one was. It gives out producer ids from 0 again, and a producer with an id of the old one would be told
@@ -431,6 +440,7 @@ impl Shared {
         let Some(current) = self.producers[place].get() else { return };
         match self.create(self.class(place)) {
             Ok(producer) => {
+                self.renewed.fetch_add(1, Ordering::Relaxed);
                 let old = std::mem::replace(&mut *current.write().unwrap_or_else(PoisonError::into_inner), producer);
                 old.purge(PurgeConfig::default().queue().inflight());
                 let _ = old.flush(PURGE_TIME);

@@ -7,6 +7,7 @@
 mod demo;
 mod error;
 mod feed;
+mod kafka_metrics;
 mod node;
 mod serve;
 mod shards;

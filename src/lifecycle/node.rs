@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::error::LifecycleError;
+use super::kafka_metrics::KafkaMetrics;
 use super::shards::{Desks, Shards};
 use super::signals::Signals;
 use crate::config::Config;
@@ -69,6 +70,7 @@ impl Node {
         let shard_settings = config.shard_settings();
         let desks = Desks::new(plan.shards.len() as u16, shard_settings.publishes_open_shard_max);
         let (kafka, brokers) = KafkaSide::start(options, &desks.letters(), &desks.wakes())?;
+        registry.add(KafkaMetrics { metadata: kafka.metadata.clone(), producers: kafka.producers.clone() });
 
         let site = Site::new(&config.site_settings(demo));
         let epoch = Instant::now();
@@ -144,6 +146,7 @@ impl Node {
     fn look_at_kafka(&self) -> Result<(), LifecycleError> {
         self.health.partitions_held(self.kafka.metadata.held_partitions());
         self.health.partitions_stuck(self.kafka.metadata.stuck_partitions());
+        self.health.partitions_stale(self.kafka.metadata.stale_partitions());
         self.health.topics_live_only(self.kafka.metadata.live_only_topics());
         match self.kafka.metadata.state() {
             NodeState::Connecting { reason } => {

@@ -3,6 +3,9 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+/// Partitions that are behind their logs that `/ready` names.
+const STALE_NAMED_MAX: usize = 20;
+
 /// Live-only topics that `/ready` names.
 const LIVE_ONLY_NAMED_MAX: usize = 20;
 
@@ -18,6 +21,7 @@ struct State {
     /// Partitions that are not read, and why.
     held: Vec<String>,
     stuck: Vec<String>,
+    stale: Vec<String>,
     /// Topics whose subjects cannot be recovered although their partitioner was looked for.
     live_only: Vec<String>,
     draining: bool,
@@ -44,6 +48,7 @@ impl Health {
             partitions: None,
             held: Vec::new(),
             stuck: Vec::new(),
+            stale: Vec::new(),
             live_only: Vec::new(),
             draining: false,
             failed: None,
@@ -79,6 +84,11 @@ impl Health {
     /// Partitions whose log goes on and that are not read: their subscribers miss what others have, so the node is not ready.
     pub fn partitions_stuck(&self, stuck: Vec<String>) {
         self.state().stuck = stuck;
+    }
+
+    /// Partitions that are not read to where their logs ended ten seconds ago: their subscribers wait for what other nodes may have.
+    pub fn partitions_stale(&self, stale: Vec<String>) {
+        self.state().stale = stale;
     }
 
     /// Topics whose subjects are live only because no partitioner explains where their records are.
@@ -130,6 +140,12 @@ impl Health {
         }
         if !state.stuck.is_empty() {
             return Err(format!("partitions stand still although their logs go on: {}", state.stuck.join("; ")));
+        }
+        if !state.stale.is_empty() && state.partitions.is_some_and(|(ready, all)| ready >= all) {
+            let more = state.stale.len().saturating_sub(STALE_NAMED_MAX);
+            let named = state.stale[..state.stale.len() - more].join("; ");
+            let more = if more > 0 { format!("; and {more} more") } else { String::new() };
+            return Err(format!("partitions are behind their logs: {named}{more}"));
         }
         match state.partitions {
             None => Err("topics not known yet".to_owned()),
