@@ -19,6 +19,12 @@ fn is_long() -> bool {
     std::env::var_os("CORESPAN_TEST_LONG").is_some()
 }
 
+/// How long faults are played: so many seconds in the short form; `CORESPAN_TEST_SECONDS` overrides the long one.
+fn seconds(short: u64, long: u64) -> Duration {
+    let given = std::env::var("CORESPAN_TEST_SECONDS").ok().and_then(|text| text.parse().ok());
+    Duration::from_secs(if is_long() { given.unwrap_or(long) } else { short })
+}
+
 fn config(bootstrap: &str, topic: &str) -> String {
     format!(
         "[kafka.consumer]\n\"bootstrap.servers\" = \"{bootstrap}\"\ntopics = [\"{topic}\"]\n\n[kafka.producer]\n\"bootstrap.servers\" = \"{bootstrap}\"\n"
@@ -31,7 +37,7 @@ fn under_load(brokers: u16, load: &Load, settings: &[(&str, &str)], faults: impl
     kafka::create_topic(&cluster.bootstrap, &load.topic, load.partitions, i32::from(brokers), settings);
     let mut text = config(&cluster.bootstrap, &load.topic);
     if std::env::var_os("CORESPAN_TEST_VERBOSE").is_some() {
-        text += "\"debug\" = \"eos,topic,msg,metadata\"\n\n[log]\nlevel = \"debug\"\n";
+        text += "\n[log]\nlevel = \"debug\"\n";
     }
     let mut node = Node::start_ready(&text);
     // A Kafka that has just begun is slow: its first records are none of the load.
@@ -66,7 +72,7 @@ fn pause(cluster: &Cluster, broker: &str, milliseconds: u64) {
 fn publishes_are_stored_once_and_in_order_while_the_only_broker_stands_still_or_is_killed() {
     let load = Load { topic: "orders".to_owned(), partitions: 4, keys: 8, publishers: 4, rate: 50, bytes: 20 };
     let totals = under_load(1, &load, &[], |cluster, _| {
-        let until = Instant::now() + Duration::from_secs(if is_long() { 900 } else { 1 });
+        let until = Instant::now() + seconds(0, 900);
         let mut round = 0;
         while round == 0 || Instant::now() < until {
             match if is_long() { round % 4 } else { 3 } {
@@ -99,7 +105,7 @@ fn leaders_that_move_all_the_time_lose_double_and_reorder_nothing() {
     let totals = under_load(3, &load, &[("min.insync.replicas", "2")], |cluster, _| {
         let address = cluster.bootstrap.split(',').next().expect("an address").to_owned();
         let mut mover = Mover::connect(&address);
-        let until = Instant::now() + Duration::from_secs(if is_long() { 600 } else { 10 });
+        let until = Instant::now() + seconds(10, 600);
         let (mut round, mut due) = (0, Instant::now());
         while Instant::now() < until {
             // Back and forth, and sometimes there and back at once.
@@ -121,7 +127,7 @@ fn leaders_that_move_all_the_time_lose_double_and_reorder_nothing() {
 fn brokers_that_stand_still_or_restart_in_turn_lose_double_and_reorder_nothing() {
     let load = Load { topic: "rolling".to_owned(), partitions: 12, keys: 60, publishers: 10, rate: 500, bytes: 200 };
     let totals = under_load(3, &load, &[("min.insync.replicas", "2")], |cluster, _| {
-        let until = Instant::now() + Duration::from_secs(if is_long() { 600 } else { 0 });
+        let until = Instant::now() + seconds(0, 600);
         let mut round = 0;
         while round == 0 || Instant::now() < until {
             for (place, broker) in ["1", "2", "3"].into_iter().enumerate() {

@@ -223,6 +223,66 @@ fn a_topic_whose_limit_changes_is_followed_and_keeps_its_order() {
     eprintln!("{refused} were refused before the limit was known: only the large ones that asked for it");
 }
 
+/// TCP segments that this process has sent over its connections to Kafka, and is going to send: of those that are open now.
+fn segments_sent() -> u64 {
+    let sockets = std::fs::read_dir("/proc/self/fd").expect("open files").filter_map(|file| file.ok()?.file_name().to_str()?.parse().ok());
+    let segments = |fd: i32| {
+        let mut info = [0_u8; 256];
+        let mut length = info.len() as nix::libc::socklen_t;
+        // SAFETY: the buffer is as long as is said; a file that is no TCP socket is refused.
+        let asked =
+            unsafe { nix::libc::getsockopt(fd, nix::libc::IPPROTO_TCP, nix::libc::TCP_INFO, info.as_mut_ptr().cast(), &mut length) };
+        // tcpi_segs_out of the kernel's struct tcp_info (linux/tcp.h).
+        (asked == 0 && length >= 140).then(|| u32::from_ne_bytes(info[136..140].try_into().expect("four bytes")))
+    };
+    sockets.filter_map(segments).map(u64::from).sum()
+}
+
+/// Segments a second, while the side has nothing to do.
+fn idle_traffic(side: &mut Side) -> f64 {
+    const TIME: Duration = Duration::from_secs(8);
+    let (before, begin) = (segments_sent(), Instant::now());
+    while begin.elapsed() < TIME {
+        side.turn();
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    (segments_sent().saturating_sub(before)) as f64 / begin.elapsed().as_secs_f64()
+}
+
+#[test]
+#[ignore = "needs Apache Kafka: run ./dev test kafka"]
+fn topics_that_are_made_and_deleted_leave_no_traffic_behind() {
+    const TOPICS: usize = 120;
+    let prefix = fresh("brief");
+    let (keep, pattern) = (format!("{prefix}-keep"), format!("{prefix}-.*"));
+    kafka::create_topic(&bootstrap(), &keep, 2, 1, &[]);
+    let options = KafkaOptions { metadata_interval: Duration::from_secs(2), ..options(&bootstrap(), 1, matching(&pattern)) };
+    let mut side = Side::start_ready(options);
+    side.publish_answered(&record(&keep, Some(0), "k", "v"));
+    let before = idle_traffic(&mut side);
+    let names: Vec<String> = (0..TOPICS).map(|number| format!("{prefix}-{number}")).collect();
+    kafka::create_topics(&bootstrap(), &names, 1, 1);
+    side.until("all are served", |side| (side.map.topics().count() == TOPICS + 1).then_some(()));
+    for name in &names {
+        assert!(matches!(side.publish_answered(&record(name, Some(0), "k", "v")), PublishResult::Stored { .. }));
+    }
+    side.until("all are read", |side| {
+        (side.batches.iter().map(|(_, batch)| batch.records.len()).sum::<usize>() == TOPICS + 1).then_some(())
+    });
+    kafka::delete_topics(&bootstrap(), &names);
+    side.until("all are gone", |side| (side.map.topics().count() == 1).then_some(()));
+    let mut after = idle_traffic(&mut side);
+    // Whatever still goes on ends by itself within a minute.
+    for _ in 0..6 {
+        if after > before * 2.0 {
+            eprintln!("{after} segments a second now, {before} before");
+            after = idle_traffic(&mut side);
+        }
+    }
+    eprintln!("{before:.1} segments a second before {TOPICS} topics were made and deleted, {after:.1} after");
+    assert!(after <= before * 2.0, "{before} segments a second before, {after} after");
+}
+
 /// Turns of a side, with questions as clients cause them, while somebody sits at the address of a broker that is away: who connects is counted, and
 /// gets nothing.
 fn connects_to(address: &str, side: &mut Side, topic: &str, time: Duration) -> u64 {
@@ -349,4 +409,34 @@ fn a_partition_whose_broker_is_dead_is_named_by_a_node_that_is_not_ready_and_del
     }
     kafka::broker_action(&folder, "start", &dead.to_string());
     node.await_ready();
+    let at = side.at(&topic, 0);
+    side.until("questions about it are answered again", |side| {
+        side.brokers[0].query_log_end(at, generation);
+        side.log_ends.pop().filter(|(_, end)| end.is_some())
+    });
+}
+
+#[test]
+#[ignore = "needs Apache Kafka: run ./dev test kafka"]
+fn a_position_that_librdkafka_doubts_without_reason_is_read_on_from_in_the_same_generation() {
+    let topic = fresh("doubted");
+    kafka::create_topic(&bootstrap(), &topic, 2, 1, &[]);
+    let mut side = Side::start_ready(options(&bootstrap(), 1, listed(&[&topic])));
+    let write = |round: usize| {
+        let records: Vec<(String, String)> = (0..20).map(|key| (format!("k{key}"), round.to_string())).collect();
+        kafka::produce(&bootstrap(), &topic, &records.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect::<Vec<_>>());
+    };
+    let read = |side: &Side| (0..2).map(|partition| side.records(side.at(&topic, partition)).len()).sum::<usize>();
+    for round in 1..=3 {
+        write(2 * round - 1);
+        side.until("all is read", |side| (read(side) == 40 * round - 20).then_some(()));
+        side.brokers[0].doubt_all();
+        write(2 * round);
+        side.until("what follows is read", |side| (read(side) == 40 * round).then_some(()));
+    }
+    for partition in 0..2 {
+        assert_eq!(side.topic(&topic).partitions[partition].generation.0, 1, "it is the same log");
+        let offsets: Vec<i64> = side.records(side.at(&topic, partition as u32)).iter().map(|record| record.offset.0).collect();
+        assert!(offsets.iter().copied().eq(0..offsets.len() as i64), "each once and in order: {offsets:?}");
+    }
 }

@@ -91,6 +91,12 @@ impl KafkaSide {
 }
 
 impl ShardBroker {
+    /// Its consumer is told that no log holds its position, as librdkafka does for no reason. For tests.
+    #[doc(hidden)]
+    pub fn doubt_all(&mut self) {
+        self.consumer.doubt_all();
+    }
+
     /// Its consumer stops fetching without a word, as librdkafka does when it is stuck. For tests.
     #[doc(hidden)]
     pub fn go_deaf(&self) {

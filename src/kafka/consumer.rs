@@ -35,6 +35,10 @@ const CORRUPT_RETRY: Duration = Duration::from_secs(30);
 const STALL_TIME: Duration = Duration::from_secs(4);
 /// Least and most time between two clients: a partition may stand still for a reason that a new one shares.
 const RENEW_PAUSES: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(120));
+/// How long a position is doubted before its log is another one: brokers hear of a new leader within a second or two.
+const DOUBT_TIME: Duration = Duration::from_secs(3);
+/// How long until the last record is asked for again.
+const DOUBT_RETRY: Duration = Duration::from_millis(300);
 /// Records of a batch: a turn's worth.
 const BATCH_RECORDS_MAX: usize = 4_096;
 
@@ -156,12 +160,25 @@ enum Trouble {
     Searching(Search),
 }
 
+/// A position that the log may not hold.
+#[derive(Clone, Copy, Debug)]
+struct Doubt {
+    /// Until then whoever answers may be a broker that has not heard of the newest leader.
+    until: Instant,
+    /// When the last record is asked for again.
+    again_at: Option<Instant>,
+}
+
 struct Reading {
     partition: PartitionRef,
     generation: Generation,
     next: Offset,
     /// Of the last record; -1 before the first.
     leader_epoch: i32,
+    /// The last record that was read.
+    last: Option<Offset>,
+    /// The partition is being read from its last record on, to see whether the log still has that one.
+    doubt: Option<Doubt>,
     /// Set by the helper once no older assignment can give records.
     current: Arc<AtomicBool>,
     trouble: Option<Trouble>,
@@ -212,6 +229,8 @@ pub struct ShardConsumer {
     corrupt: CorruptBatches,
     /// When the next of the stopped partitions is tried again.
     retry_at: Option<Instant>,
+    /// When something is to be done about a doubt.
+    doubts_at: Option<Instant>,
     /// Where logs end, now and then.
     ends: Receiver<Vec<LogEnd>>,
     /// And how far they have been read, in answer to that.
@@ -265,6 +284,7 @@ impl ShardConsumer {
             told: VecDeque::new(),
             corrupt,
             retry_at: None,
+            doubts_at: None,
             ends,
             progress,
             renewed,
@@ -279,8 +299,17 @@ impl ShardConsumer {
         let Assignment { partition, topic, generation, start } = assignment;
         let number = partition.partition as i32;
         let current = Arc::new(AtomicBool::new(false));
-        let reading =
-            Reading { partition, generation, next: start, leader_epoch: -1, current: current.clone(), trouble: None, stall: None };
+        let reading = Reading {
+            partition,
+            generation,
+            next: start,
+            leader_epoch: -1,
+            last: None,
+            doubt: None,
+            current: current.clone(),
+            trouble: None,
+            stall: None,
+        };
         let places = self.places.entry(topic.to_string()).or_default();
         let place = *places.entry(number).or_insert(self.readings.len());
         if place == self.readings.len() {
@@ -320,6 +349,74 @@ impl ShardConsumer {
         let _ = self.orders.send(Order::Assign { topic: Arc::from(topic), partition: number, from: StartFrom { start, current } });
     }
 
+    /// librdkafka says that the log does not hold the partition's position. It says so of logs that do, while leaders move: a broker that has not heard
+    /// of the newest epoch yet does not know its records. An offset and its leader epoch are one record in all of a log's life, so the last record that
+    /// was read is read again: if it is there, the log is the same up to it, and reading goes on behind it. If not within [`DOUBT_TIME`], the log is
+    /// another one. What is to be said then.
+    fn doubt(&mut self, topic: &str, number: i32) -> Option<Polled> {
+        let now = Instant::now();
+        let reading = self.current(topic, number)?;
+        let (partition, generation, position) = (reading.partition, reading.generation, reading.next);
+        let last = reading.last.filter(|_| reading.leader_epoch >= 0);
+        match (last, &mut reading.doubt) {
+            (Some(_), Some(doubt)) if now < doubt.until => {
+                doubt.again_at = Some(now + DOUBT_RETRY);
+                self.doubts_at = Some(self.doubts_at.map_or(now + DOUBT_RETRY, |at| at.min(now + DOUBT_RETRY)));
+                None
+            }
+            (Some(last), doubt @ None) => {
+                let until = now + DOUBT_TIME;
+                *doubt = Some(Doubt { until, again_at: None });
+                self.doubts_at = Some(self.doubts_at.map_or(until, |at| at.min(until)));
+                tracing::info!(
+                    topic,
+                    partition = number,
+                    position = position.0,
+                    "the log is said not to hold this position: its last record is read again"
+                );
+                self.reassign(topic, number, last);
+                None
+            }
+            _ => {
+                // It is read no further as if it were the same log.
+                reading.current = Arc::default();
+                Some(Polled::OutOfRange { partition, generation, position })
+            }
+        }
+    }
+
+    /// Ends the doubts whose time is over, and asks again for last records.
+    fn look_at_doubts(&mut self) {
+        let now = Instant::now();
+        if self.doubts_at.is_none_or(|at| now < at) {
+            return;
+        }
+        self.doubts_at = None;
+        let places: Vec<(String, i32, usize)> =
+            self.places.iter().flat_map(|(topic, places)| places.iter().map(|(number, place)| (topic.clone(), *number, *place))).collect();
+        for (topic, number, place) in places {
+            let Some(reading) = self.readings[place].as_mut() else { continue };
+            let (Some(doubt), Some(last)) = (&mut reading.doubt, reading.last) else { continue };
+            let due = doubt.again_at.filter(|at| *at <= now).is_some();
+            if due {
+                doubt.again_at = None;
+            }
+            let next = doubt.again_at.unwrap_or(doubt.until);
+            if doubt.until <= now {
+                match self.doubt(&topic, number) {
+                    Some(told) => self.told.push_back(told),
+                    // Its last assignment is not made yet.
+                    None => self.doubts_at = Some(self.doubts_at.map_or(now + DOUBT_RETRY, |at| at.min(now + DOUBT_RETRY))),
+                }
+                continue;
+            }
+            self.doubts_at = Some(self.doubts_at.map_or(next, |at| at.min(next)));
+            if due {
+                self.reassign(&topic, number, last);
+            }
+        }
+    }
+
     /// A batch of the partition cannot be read, or could be after all (`None`), as a record or the end of the log shows. Whether it is to be read on
     /// with what came.
     fn met(&mut self, topic: &str, number: i32, base: Option<i64>) -> bool {
@@ -341,6 +438,8 @@ impl ShardConsumer {
                 reading.trouble = if found.is_some() { None } else { Some(Trouble::Searching(search)) };
                 let start = found.unwrap_or_else(|| search.probe());
                 if let Some(behind) = found {
+                    // A way back to it leads through the batch.
+                    reading.last = None;
                     reading.next = reading.next.max(Offset(behind));
                     tracing::error!(
                         topic,
@@ -422,7 +521,9 @@ impl ShardConsumer {
             self.places.iter().flat_map(|(topic, places)| places.iter().map(|(number, place)| (topic.clone(), *number, *place))).collect();
         let mut renew = false;
         for (topic, number, place) in places {
-            let Some(reading) = self.readings[place].as_mut().filter(|reading| reading.trouble.is_none()) else { continue };
+            // A doubt ends by itself.
+            let quiet = |reading: &&mut Reading| reading.trouble.is_none() && reading.doubt.is_none();
+            let Some(reading) = self.readings[place].as_mut().filter(quiet) else { continue };
             let end = ends.iter().find(|(at, generation, _)| *at == reading.partition && *generation == reading.generation);
             let Some((partition, generation, end)) = end.copied() else { continue };
             let next = reading.next;
@@ -476,8 +577,9 @@ impl ShardConsumer {
             self.places.iter().flat_map(|(topic, places)| places.iter().map(|(number, place)| (topic.clone(), *number, *place))).collect();
         for (topic, number, place) in places {
             let stopped = |reading: &&Reading| !matches!(reading.trouble, Some(Trouble::Stopped { .. }));
-            if let Some(next) = self.readings[place].as_ref().filter(stopped).map(|reading| reading.next) {
-                self.reassign(&topic, number, next);
+            let start = |reading: &Reading| reading.doubt.and(reading.last).unwrap_or(reading.next);
+            if let Some(start) = self.readings[place].as_ref().filter(stopped).map(start) {
+                self.reassign(&topic, number, start);
             }
         }
     }
@@ -488,6 +590,7 @@ impl ShardConsumer {
             return Some(told);
         }
         self.retry_stopped();
+        self.look_at_doubts();
         if let Ok(consumer) = self.renewed.try_recv() {
             self.take_renewed(consumer);
         }
@@ -534,7 +637,12 @@ impl ShardConsumer {
                         continue;
                     }
                     let Some(reading) = found.and_then(|place| self.readings[place].as_mut()) else { continue };
-                    if record.leader_epoch >= 0 && record.leader_epoch < reading.leader_epoch {
+                    let is_doubted = reading.doubt.take().is_some();
+                    let is_last = (Some(record.offset), record.leader_epoch) == (reading.last, reading.leader_epoch);
+                    if is_doubted && is_last {
+                        continue;
+                    }
+                    if is_doubted || record.leader_epoch >= 0 && record.leader_epoch < reading.leader_epoch {
                         // Leader epochs never go back in a log: this is another one, under the old name. It is read no further as if it were.
                         reading.current = Arc::default();
                         let (partition, generation, position) = (reading.partition, reading.generation, reading.next);
@@ -542,7 +650,7 @@ impl ShardConsumer {
                         return Some(Polled::OutOfRange { partition, generation, position });
                     }
                     reading.leader_epoch = reading.leader_epoch.max(record.leader_epoch);
-                    reading.next = record.offset.next();
+                    (reading.last, reading.next) = (Some(record.offset), record.offset.next());
                     let (at, generation, next) = (reading.partition, reading.generation, reading.next);
                     bytes += record.weight();
                     match &mut batch {
@@ -563,6 +671,10 @@ impl ShardConsumer {
                     }
                     let Some(reading) = self.current(&topic, partition) else { continue };
                     let (at, generation, next) = (reading.partition, reading.generation, Offset(offset));
+                    if reading.doubt.is_some() {
+                        // Whoever says so may not have heard of the newest leader.
+                        continue;
+                    }
                     if next < reading.next {
                         continue;
                     }
@@ -585,6 +697,15 @@ impl ShardConsumer {
                             | Code::RD_KAFKA_RESP_ERR__BAD_COMPRESSION
                             | Code::RD_KAFKA_RESP_ERR__NOT_IMPLEMENTED
                     );
+                    // After a corrupt batch librdkafka takes what follows for another one, with an offset beyond all logs, asks for that, and says so
+                    // when there is a new assignment already. No batch is longer than this.
+                    if let (true, Some((topic, partition))) = (corrupt || lost, &place)
+                        && let Some(reading) = self.current(topic, *partition)
+                        && offset > reading.next.0.saturating_add(i64::from(i32::MAX))
+                    {
+                        tracing::debug!(?place, offset, "consumer, of no such offset: {text}");
+                        continue;
+                    }
                     if let (true, Some((topic, partition))) = (corrupt && offset >= 0, &place) {
                         tracing::debug!(?place, offset, "consumer: {text}");
                         self.met(topic, *partition, Some(offset));
@@ -597,11 +718,14 @@ impl ShardConsumer {
                         self.met(topic, *partition, None);
                         continue;
                     }
-                    let reading = place.as_ref().and_then(|(topic, partition)| self.current(topic, *partition));
-                    if let (true, Some(reading)) = (lost, reading) {
-                        let (partition, generation, position) = (reading.partition, reading.generation, reading.next);
+                    if let (true, Some((topic, partition))) = (lost, &place)
+                        && self.current(topic, *partition).is_some()
+                    {
+                        tracing::debug!(topic, partition, "consumer: {text}");
+                        // The topic may have been made again: its id tells.
+                        let told = self.doubt(topic, *partition).unwrap_or(Polled::Missing);
                         self.ahead = batch;
-                        return Some(Polled::OutOfRange { partition, generation, position });
+                        return Some(told);
                     }
                     if place.is_none() {
                         troubles::say(&text);
@@ -629,6 +753,16 @@ impl ShardConsumer {
         match batch {
             Some((_, batch)) => Some(Polled::Batch(batch)),
             None => self.told.pop_front(),
+        }
+    }
+
+    /// Has every position doubted, as librdkafka does for no reason. For tests.
+    pub(super) fn doubt_all(&mut self) {
+        let all: Vec<(String, i32)> =
+            self.places.iter().flat_map(|(topic, places)| places.keys().map(|number| (topic.clone(), *number))).collect();
+        for (topic, number) in all {
+            let told = self.doubt(&topic, number);
+            self.told.extend(told);
         }
     }
 

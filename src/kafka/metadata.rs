@@ -409,7 +409,10 @@ fn answer_questions(
         let leader = watch.leader(partition).unwrap_or_default();
         let hopeless = leader < 0 || silent.get(&leader).is_some_and(|since| since.elapsed() < QUESTION_PAUSE);
         let number = partition.partition as i32;
-        let end = if hopeless { None } else { consumer.fetch_watermarks(&topic, number, QUESTION_TIME).ok() };
+        let ask = || consumer.fetch_watermarks(&topic, number, QUESTION_TIME).ok();
+        // librdkafka asks a broker that has been away by its old leader epoch, is refused, and does so again: only new metadata helps.
+        let look = || consumer.fetch_metadata(None, QUESTION_TIME).ok();
+        let end = if hopeless { None } else { ask().or_else(|| look().and_then(|_| ask())) };
         if end.is_some() {
             silent.remove(&leader);
         } else if !hopeless {

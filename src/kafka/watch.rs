@@ -5,7 +5,7 @@
 //! that its log had so many seconds ago has been read. It grows when records are not read fast enough, when nothing is read, and when nobody can say
 //! where the log ends, for its leader is away.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -218,43 +218,47 @@ impl Watch {
         }
     }
 
-    /// Where the logs end. All are asked for together; if that fails, by one leader after the other, so that a dead one costs the others nothing.
+    /// Where the logs end. All are asked for together; those that had no answer once more, with what the cluster says now of their leaders and each
+    /// leader alone, so that a dead one costs the others nothing. librdkafka itself would not look: it asks a broker that has been away by its old
+    /// leader epoch, is refused, and asks again in the same way.
     fn ends(&self, client: &BaseConsumer<QuietContext>, watched: &[Watched]) -> Vec<LogEnd> {
-        if let Some(ends) = round(client, watched.iter()) {
+        let mut ends = round(client, watched.iter());
+        let answered: HashSet<PartitionRef> = ends.iter().map(|(partition, _, _)| *partition).collect();
+        let mut missing = watched.iter().filter(|one| !answered.contains(&one.partition)).peekable();
+        if missing.peek().is_none() || !self.look_for_leaders(client, watched) {
             return ends;
         }
-        self.look_for_leaders(client, watched);
-        let leaders = lock(&self.leaders).clone();
         let mut groups: HashMap<i32, Vec<&Watched>> = HashMap::new();
-        for one in watched {
-            groups.entry(leaders.get(&one.partition).copied().unwrap_or(-1)).or_default().push(one);
+        for one in missing {
+            groups.entry(self.leader(one.partition).unwrap_or(-1)).or_default().push(one);
         }
         groups.remove(&-1);
-        // With one leader for all it has just been asked.
-        if groups.len() == 1 && groups.values().all(|group| group.len() == watched.len()) {
-            return Vec::new();
-        }
-        groups.into_values().filter_map(|group| round(client, group.into_iter())).flatten().collect()
+        ends.extend(groups.into_values().flat_map(|group| round(client, group.into_iter())));
+        ends
     }
 
-    fn look_for_leaders(&self, client: &BaseConsumer<QuietContext>, watched: &[Watched]) {
-        let Ok(metadata) = client.fetch_metadata(None, ROUND_TIME) else { return };
+    /// Whether the cluster has said who leads the partitions.
+    fn look_for_leaders(&self, client: &BaseConsumer<QuietContext>, watched: &[Watched]) -> bool {
+        let Ok(metadata) = client.fetch_metadata(None, ROUND_TIME) else { return false };
         let leaders: HashMap<(&str, i32), i32> = (metadata.topics().iter())
             .flat_map(|topic| topic.partitions().iter().map(move |partition| ((topic.name(), partition.id()), partition.leader())))
             .collect();
         let leader = |one: &Watched| leaders.get(&(&*one.topic, one.partition.partition as i32)).copied().unwrap_or(-1);
         self.set_leaders(watched.iter().map(|one| (one.partition, leader(one))).collect());
+        true
     }
 }
 
-/// One request for the ends of some logs: `None` if it fails as a whole.
-fn round<'w>(client: &BaseConsumer<QuietContext>, watched: impl Iterator<Item = &'w Watched> + Clone) -> Option<Vec<LogEnd>> {
+/// One request for the ends of some logs: those that it could find.
+fn round<'w>(client: &BaseConsumer<QuietContext>, watched: impl Iterator<Item = &'w Watched> + Clone) -> Vec<LogEnd> {
     let mut list = TopicPartitionList::new();
     for one in watched.clone() {
         // Any number is taken as an offset.
         let _ = list.add_partition_offset(&one.topic, one.partition.partition as i32, KafkaOffset::End);
     }
-    let found = client.offsets_for_times(list, ROUND_TIME).ok()?;
+    let Ok(found) = client.offsets_for_times(list, ROUND_TIME) else {
+        return Vec::new();
+    };
     let elements = found.elements();
     let ends: HashMap<(&str, i32), i64> = (elements.iter())
         .filter_map(|element| match (element.error(), element.offset()) {
@@ -266,7 +270,7 @@ fn round<'w>(client: &BaseConsumer<QuietContext>, watched: impl Iterator<Item = 
         let end = ends.get(&(&*one.topic, one.partition.partition as i32))?;
         Some((one.partition, one.generation, Offset(*end)))
     };
-    Some(watched.filter_map(end).collect())
+    watched.filter_map(end).collect()
 }
 
 #[cfg(test)]

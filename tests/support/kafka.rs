@@ -184,6 +184,24 @@ pub fn create_topic(bootstrap: &str, name: &str, partitions: i32, replicas: i32,
     });
 }
 
+/// Creates many topics with one request.
+pub fn create_topics(bootstrap: &str, names: &[String], partitions: i32, replicas: i32) {
+    let topics: Vec<NewTopic<'_>> = names.iter().map(|name| NewTopic::new(name, partitions, TopicReplication::Fixed(replicas))).collect();
+    let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
+    for result in block_on(admin(bootstrap).create_topics(&topics, &options)).expect("the request is answered") {
+        result.expect("the topic is created");
+    }
+}
+
+/// Deletes many topics with one request.
+pub fn delete_topics(bootstrap: &str, names: &[String]) {
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
+    for result in block_on(admin(bootstrap).delete_topics(&names, &options)).expect("the request is answered") {
+        result.expect("the topic is deleted");
+    }
+}
+
 pub fn delete_topic(bootstrap: &str, name: &str) {
     let client = admin(bootstrap);
     let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
