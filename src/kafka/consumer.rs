@@ -15,6 +15,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::{ClientConfig, ClientContext, Offset as KafkaOffset, TopicPartitionList};
 
 use super::raw::{ConsumerQueue, RawEvent};
+use super::stall::{self, Renewals, Stall, Verdict};
 use super::troubles;
 use crate::config::CorruptBatches;
 use crate::handoff::{Generation, Offset, PartitionRef, RecordBatch};
@@ -31,10 +32,6 @@ const REFRESH_TIME: Duration = Duration::from_secs(2);
 const EMPTY_POLLS_MAX: u32 = 8;
 /// How often a batch that could not be read is tried again: the broker may have been mended, or another may lead the partition by then.
 const CORRUPT_RETRY: Duration = Duration::from_secs(30);
-/// How long a partition stands still, while another client sees its log go on, before it is assigned anew; twice as long, and its client is made anew.
-const STALL_TIME: Duration = Duration::from_secs(4);
-/// Least and most time between two clients: a partition may stand still for a reason that a new one shares.
-const RENEW_PAUSES: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(120));
 /// How long a position is doubted before its log is another one: brokers hear of a new leader within a second or two.
 const DOUBT_TIME: Duration = Duration::from_secs(3);
 /// How long until the last record is asked for again.
@@ -94,22 +91,6 @@ pub struct Progress {
     pub(super) next: Offset,
     /// It stands before a corrupt batch.
     pub(super) held: bool,
-}
-
-/// A partition that stands still while its log goes on.
-#[derive(Clone, Copy, Debug)]
-struct Stall {
-    next: Offset,
-    since: Instant,
-    remedy: Remedy,
-}
-
-/// What has been done for it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Remedy {
-    None,
-    Assigned,
-    Renewed,
 }
 
 /// Looks for the first offset behind a batch that cannot be read, of which only the first offset is known: librdkafka does not tell its length, and
@@ -237,9 +218,9 @@ pub struct ShardConsumer {
     progress: Sender<Vec<Progress>>,
     /// The client that the helper has made in place of a stuck one.
     renewed: Receiver<Arc<Client>>,
-    renew_asked: Option<Instant>,
-    /// How long a client that does not read is left alone; doubled with every one that does no better.
-    renew_pause: Duration,
+    renewals: Renewals,
+    /// Times of `stall` count from here.
+    begun: Instant,
     // Dropped after `queue`, off this thread.
     consumer: Option<Arc<BaseConsumer<QuietContext>>>,
 }
@@ -288,8 +269,8 @@ impl ShardConsumer {
             ends,
             progress,
             renewed,
-            renew_asked: None,
-            renew_pause: RENEW_PAUSES.0,
+            renewals: Renewals::new(),
+            begun: Instant::now(),
             consumer: Some(consumer),
         })
     }
@@ -516,7 +497,7 @@ impl ShardConsumer {
     fn look_at_ends(&mut self, ends: Vec<LogEnd>) {
         // What waits in the queue waits for this shard.
         let waits = self.queue.len() > 0;
-        let now = Instant::now();
+        let now_ms = self.begun.elapsed().as_millis() as u64;
         let places: Vec<(String, i32, usize)> =
             self.places.iter().flat_map(|(topic, places)| places.iter().map(|(number, place)| (topic.clone(), *number, *place))).collect();
         let mut renew = false;
@@ -527,41 +508,28 @@ impl ShardConsumer {
             let end = ends.iter().find(|(at, generation, _)| *at == reading.partition && *generation == reading.generation);
             let Some((partition, generation, end)) = end.copied() else { continue };
             let next = reading.next;
-            let moved = reading.stall.is_none_or(|stall| stall.next != next);
-            if end <= next || waits || moved {
-                if reading.stall.is_some_and(|stall| stall.remedy != Remedy::None && stall.next != next) {
+            match stall::look(&mut reading.stall, next, end, waits, now_ms) {
+                Verdict::Quiet => {}
+                Verdict::ReadAgain => {
                     tracing::info!(topic, partition = number, position = next.0, "the partition is read again");
-                    self.renew_pause = RENEW_PAUSES.0;
+                    self.renewals.reads_again();
                     self.told.push_back(Polled::Stuck { partition, generation, is_stuck: false });
                 }
-                reading.stall = (end > next && !waits).then_some(Stall { next, since: now, remedy: Remedy::None });
-                continue;
-            }
-            let Some(stall) = &mut reading.stall else { continue };
-            let stands = now - stall.since;
-            if stall.remedy == Remedy::None && stands >= STALL_TIME {
-                stall.remedy = Remedy::Assigned;
-                tracing::warn!(
-                    topic,
-                    partition = number,
-                    position = next.0,
-                    end = end.0,
-                    "the log goes on and the partition is not read: it is assigned anew"
-                );
-                self.told.push_back(Polled::Stuck { partition, generation, is_stuck: true });
-                self.reassign(&topic, number, next);
-            } else if stall.remedy == Remedy::Assigned && stands >= STALL_TIME * 2 {
-                stall.remedy = Remedy::Renewed;
-                renew = true;
-            } else if stall.remedy == Remedy::Renewed {
-                renew = true;
+                Verdict::Assign => {
+                    tracing::warn!(
+                        topic,
+                        partition = number,
+                        position = next.0,
+                        end = end.0,
+                        "the log goes on and the partition is not read: it is assigned anew"
+                    );
+                    self.told.push_back(Polled::Stuck { partition, generation, is_stuck: true });
+                    self.reassign(&topic, number, next);
+                }
+                Verdict::Renew => renew = true,
             }
         }
-        if renew && self.renew_asked.is_none_or(|asked| asked.elapsed() >= self.renew_pause) {
-            if self.renew_asked.is_some() {
-                self.renew_pause = (self.renew_pause * 2).min(RENEW_PAUSES.1);
-            }
-            self.renew_asked = Some(now);
+        if renew && self.renewals.may_renew(now_ms) {
             tracing::warn!("a consumer reads nothing although its partitions' logs go on: another takes its place");
             let _ = self.orders.send(Order::Renew);
         }

@@ -16,6 +16,7 @@ pub mod producer;
 #[allow(unsafe_code)]
 mod raw;
 pub mod settings;
+pub(crate) mod stall;
 mod troubles;
 pub mod watch;
 

@@ -7,6 +7,7 @@ use super::sabotage::Sabotage;
 use crate::handoff::{
     ConnectionKey, FromHomeBatch, Generation, LaneFull, Offset, PartitionRef, PublishKey, ShardId, TopicIndex, TowardHomeBatch,
 };
+use crate::kafka::stall::{Renewals, Stall};
 use crate::shard::{Assignment, Effects, ProduceRecord, ProduceStatus, ShardCounters, WriteStatus};
 
 /// A bounded lane.
@@ -53,6 +54,14 @@ pub struct SimHands {
     pub producer_was_full: bool,
     /// Sockets that may be read again.
     pub resumed: BTreeSet<ConnectionKey>,
+    /// Partitions whose client gives nothing, without a word; `true`: only another client helps.
+    pub deaf: BTreeMap<PartitionRef, bool>,
+    pub stalls: BTreeMap<PartitionRef, Option<Stall>>,
+    pub renewals: Renewals,
+    /// Partitions that were assigned anew: the first thing that is read may be something from before.
+    pub assigned_anew: BTreeSet<PartitionRef>,
+    /// Since when the producer answers nothing.
+    pub stuck_since_ms: Option<u64>,
 }
 
 impl<T: crate::handoff::Weigh> FakeLane<T> {
@@ -145,10 +154,16 @@ impl Effects for SimHands {
 
     fn assign(&mut self, assignment: Assignment) {
         let start = assignment.start.0;
+        if self.deaf.get(&assignment.partition) == Some(&false) {
+            self.deaf.remove(&assignment.partition);
+        }
+        self.stalls.remove(&assignment.partition);
         self.reading.insert(assignment.partition, (assignment, start));
     }
 
     fn unassign(&mut self, partition: PartitionRef) {
+        self.deaf.remove(&partition);
+        self.stalls.remove(&partition);
         self.reading.remove(&partition);
     }
 

@@ -10,6 +10,7 @@ use super::hands::{FakeLane, SimHands};
 use super::kafka::{FakeKafka, Incarnation, Log, LogRecord};
 use super::sabotage::Sabotage;
 use crate::handoff::{ConnectionKey, Generation, Offset, PartitionRef, RecordBatch, ShardId, TopicIndex};
+use crate::kafka::stall::{self, Renewals, Verdict};
 use crate::shard::{Event, ShardCore, ShardSettings};
 use crate::subject::{Partition, Partitioner, Topic, TopicMap, ValueKind};
 
@@ -88,6 +89,11 @@ impl Node {
             fuse: 0,
             producer_was_full: false,
             resumed: BTreeSet::new(),
+            deaf: BTreeMap::new(),
+            stalls: BTreeMap::new(),
+            renewals: Renewals::new(),
+            assigned_anew: BTreeSet::new(),
+            stuck_since_ms: None,
         };
         let mut hands: Vec<SimHands> = (0..shards).map(hands).collect();
         for hand in &mut hands {
@@ -205,6 +211,42 @@ impl Node {
         };
         let reading = self.hands[shard].reading.iter();
         reading.filter(|(at, (assignment, _))| waits(at, assignment.generation)).map(|(at, _)| *at).collect()
+    }
+
+    /// Whether something of a shard waits for a client that gives nothing, or answers nothing.
+    pub fn waits_for_clients(&self, kafka: &FakeKafka, shard: usize) -> bool {
+        let hands = &self.hands[shard];
+        hands.stuck_since_ms.is_some() || self.waiting(kafka, shard).iter().any(|at| hands.deaf.contains_key(at))
+    }
+
+    /// The watch: another client says where the logs end, and partitions of a shard that stand still meanwhile are assigned anew, or their client is
+    /// made anew. What was done.
+    pub fn look_at_ends(&mut self, kafka: &FakeKafka, shard: usize, now_ms: u64) -> Vec<&'static str> {
+        let (mut done, mut renew) = (Vec::new(), false);
+        let at: Vec<PartitionRef> = self.hands[shard].reading.keys().copied().collect();
+        for at in at {
+            let Some((end, next)) = self.log(kafka, shard, at).map(|(log, next)| (log.now().end, next)) else { continue };
+            let hands = &mut self.hands[shard];
+            match stall::look(hands.stalls.entry(at).or_default(), Offset(next), Offset(end), false, now_ms) {
+                Verdict::Quiet => {}
+                Verdict::ReadAgain => hands.renewals.reads_again(),
+                Verdict::Assign => {
+                    if hands.deaf.get(&at) == Some(&false) {
+                        hands.deaf.remove(&at);
+                    }
+                    hands.assigned_anew.insert(at);
+                    done.push("a partition that stood still was assigned anew");
+                }
+                Verdict::Renew => renew = true,
+            }
+        }
+        let hands = &mut self.hands[shard];
+        if renew && hands.renewals.may_renew(now_ms) {
+            hands.deaf.clear();
+            hands.assigned_anew.extend(hands.reading.keys());
+            done.push("a consumer that read nothing was made anew");
+        }
+        done
     }
 
     /// Reads a partition: at most `take` records, beginning some offsets `back` (librdkafka may give a record again; the shard must not).

@@ -15,9 +15,10 @@ use super::node::Node;
 use super::oracle::{Asked, Kept, Page, Witness};
 use super::sabotage::Sabotage;
 use crate::handoff::{ConnectionKey, FromHomeBatch, Offset, Protocol, ShardId, TowardHomeBatch};
+use crate::kafka::stall::RENEW_PAUSES_MS;
 use crate::limits::{HOLD_MS, TICK_MS, TURN_BYTES_MAX};
 use crate::session::wire;
-use crate::shard::{Event, PublishFailure, PublishResult, ShardCore, ShardSettings};
+use crate::shard::{Event, ProduceRecord, PublishFailure, PublishResult, ShardCore, ShardSettings};
 use crate::subject::{Epoch, Partitioner, SubjectName};
 
 /// A promise that did not hold.
@@ -33,6 +34,10 @@ pub struct Broken {
 const TRACE_MAX: usize = 4_000;
 /// Turns of all shards within which everything that can move without time passing has moved.
 const TURNS_MAX: usize = 20_000;
+/// How often the watch says where logs end, and how long a producer answers nothing before another takes its place: as `kafka::watch` and
+/// `kafka::producer` do.
+const WATCH_MS: u64 = 2_000;
+const STUCK_PRODUCER_MS: u64 = 8_000;
 /// Virtual time within which a healed world must come to rest.
 const REST_MS: u64 = 30_000;
 
@@ -59,6 +64,11 @@ pub struct World {
     sabotage: Option<Sabotage>,
     /// When chaos ended.
     healed_ms: Option<u64>,
+    /// Decides which of Kafka's clients get stuck, and what becomes of what they held; `None` in worlds where none does. Dice of its own: worlds from
+    /// without them are what they were.
+    trouble: Option<Rng>,
+    /// Records that a producer had on their way when another took its place.
+    late: Vec<(ProduceRecord, u64)>,
 }
 
 /// Plays one seed to its end. The coverage counts each state once.
@@ -126,6 +136,8 @@ impl World {
             sleepiness,
             sabotage,
             healed_ms: None,
+            trouble: Some(Rng::with_seed(seed ^ 0x5eed_dea1)).filter(|_| seed.is_multiple_of(3)),
+            late: Vec::new(),
         };
         for _ in 0..world.random.usize(0..60) {
             world.write_record();
@@ -161,6 +173,7 @@ impl World {
     fn step(&mut self) -> Result<(), String> {
         let node = self.random.usize(0..self.nodes.len());
         let shard = self.random.usize(0..self.nodes[node].cores.len());
+        self.trouble_clients(node, shard);
         match self.random.u32(0..100) {
             0..=17 => self.write_record(),
             18..=37 => self.consume(node, shard),
@@ -184,6 +197,68 @@ impl World {
             _ => self.upheaval(),
         }
         Ok(())
+    }
+
+    /// One of Kafka's clients gets stuck, without a word. What was on its way in one that was replaced arrives.
+    fn trouble_clients(&mut self, node: usize, shard: usize) {
+        let Some(dice) = &mut self.trouble else { return };
+        match dice.u32(0..400) {
+            0..=2 => {
+                let partitions: Vec<_> = self.nodes[node].hands[shard].reading.keys().copied().collect();
+                if !partitions.is_empty() {
+                    let at = partitions[dice.usize(0..partitions.len())];
+                    let only_another_client_helps = dice.u8(0..4) == 0;
+                    self.nodes[node].hands[shard].deaf.insert(at, only_another_client_helps);
+                    self.coverage.note("a consumer went deaf");
+                    self.say(|| format!("node {node} shard {shard}: topic {} partition {} is not read any more", at.topic.0, at.partition));
+                }
+            }
+            3 => {
+                let now_ms = self.now_ms;
+                self.nodes[node].hands[shard].stuck_since_ms.get_or_insert(now_ms);
+                self.say(|| format!("node {node} shard {shard}: the producer answers nothing any more"));
+            }
+            4..=40 if !self.late.is_empty() => {
+                let (record, number) = self.late.swap_remove(dice.usize(0..self.late.len()));
+                self.write_late(record, number);
+            }
+            _ => {}
+        }
+    }
+
+    fn write_late(&mut self, record: ProduceRecord, number: u64) {
+        let key = record.key.as_ref().map(|key| key.to_vec());
+        self.kafka.write_published(&record.topic, record.partition.unwrap_or(0), key, record.value, number);
+        self.coverage.note("a record came from a producer that was replaced");
+        self.say(|| format!("publish {number} comes late"));
+    }
+
+    /// What the node does about its own clients as time passes.
+    fn look_after_clients(&mut self, node: usize, shard: usize) {
+        if self.trouble.is_none() {
+            return;
+        }
+        let now_ms = self.now_ms;
+        if now_ms % WATCH_MS < TICK_MS {
+            for done in self.nodes[node].look_at_ends(&self.kafka, shard, now_ms) {
+                self.coverage.note(done);
+                self.say(|| format!("node {node} shard {shard}: {done}"));
+            }
+        }
+        if self.nodes[node].hands[shard].stuck_since_ms.is_some_and(|since_ms| now_ms >= since_ms + STUCK_PRODUCER_MS) {
+            self.nodes[node].hands[shard].stuck_since_ms = None;
+            self.coverage.note("a producer that answered nothing was replaced");
+            while let Some((publish, record)) = self.nodes[node].hands[shard].produced.pop_front() {
+                let number = number_of(record.value.as_deref());
+                *self.published.entry(number).or_default() += 1;
+                match self.trouble.as_mut().map_or(0, |dice| dice.u8(0..3)) {
+                    0 => {}
+                    1 => self.write_late(record, number),
+                    _ => self.late.push((record, number)),
+                }
+                self.nodes[node].handle(now_ms, shard, Event::Published { publish, result: PublishResult::Unknown });
+            }
+        }
     }
 
     fn key(&mut self) -> Option<Vec<u8>> {
@@ -219,7 +294,13 @@ impl World {
             return;
         }
         let at = partitions[self.random.usize(0..partitions.len())];
-        let back = if self.random.u16(0..40) == 0 { self.random.i64(0..4) } else { 0 };
+        let mut back = if self.random.u16(0..40) == 0 { self.random.i64(0..4) } else { 0 };
+        if self.nodes[node].hands[shard].deaf.contains_key(&at) {
+            return;
+        }
+        if self.nodes[node].hands[shard].assigned_anew.remove(&at) {
+            back = self.trouble.as_mut().map_or(0, |dice| dice.i64(0..4));
+        }
         let Some(batch) = self.nodes[node].fetch(&self.kafka, shard, at, self.random.usize(1..12), back) else { return };
         let (count, next, now_ms) = (batch.records.len(), batch.next.0, self.now_ms);
         self.say(|| format!("node {node} shard {shard} reads {count} of topic {} partition {} up to {next}", at.topic.0, at.partition));
@@ -664,6 +745,9 @@ impl World {
     fn producer_answers(&mut self, node: usize, shard: usize) {
         let healed = self.healed_ms.is_some();
         self.nodes[node].hands[shard].producer_room = if healed { 64 } else { self.random.usize(0..10) };
+        if self.nodes[node].hands[shard].stuck_since_ms.is_some() {
+            return;
+        }
         let Some((publish, record)) = self.nodes[node].hands[shard].produced.pop_front() else { return };
         let fate = if healed { 0 } else { self.random.u8(0..10) };
         let number = number_of(record.value.as_deref());
@@ -778,6 +862,7 @@ impl World {
                 for shard in 0..self.nodes[node].cores.len() {
                     let now_ms = self.now_ms;
                     self.nodes[node].handle(now_ms, shard, Event::Tick);
+                    self.look_after_clients(node, shard);
                     self.flush(node, shard)?;
                 }
             }
@@ -807,7 +892,8 @@ impl World {
                             moved = true;
                         }
                     }
-                    if !self.nodes[node].hands[shard].produced.is_empty() {
+                    let hands = &self.nodes[node].hands[shard];
+                    if !hands.produced.is_empty() && hands.stuck_since_ms.is_none() {
                         moved = true;
                     }
                     self.producer_answers(node, shard);
@@ -855,6 +941,9 @@ impl World {
             if !self.nodes[node].cores[shard].polls_kafka() {
                 return moved;
             }
+            if self.nodes[node].hands[shard].deaf.contains_key(&at) {
+                continue;
+            }
             moved = true;
             if let Some(batch) = self.nodes[node].fetch(&self.kafka, shard, at, 5, 0) {
                 let now_ms = self.now_ms;
@@ -868,6 +957,9 @@ impl World {
     fn heal(&mut self) -> Result<(), String> {
         self.say(|| "the world heals".to_owned());
         self.healed_ms = Some(self.now_ms);
+        for (record, number) in std::mem::take(&mut self.late) {
+            self.write_late(record, number);
+        }
         // Those who read are not kept waiting by those who do not.
         self.rest()?;
         self.judge()?;
@@ -897,9 +989,19 @@ impl World {
 
     /// Lets the world run until nothing moves any more.
     fn rest(&mut self) -> Result<(), String> {
-        let began_ms = self.now_ms;
+        let mut began_ms = self.now_ms;
+        let latest_ms = began_ms + RENEW_PAUSES_MS.1 + REST_MS;
         let mut quiet = 0;
         while quiet < 600 {
+            let shards = |node: &Node| 0..node.cores.len();
+            let stuck = self.nodes.iter().any(|node| shards(node).any(|shard| node.waits_for_clients(&self.kafka, shard)));
+            if stuck && self.now_ms < latest_ms {
+                // They are found by the node itself, which takes its time.
+                self.settle(true)?;
+                self.pass(TICK_MS)?;
+                (began_ms, quiet) = (self.now_ms, 0);
+                continue;
+            }
             if self.now_ms > began_ms + REST_MS {
                 return Err("the world does not come to rest: something stalls or spins".to_owned());
             }
