@@ -25,9 +25,10 @@ fn seconds(short: u64, long: u64) -> Duration {
     Duration::from_secs(if is_long() { given.unwrap_or(long) } else { short })
 }
 
-fn config(bootstrap: &str, topic: &str) -> String {
+fn config(bootstrap: &str, topic: &str, more: &str) -> String {
+    let verbose = if std::env::var_os("CORESPAN_TEST_VERBOSE").is_some() { "\n[log]\nlevel = \"debug\"\n" } else { "" };
     format!(
-        "[kafka.consumer]\n\"bootstrap.servers\" = \"{bootstrap}\"\ntopics = [\"{topic}\"]\n\n[kafka.producer]\n\"bootstrap.servers\" = \"{bootstrap}\"\n"
+        "[kafka.consumer]\n\"bootstrap.servers\" = \"{bootstrap}\"\ntopics = [\"{topic}\"]\n{more}\n[kafka.producer]\n\"bootstrap.servers\" = \"{bootstrap}\"\n{more}{verbose}"
     )
 }
 
@@ -35,11 +36,13 @@ fn config(bootstrap: &str, topic: &str) -> String {
 fn under_load(brokers: u16, load: &Load, settings: &[(&str, &str)], faults: impl FnOnce(&Cluster, &Node)) -> Totals {
     let cluster = Cluster::start_with(brokers, &[]);
     kafka::create_topic(&cluster.bootstrap, &load.topic, load.partitions, i32::from(brokers), settings);
-    let mut text = config(&cluster.bootstrap, &load.topic);
-    if std::env::var_os("CORESPAN_TEST_VERBOSE").is_some() {
-        text += "\n[log]\nlevel = \"debug\"\n";
-    }
-    let mut node = Node::start_ready(&text);
+    let text = config(&cluster.bootstrap, &load.topic, "");
+    on(&cluster, &text, load, faults)
+}
+
+/// The same on a cluster, with a node of this configuration.
+fn on(cluster: &Cluster, text: &str, load: &Load, faults: impl FnOnce(&Cluster, &Node)) -> Totals {
+    let mut node = Node::start_ready(text);
     // A Kafka that has just begun is slow: its first records are none of the load.
     let mut client = Client::connect(node.port);
     for key in 0..load.keys {
@@ -47,7 +50,7 @@ fn under_load(brokers: u16, load: &Load, settings: &[(&str, &str)], faults: impl
     }
     let ledger = Ledger::start(node.port, load);
     pass(1_000);
-    faults(&cluster, &node);
+    faults(cluster, &node);
     let totals = ledger.settle(&cluster.bootstrap);
     node.await_ready();
     if std::env::var_os("CORESPAN_TEST_VERBOSE").is_some() {
@@ -172,4 +175,63 @@ fn publishes_below_min_insync_replicas_go_on_within_ten_seconds_of_a_whole_isr()
             assert!(whole.elapsed() < Duration::from_secs(20), "10 s, and as many for a busy machine: {:?}", whole.elapsed());
         }
     });
+}
+
+#[test]
+#[ignore = "needs Apache Kafka: run ./dev test kafka"]
+fn a_node_that_reads_from_the_replica_of_its_rack_survives_that_replicas_lag_and_death() {
+    let load = Load { topic: "near".to_owned(), partitions: 6, keys: 12, publishers: 4, rate: 100, bytes: 100 };
+    let selector = "org.apache.kafka.common.replica.RackAwareReplicaSelector";
+    let cluster = Cluster::start_with(3, &[("broker.rack", "rack-{id}"), ("replica.selector.class", selector)]);
+    kafka::create_topic(&cluster.bootstrap, &load.topic, load.partitions, 3, &[("min.insync.replicas", "2")]);
+    let text = config(&cluster.bootstrap, &load.topic, "").replacen("topics =", "\"client.rack\" = \"rack-2\"\ntopics =", 1);
+    let totals = on(&cluster, &text, &load, |cluster, _| {
+        for round in 0..if is_long() { 6 } else { 1 } {
+            // It lags, stands still for longer than Kafka keeps it in sync, and dies.
+            pause(cluster, "2", 2_000);
+            pass(2_000);
+            pause(cluster, "2", 5_000 + 1_000 * round);
+            pass(2_000);
+            cluster.kill("2");
+            pass(1_000 * round);
+            cluster.start_again("2");
+            pass(3_000);
+        }
+    });
+    assert!(totals.acknowledged > 100);
+}
+
+#[test]
+#[ignore = "needs Apache Kafka: run ./dev test kafka"]
+fn sasl_sessions_that_end_every_five_seconds_and_a_password_that_is_changed_and_set_back_lose_nothing() {
+    let load = Load { topic: "secret".to_owned(), partitions: 4, keys: 8, publishers: 4, rate: 50, bytes: 50 };
+    let cluster = Cluster::start_sasl(&[("connections.max.reauth.ms", "5000")]);
+    kafka::create_topic(&cluster.bootstrap, &load.topic, load.partitions, 1, &[]);
+    let (host, port) = cluster.bootstrap.rsplit_once(':').expect("host and port");
+    let secure = format!("{host}:{}", port.parse::<u16>().expect("a port") + 20);
+    let ca = cluster.folder().join("ca.pem");
+    let keys = format!(
+        "\"security.protocol\" = \"SASL_SSL\"\n\"sasl.mechanism\" = \"SCRAM-SHA-512\"\n\"sasl.username\" = \"alice\"\n\"sasl.password\" = \"alice-secret\"\n\"ssl.ca.location\" = \"{}\"\n",
+        ca.display()
+    );
+    let text = config(&secure, &load.topic, &keys);
+    let set_password = |cluster: &Cluster, password: &str| {
+        let change = format!("SCRAM-SHA-512=[password={password}]");
+        let whom = ["--alter", "--entity-type", "users", "--entity-name", "alice", "--add-config", &change];
+        kafka::dev_kafka(&[&["ConfigCommand", "--bootstrap-server", &cluster.bootstrap][..], &whom].concat(), "", &[]);
+    };
+    let mut at_rest = 0;
+    let totals = on(&cluster, &text, &load, |cluster, node| {
+        // Three sessions without a change.
+        pass(if is_long() { 120_000 } else { 16_000 });
+        at_rest = node.log().lines().filter(|line| line.contains("WARN")).count();
+        set_password(cluster, "another");
+        let why = eventually("the node says what is wrong", || node.readiness().filter(|(status, _)| *status == 503)).1;
+        eprintln!("{why}");
+        set_password(cluster, "alice-secret");
+        eventually("the node is well again", || node.readiness().filter(|(status, _)| *status == 200));
+        pass(6_000);
+    });
+    assert_eq!(at_rest, 0, "sessions that end are no news");
+    assert!(totals.acknowledged > 500, "{totals:?}");
 }

@@ -100,6 +100,8 @@ pub struct HistoryRequest {
     pub reverse: bool,
     /// Bytes of publications wanted at most; one is sent even if it is larger.
     pub bytes_max: usize,
+    /// How long it may be held from now on.
+    pub hold_ms: u64,
 }
 
 /// From the home of a subject.

@@ -221,6 +221,8 @@ pub struct ShardConsumer {
     renewals: Renewals,
     /// Times of `stall` count from here.
     begun: Instant,
+    /// When everything that had been fetched was taken last, as far as a look at ends wants to know.
+    drained_ms: u64,
     // Dropped after `queue`, off this thread.
     consumer: Option<Arc<BaseConsumer<QuietContext>>>,
 }
@@ -271,6 +273,7 @@ impl ShardConsumer {
             renewed,
             renewals: Renewals::new(),
             begun: Instant::now(),
+            drained_ms: 0,
             consumer: Some(consumer),
         })
     }
@@ -495,9 +498,8 @@ impl ShardConsumer {
     /// Another client says where the logs end: a partition that has not moved since, although its log has, is assigned anew; then the client is made
     /// anew. What was read before stays: positions go on where they were.
     fn look_at_ends(&mut self, ends: Vec<LogEnd>) {
-        // What waits in the queue waits for this shard.
-        let waits = self.queue.len() > 0;
         let now_ms = self.begun.elapsed().as_millis() as u64;
+        let drained_ms = if self.queue.len() == 0 { now_ms } else { self.drained_ms };
         let places: Vec<(String, i32, usize)> =
             self.places.iter().flat_map(|(topic, places)| places.iter().map(|(number, place)| (topic.clone(), *number, *place))).collect();
         let mut renew = false;
@@ -508,7 +510,7 @@ impl ShardConsumer {
             let end = ends.iter().find(|(at, generation, _)| *at == reading.partition && *generation == reading.generation);
             let Some((partition, generation, end)) = end.copied() else { continue };
             let next = reading.next;
-            match stall::look(&mut reading.stall, next, end, waits, now_ms) {
+            match stall::look(&mut reading.stall, next, end, drained_ms, now_ms) {
                 Verdict::Quiet => {}
                 Verdict::ReadAgain => {
                     tracing::info!(topic, partition = number, position = next.0, "the partition is read again");
@@ -521,7 +523,7 @@ impl ShardConsumer {
                         partition = number,
                         position = next.0,
                         end = end.0,
-                        "the log goes on and the partition is not read: it is assigned anew"
+                        "the log goes on, or is cut short, and the partition is not read: it is assigned anew"
                     );
                     self.told.push_back(Polled::Stuck { partition, generation, is_stuck: true });
                     self.reassign(&topic, number, next);
@@ -592,7 +594,11 @@ impl ShardConsumer {
                 None => {
                     // An empty poll does not prove an empty queue. If it goes on, the tick polls again.
                     empty_polls += 1;
-                    if self.queue.len() == 0 || empty_polls >= EMPTY_POLLS_MAX {
+                    let is_empty = self.queue.len() == 0;
+                    if is_empty {
+                        self.drained_ms = self.begun.elapsed().as_millis() as u64;
+                    }
+                    if is_empty || empty_polls >= EMPTY_POLLS_MAX {
                         break;
                     }
                 }

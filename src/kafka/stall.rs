@@ -1,4 +1,4 @@
-//! A partition that stands still while its log goes on: what is done about it, and when. Without a clock and without a client, so that the simulator has
+//! A partition that stands still while its log goes on, or is cut short: what is done about it, and when. Without a clock and without a client, so that the simulator has
 //! the same.
 
 use crate::handoff::Offset;
@@ -37,17 +37,18 @@ pub(crate) enum Verdict {
     Renew,
 }
 
-/// A look at a partition that has been read up to `next`, and whose log ends at `end` as another client sees it. `waits`: what was fetched waits for
-/// the shard, so that nobody can say that it stands still.
-pub(crate) fn look(stall: &mut Option<Stall>, next: Offset, end: Offset, waits: bool, now_ms: u64) -> Verdict {
+/// A look at a partition that has been read up to `next`, and whose log ends at `end` as another client sees it. `drained_ms`: when the shard had last
+/// taken everything that was fetched. What was fetched later may wait for the shard, so a partition stands still only up to then. A log that ends before
+/// the position was cut short: a client that reads would have said so.
+pub(crate) fn look(stall: &mut Option<Stall>, next: Offset, end: Offset, drained_ms: u64, now_ms: u64) -> Verdict {
     let moved = stall.is_none_or(|stall| stall.next != next);
-    if end <= next || waits || moved {
+    if end == next || moved {
         let reads_again = stall.is_some_and(|stall| stall.remedy != Remedy::None && stall.next != next);
-        *stall = (end > next && !waits).then_some(Stall { next, since_ms: now_ms, remedy: Remedy::None });
+        *stall = (end != next).then_some(Stall { next, since_ms: now_ms, remedy: Remedy::None });
         return if reads_again { Verdict::ReadAgain } else { Verdict::Quiet };
     }
     let Some(stall) = stall else { return Verdict::Quiet };
-    let stands_ms = now_ms.saturating_sub(stall.since_ms);
+    let stands_ms = drained_ms.saturating_sub(stall.since_ms);
     match stall.remedy {
         Remedy::None if stands_ms >= STALL_MS => {
             stall.remedy = Remedy::Assigned;
@@ -99,7 +100,7 @@ mod tests {
     #[test]
     fn a_partition_that_stands_still_is_assigned_anew_and_then_its_client_is_made_anew() {
         let mut stall = None;
-        let mut see = |next, end, now_ms| look(&mut stall, Offset(next), Offset(end), false, now_ms);
+        let mut see = |next, end, now_ms| look(&mut stall, Offset(next), Offset(end), now_ms, now_ms);
         assert_eq!(see(5, 5, 0), Verdict::Quiet);
         assert_eq!(see(5, 9, 2_000), Verdict::Quiet, "seen for the first time");
         assert_eq!(see(5, 9, 5_999), Verdict::Quiet);
@@ -114,14 +115,28 @@ mod tests {
     }
 
     #[test]
+    fn a_position_beyond_the_end_of_its_log_is_asked_for_again() {
+        let mut stall = None;
+        let mut see = |next, end, now_ms| look(&mut stall, Offset(next), Offset(end), now_ms, now_ms);
+        assert_eq!(see(9, 5, 0), Verdict::Quiet, "the end may have been seen before the position");
+        assert_eq!(see(12, 9, 2_000), Verdict::Quiet);
+        assert_eq!(see(12, 12, 4_000), Verdict::Quiet);
+        assert_eq!(see(12, 7, 6_000), Verdict::Quiet);
+        assert_eq!(see(12, 7, 10_000), Verdict::Assign);
+    }
+
+    #[test]
     fn a_partition_that_reads_slowly_or_waits_for_its_shard_does_not_stand_still() {
         let mut stall = None;
         for step in 0..100 {
-            assert_eq!(look(&mut stall, Offset(step), Offset(1_000), false, step as u64 * 4_000), Verdict::Quiet);
+            let now_ms = step as u64 * 4_000;
+            assert_eq!(look(&mut stall, Offset(step), Offset(1_000), now_ms, now_ms), Verdict::Quiet);
         }
+        // A shard that is busy with the others of the same client.
         for step in 0..100 {
-            assert_eq!(look(&mut stall, Offset(100), Offset(1_000), true, 400_000 + step * 4_000), Verdict::Quiet);
+            assert_eq!(look(&mut stall, Offset(100), Offset(1_000), 400_100, 400_000 + step * 4_000), Verdict::Quiet);
         }
+        assert_eq!(look(&mut stall, Offset(100), Offset(1_000), 810_000, 810_001), Verdict::Assign, "it had nothing of this one");
     }
 
     #[test]

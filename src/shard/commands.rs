@@ -256,10 +256,10 @@ impl ShardCore {
         let id = command.id;
         match command.request {
             Request::Connect(_) => self.connect(now_ms, connection, id),
-            Request::Subscribe(request) => return self.subscribe(now_ms, connection, id, *request),
+            Request::Subscribe(request) => return self.subscribe(now_ms, connection, id, read_ms, *request),
             Request::Unsubscribe { channel } => return self.unsubscribe(now_ms, connection, id, &channel),
             Request::Publish(request) => return self.publish(now_ms, connection, id, read_ms, &request, effects),
-            Request::History(request) => return self.history(connection, id, *request),
+            Request::History(request) => return self.history(now_ms, connection, id, read_ms, *request),
             Request::Presence { .. } | Request::PresenceStats { .. } => self.reply_error(connection, id, errors::NOT_OFFERED),
             Request::Rpc { .. } => self.reply_error(connection, id, errors::UNKNOWN_METHOD),
             Request::Send | Request::Pong => {}
@@ -286,7 +286,7 @@ impl ShardCore {
         }
     }
 
-    fn subscribe(&mut self, now_ms: u64, connection: ConnectionKey, id: u32, request: session::SubscribeRequest) -> Taken {
+    fn subscribe(&mut self, now_ms: u64, connection: ConnectionKey, id: u32, read_ms: u64, request: session::SubscribeRequest) -> Taken {
         if self.toward_home_is_full() {
             return Taken::NotNow(Wait::Lane);
         }
@@ -358,7 +358,7 @@ impl ShardCore {
             }
             _ => start,
         };
-        let deadline_ms = now_ms + HOLD_MS;
+        let deadline_ms = hold_deadline(now_ms, read_ms);
         let pending = PendingSubscribe { command: id, start, deadline_ms, reserved: reserved as u32, followers: Vec::new() };
         self.begin_subscribe(now_ms, connection, name, form, pending);
         Taken::Yes
@@ -414,7 +414,7 @@ impl ShardCore {
         HISTORY_BYTES_MAX.min(self.settings.outbox_bytes_max / 2)
     }
 
-    fn history(&mut self, connection: ConnectionKey, id: u32, request: session::HistoryRequest) -> Taken {
+    fn history(&mut self, now_ms: u64, connection: ConnectionKey, id: u32, read_ms: u64, request: session::HistoryRequest) -> Taken {
         if self.toward_home_is_full() {
             return Taken::NotNow(Wait::Lane);
         }
@@ -454,6 +454,7 @@ impl ShardCore {
             since: request.since.map(|since| ClientPosition { epoch: since.epoch, offset: since.offset }),
             reverse: request.reverse,
             bytes_max: reserve,
+            hold_ms: hold_deadline(now_ms, read_ms) - now_ms,
         };
         self.say_toward_home(home, TowardHome::History(Box::new(request)));
         Taken::Yes
@@ -472,4 +473,10 @@ impl ShardCore {
         self.counters.command_errors += 1;
         self.reply(connection, id, &Reply::Error(&error));
     }
+}
+
+/// Until when a command may be held: its client counts from when it was read, whatever it has waited for until now. One that is late is served if that
+/// can be done at once.
+fn hold_deadline(now_ms: u64, read_ms: u64) -> u64 {
+    (read_ms + HOLD_MS).max(now_ms)
 }

@@ -12,7 +12,7 @@ use crate::handoff::{
     Form, FromHome, Generation, HistoryPage, HistoryRequest, LocalSubjectKey, Offset, PartitionRef, Piece, Protocol, Record, RecordBatch,
     ShardId, Start, SubscribeRequest, TopicIndex, TowardHome,
 };
-use crate::limits::{HOLD_MS, STRAY_SAY_MS};
+use crate::limits::STRAY_SAY_MS;
 use crate::subject::home_table::{HomeKey, HomePartition};
 use crate::subject::name::record_key;
 use crate::subject::{Epoch, Home, Partition, Partitioner, SubjectName, Topic, TopicMap};
@@ -237,7 +237,7 @@ impl ShardCore {
         match message {
             TowardHome::Subscribe(request) => self.home_subscribe(now_ms + request.hold_ms, from, request, effects),
             TowardHome::CatchUp(request) => self.home_catch_up(from, *request),
-            TowardHome::History(request) => self.home_history(now_ms + HOLD_MS, from, request, effects),
+            TowardHome::History(request) => self.home_history(now_ms + request.hold_ms, from, request, effects),
             TowardHome::Withdraw { topic, subject, local, form } => self.home_withdraw(from, topic, &subject, local, form),
             TowardHome::Records { partition: at, life, records } => {
                 let map = self.map.clone();

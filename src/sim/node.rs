@@ -227,7 +227,7 @@ impl Node {
         for at in at {
             let Some((end, next)) = self.log(kafka, shard, at).map(|(log, next)| (log.now().end, next)) else { continue };
             let hands = &mut self.hands[shard];
-            match stall::look(hands.stalls.entry(at).or_default(), Offset(next), Offset(end), false, now_ms) {
+            match stall::look(hands.stalls.entry(at).or_default(), Offset(next), Offset(end), now_ms, now_ms) {
                 Verdict::Quiet => {}
                 Verdict::ReadAgain => hands.renewals.reads_again(),
                 Verdict::Assign => {

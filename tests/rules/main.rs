@@ -708,6 +708,24 @@ fn rule_9_a_position_beyond_the_end_of_the_log_is_not_recovered_and_one_held_too
 }
 
 #[test]
+fn a_command_that_waits_for_those_before_it_is_held_no_longer_than_they_are() {
+    let (mut node, _) = serving(1, 1);
+    let client = node.connect(0);
+    let epoch = epoch(&node.subscribe(client, "/v/other"));
+    let since = json!({ "epoch": epoch, "offset": 9 });
+    // Each has room for its page kept in the outbox: the last ones wait for the first to be answered, and their clients wait meanwhile.
+    let pages: Vec<u32> = (0..4).map(|_| node.send(client, json!({"history": {"channel": "/v/a", "limit": 10, "since": since}}))).collect();
+    let subscribe = node.send(client, json!({"subscribe": {"channel": "/v/b", "recover": true, "epoch": epoch, "offset": 9}}));
+    node.pass(3_900);
+    assert!(pages.iter().all(|id| node.reply(client, *id).is_none()));
+    node.pass(600);
+    for id in pages.into_iter().chain([subscribe]) {
+        let reply = node.reply(client, id).unwrap_or_else(|| panic!("no answer to command {id} in 4.5 s"));
+        assert_eq!(reply["error"]["code"], 100);
+    }
+}
+
+#[test]
 fn rule_9_the_end_of_the_log_says_nothing_of_a_position_that_came_after_it_was_asked_for() {
     let (mut node, topic) = serving(1, 1);
     let client = node.connect(0);

@@ -286,6 +286,7 @@ pub struct Cluster {
     folder: tempfile::TempDir,
     port: String,
     brokers: u16,
+    sasl: bool,
     settings: String,
 }
 
@@ -296,6 +297,15 @@ impl Cluster {
 
     /// With so many brokers, and settings of theirs besides those of `./dev kafka up`; `{id}` in a value is the broker's number.
     pub fn start_with(brokers: u16, settings: &[(&str, &str)]) -> Cluster {
+        Cluster::start_of(brokers, settings, false)
+    }
+
+    /// With a SASL_SSL listener too, 20 ports above the plain one.
+    pub fn start_sasl(settings: &[(&str, &str)]) -> Cluster {
+        Cluster::start_of(1, settings, true)
+    }
+
+    fn start_of(brokers: u16, settings: &[(&str, &str)], sasl: bool) -> Cluster {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let port = eventually("its ports are free", || {
             // Between those of the clusters that `./dev test` starts.
@@ -306,7 +316,7 @@ impl Cluster {
         });
         let addresses: Vec<String> = (0..brokers).map(|broker| format!("127.0.0.1:{}", port + broker)).collect();
         let settings = settings.iter().map(|(key, value)| format!("{key}={value}\n")).collect();
-        let cluster = Cluster { bootstrap: addresses.join(","), folder, port: port.to_string(), brokers, settings };
+        let cluster = Cluster { bootstrap: addresses.join(","), folder, port: port.to_string(), brokers, sasl, settings };
         cluster.up();
         cluster
     }
@@ -318,7 +328,9 @@ impl Cluster {
             ("CORESPAN_KAFKA_OWNER", owner()),
             ("CORESPAN_KAFKA_SETTINGS", &self.settings),
         ];
-        dev_kafka(&["up", "--brokers", &self.brokers.to_string()], "", &own);
+        let brokers = self.brokers.to_string();
+        let up = ["up", "--brokers", &brokers, "--sasl"];
+        dev_kafka(&up[..if self.sasl { 4 } else { 3 }], "", &own);
     }
 
     /// Deletes everything and starts another, empty cluster at the same address: another cluster id, and nothing that is known of this one.
