@@ -460,3 +460,47 @@ fn a_partition_without_a_leader_delays_no_other_and_starts_where_it_was_to() {
         assert_eq!(partition.start, Offset(1), "partition {number} starts at its end, not at its beginning");
     }
 }
+
+#[test]
+#[ignore = "needs Apache Kafka: run ./dev test kafka"]
+fn publishes_are_all_stored_with_one_request_in_flight_with_five_and_over_several_producers() {
+    const PARTITIONS: u32 = 12;
+    const KEYS: usize = 240;
+    let count = if std::env::var_os("CORESPAN_TEST_LONG").is_some() { 100_000 } else { 2_000 };
+    let ways = [("one in flight", "1", 1), ("five in flight", "5", 1), ("one in flight, four producers", "1", 4)];
+    let mut times = [Duration::ZERO; 3];
+    let topic = fresh("rates");
+    kafka::create_topic(&bootstrap(), &topic, PARTITIONS as i32, 1, &[]);
+    let value = "v".repeat(200);
+    // In turns: the machine is not equally busy all the time.
+    for _ in 0..4 {
+        for (place, (_, in_flight, producers)) in ways.into_iter().enumerate() {
+            let mut options = KafkaOptions { producers_size: producers, ..options(&bootstrap(), 1, matching("nothing-matches")) };
+            options.producer.set("max.in.flight", in_flight);
+            let mut side = Side::start_ready(options);
+            // The first ones wait for the topic's settings, and for connections.
+            for partition in 0..PARTITIONS {
+                let first = record(&topic, Some(partition), "k0", &value);
+                let key = side.until("the producer takes it", |side| {
+                    let (key, status) = side.publish(0, &first);
+                    (status == ProduceStatus::Queued).then_some(key)
+                });
+                side.answer(key);
+            }
+            side.answers.clear();
+            let began = Instant::now();
+            for number in 0..count / 4 {
+                let (key, partition) = (number % KEYS, (number % KEYS) as u32 % PARTITIONS);
+                let record = record(&topic, Some(partition), &format!("k{key}"), &value);
+                side.until("the producer takes it", |side| (side.publish(0, &record).1 == ProduceStatus::Queued).then_some(()));
+            }
+            side.until("all are answered", |side| (side.answers.len() == count / 4).then_some(()));
+            times[place] += began.elapsed();
+            assert!(side.answers.iter().all(|(_, _, result)| matches!(result, PublishResult::Stored { .. })));
+        }
+    }
+    for ((name, _, _), time) in ways.iter().zip(times) {
+        let ratio = times[1].as_secs_f64() / time.as_secs_f64();
+        eprintln!("{name}: {:.0} publishes a second, {ratio:.2} of five in flight", count as f64 / time.as_secs_f64());
+    }
+}
