@@ -504,3 +504,39 @@ fn publishes_are_all_stored_with_one_request_in_flight_with_five_and_over_severa
         eprintln!("{name}: {:.0} publishes a second, {ratio:.2} of five in flight", count as f64 / time.as_secs_f64());
     }
 }
+
+/// CPU time of this process so far.
+fn cpu_time() -> Duration {
+    let usage = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_SELF).expect("it can be asked");
+    [usage.user_time(), usage.system_time()].iter().map(|time| Duration::new(time.tv_sec() as u64, time.tv_usec() as u32 * 1_000)).sum()
+}
+
+#[test]
+#[ignore = "needs Apache Kafka: run ./dev test kafka"]
+fn records_are_read_the_same_with_and_without_checksums() {
+    let count = if std::env::var_os("CORESPAN_TEST_LONG").is_some() { 400_000 } else { 5_000 };
+    let topic = fresh("checked");
+    kafka::create_topic(&bootstrap(), &topic, 4, 1, &[]);
+    let value = "v".repeat(200);
+    let writer = kafka::producer(&bootstrap(), &[("linger.ms", "5")]);
+    for number in 0..count {
+        let key = format!("k{number}");
+        while writer.send(BaseRecord::to(&topic).key(&key).payload(&value).partition(number % 4)).is_err() {
+            writer.flush(PATIENCE).expect("Kafka has them");
+        }
+    }
+    writer.flush(PATIENCE).expect("Kafka has them");
+    let mut cpu = [Duration::ZERO; 2];
+    for _ in 0..3 {
+        for (place, check) in ["true", "false"].into_iter().enumerate() {
+            let mut options =
+                KafkaOptions { recovery: Some(Duration::from_secs(600)), ..murmur2(options(&bootstrap(), 1, listed(&[&topic]))) };
+            options.consumer.set("check.crcs", check);
+            let began = cpu_time();
+            let side = Side::start_ready(options);
+            cpu[place] += cpu_time() - began;
+            assert_eq!(side.batches.iter().map(|(_, batch)| batch.records.len()).sum::<usize>(), count as usize);
+        }
+    }
+    eprintln!("CPU time to read {count} records, with checksums to without: {:.2}", cpu[0].as_secs_f64() / cpu[1].as_secs_f64());
+}
