@@ -145,7 +145,7 @@ impl Health {
             let more = state.stale.len().saturating_sub(STALE_NAMED_MAX);
             let named = state.stale[..state.stale.len() - more].join("; ");
             let more = if more > 0 { format!("; and {more} more") } else { String::new() };
-            return Err(format!("partitions are behind their logs: {named}{more}"));
+            return Err(format!("partitions are behind their logs in Kafka: {named}{more}"));
         }
         match state.partitions {
             None => Err("topics not known yet".to_owned()),

@@ -212,6 +212,15 @@ impl Side {
         self.answer(key)
     }
 
+    /// Publishes as soon as a producer takes it: its class may have to be made, or the topic's settings to be read. The answer.
+    pub fn publish_when_taken(&mut self, record: &ProduceRecord) -> PublishResult {
+        let key = self.until("the producer takes it", |side| {
+            let (key, status) = side.publish(0, record);
+            (status == ProduceStatus::Queued).then_some(key)
+        });
+        self.answer(key)
+    }
+
     pub fn answer(&mut self, key: PublishKey) -> PublishResult {
         self.until("the publish is answered", |side| side.answers.iter().find(|(_, other, _)| *other == key).map(|(_, _, result)| *result))
     }
