@@ -15,7 +15,7 @@ declare -A stage_seconds=(
   [setup]=2400 [fmt]=120 [clippy]=1500 [rust]=2700 [kafka]=2700 [sim]=1500 [js]=1800 [python]=1800 [go]=1800 [java]=1800 [browser]=1800 [bare]=2400
 )
 build_seconds=1500
-tests_seconds=1200
+tests_seconds=1500
 sim_seeds=2000
 sim_seconds=60
 nextest_profile=default
