@@ -60,17 +60,22 @@ impl Collector for KafkaMetrics {
         standings.sort_by_key(|standing| Reverse(standing.staleness));
         standings.truncate(PARTITIONS_MAX);
         let labels = |standing: &PartitionStanding| [("topic", standing.topic.to_string()), ("partition", standing.partition.to_string())];
-        let help = "The same of each partition: the lag";
-        let mut family = encoder.encode_descriptor("corespan_kafka_partition_lag", help, None, MetricType::Gauge)?;
-        for standing in &standings {
-            if let Some(lag) = standing.lag {
-                family.encode_family(&labels(standing))?.encode_gauge(&(lag as f64))?;
+        // A family without members is left out.
+        let lags: Vec<_> = standings.iter().filter_map(|standing| Some((labels(standing), standing.lag? as f64))).collect();
+        if !lags.is_empty() {
+            let help = "The same of each partition: the lag";
+            let mut family = encoder.encode_descriptor("corespan_kafka_partition_lag", help, None, MetricType::Gauge)?;
+            for (labels, lag) in lags {
+                family.encode_family(&labels)?.encode_gauge(&lag)?;
             }
         }
-        let help = "The same of each partition: the staleness";
-        let mut family = encoder.encode_descriptor("corespan_kafka_partition_staleness", help, Some(&Unit::Seconds), MetricType::Gauge)?;
-        for standing in &standings {
-            family.encode_family(&labels(standing))?.encode_gauge(&standing.staleness.as_secs_f64())?;
+        if !standings.is_empty() {
+            let help = "The same of each partition: the staleness";
+            let mut family =
+                encoder.encode_descriptor("corespan_kafka_partition_staleness", help, Some(&Unit::Seconds), MetricType::Gauge)?;
+            for standing in &standings {
+                family.encode_family(&labels(standing))?.encode_gauge(&standing.staleness.as_secs_f64())?;
+            }
         }
         Ok(())
     }
