@@ -15,7 +15,7 @@ use super::{PATIENCE, eventually, kafka};
 /// Numbers of one publisher; the next one begins behind them.
 const NUMBERS: u64 = 100_000_000;
 /// SDKs give up a call after 5 s. The bridge promises 4.5 s from its read; the rest is for a machine that is busy with the test itself.
-const ANSWER_TIME: Duration = Duration::from_millis(5_500);
+const ANSWER_TIME: Duration = Duration::from_secs(7);
 
 /// What is published, and how fast.
 #[derive(Clone, Debug)]
