@@ -14,19 +14,8 @@ use rdkafka::producer::{BaseRecord, Producer};
 use serde_json::{Value, json};
 use support::client::{Client, Push, Subscribed};
 use support::kafka::{self, NULL};
-use support::node::Node;
+use support::node::{Node, config, config_from_start};
 use support::{PATIENCE, eventually};
-
-/// The sections of a node's configuration that name Kafka and the topics.
-fn config(bootstrap: &str, topics: &[&str]) -> String {
-    format!(
-        "[kafka.consumer]\n\"bootstrap.servers\" = \"{bootstrap}\"\ntopics = {topics:?}\n\n[kafka.producer]\n\"bootstrap.servers\" = \"{bootstrap}\"\n"
-    )
-}
-
-fn config_from_start(bootstrap: &str, topics: &[&str]) -> String {
-    config(bootstrap, topics).replace("topics =", "\"recovery.on.start\" = true\ntopics =")
-}
 
 /// A node on one topic of `partitions`, and a client of it.
 fn node_on(topic: &str, partitions: i32) -> (Node, Client) {

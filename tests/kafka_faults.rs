@@ -12,8 +12,8 @@ use support::client::Client;
 use support::eventually;
 use support::kafka::{self, Cluster};
 use support::kafka_moves::Mover;
-use support::ledger::{Ledger, Load, Totals};
-use support::node::Node;
+use support::ledger::{self, Answered, Ledger, Load, Totals};
+use support::node::{Node, config};
 
 fn is_long() -> bool {
     std::env::var_os("CORESPAN_TEST_LONG").is_some()
@@ -25,18 +25,17 @@ fn seconds(short: u64, long: u64) -> Duration {
     Duration::from_secs(if is_long() { given.unwrap_or(long) } else { short })
 }
 
-fn config(bootstrap: &str, topic: &str, more: &str) -> String {
+/// A node's configuration; `more` are properties of both of Kafka's clients.
+fn sections(bootstrap: &str, topic: &str, more: &str) -> String {
     let verbose = if std::env::var_os("CORESPAN_TEST_VERBOSE").is_some() { "\n[log]\nlevel = \"debug\"\n" } else { "" };
-    format!(
-        "[kafka.consumer]\n\"bootstrap.servers\" = \"{bootstrap}\"\ntopics = [\"{topic}\"]\n{more}\n[kafka.producer]\n\"bootstrap.servers\" = \"{bootstrap}\"\n{more}{verbose}"
-    )
+    config(bootstrap, &[topic]).replace("\"bootstrap.servers\"", &format!("{more}\"bootstrap.servers\"")) + verbose
 }
 
 /// Plays `faults` under a load on a cluster of the test's own with so many brokers; `settings` are those of the topic.
 fn under_load(brokers: u16, load: &Load, settings: &[(&str, &str)], faults: impl FnOnce(&Cluster, &Node)) -> Totals {
     let cluster = Cluster::start_with(brokers, &[]);
     kafka::create_topic(&cluster.bootstrap, &load.topic, load.partitions, i32::from(brokers), settings);
-    let text = config(&cluster.bootstrap, &load.topic, "");
+    let text = sections(&cluster.bootstrap, &load.topic, "");
     on(&cluster, &text, load, faults)
 }
 
@@ -68,6 +67,43 @@ fn pause(cluster: &Cluster, broker: &str, milliseconds: u64) {
     cluster.signal(broker, Signal::SIGSTOP);
     pass(milliseconds);
     cluster.signal(broker, Signal::SIGCONT);
+}
+
+#[test]
+fn the_ledger_sees_whatever_is_wrong() {
+    let load = Load { topic: "t".to_owned(), partitions: 1, keys: 1, publishers: 1, rate: 1, bytes: 0 };
+    let answers = |codes: &[Option<u64>], took_ms: u64| -> Vec<Answered> {
+        let answer = |(number, code): (usize, &Option<u64>)| Answered {
+            number: number as u64,
+            key: 0,
+            code: *code,
+            took: Duration::from_millis(took_ms),
+            at: Instant::now(),
+        };
+        codes.iter().enumerate().map(answer).collect()
+    };
+    let wrong = |answers: &[Answered], log: &[u64], delivered: &[u64]| {
+        let log: Vec<_> = log.iter().map(|number| (0, "k0".to_owned(), format!("[{number},\"\"]"))).collect();
+        let delivered: Vec<_> = delivered.iter().map(|number| ("/t/k0".to_owned(), *number)).collect();
+        ledger::compare(&load, answers, &log, &delivered).1
+    };
+    let stored = answers(&[None, None, Some(401), Some(401), Some(100)], 4_000);
+    assert_eq!(wrong(&stored, &[0, 1, 3], &[0, 1, 3]), Vec::<String>::new());
+    for (log, delivered, what) in [
+        (&[0, 3][..], &[0, 3][..], "acknowledged, and 0 times in the log"),
+        (&[0, 1, 1], &[0, 1, 1], "acknowledged, and 2 times in the log"),
+        (&[1, 0], &[1, 0], "k0: 0 stands behind 1"),
+        (&[0, 1, 2, 2], &[0, 1, 2, 2], "unknown, and 2 times in the log"),
+        (&[0, 1, 4], &[0, 1, 4], "put off, and 1 times in the log"),
+        (&[0, 1, 3], &[0, 3], "k0, record 1: delivered 3 .., in the log 1 3 .."),
+        (&[0, 1], &[0, 1, 1], "k0, record 2: delivered 1 .., in the log  .."),
+        (&[0, 1], &[1, 0], "k0, record 0: delivered 1 0 .., in the log 0 1 .."),
+    ] {
+        let found = wrong(&stored, log, delivered);
+        assert!(found.iter().any(|line| line.contains(what)), "{what}: {found:?}");
+    }
+    assert!(wrong(&answers(&[None], 6_000), &[0], &[0])[0].contains("answered after 6s"));
+    assert!(wrong(&answers(&[Some(400)], 10), &[], &[])[0].contains("no answer of a bad day"));
 }
 
 #[test]
@@ -184,7 +220,7 @@ fn a_node_that_reads_from_the_replica_of_its_rack_survives_that_replicas_lag_and
     let selector = "org.apache.kafka.common.replica.RackAwareReplicaSelector";
     let cluster = Cluster::start_with(3, &[("broker.rack", "rack-{id}"), ("replica.selector.class", selector)]);
     kafka::create_topic(&cluster.bootstrap, &load.topic, load.partitions, 3, &[("min.insync.replicas", "2")]);
-    let text = config(&cluster.bootstrap, &load.topic, "").replacen("topics =", "\"client.rack\" = \"rack-2\"\ntopics =", 1);
+    let text = sections(&cluster.bootstrap, &load.topic, "").replacen("topics =", "\"client.rack\" = \"rack-2\"\ntopics =", 1);
     let totals = on(&cluster, &text, &load, |cluster, _| {
         for round in 0..if is_long() { 6 } else { 1 } {
             // It lags, stands still for longer than Kafka keeps it in sync, and dies.
@@ -214,7 +250,7 @@ fn sasl_sessions_that_end_every_five_seconds_and_a_password_that_is_changed_and_
         "\"security.protocol\" = \"SASL_SSL\"\n\"sasl.mechanism\" = \"SCRAM-SHA-512\"\n\"sasl.username\" = \"alice\"\n\"sasl.password\" = \"alice-secret\"\n\"ssl.ca.location\" = \"{}\"\n",
         ca.display()
     );
-    let text = config(&secure, &load.topic, &keys);
+    let text = sections(&secure, &load.topic, &keys);
     let set_password = |cluster: &Cluster, password: &str| {
         let change = format!("SCRAM-SHA-512=[password={password}]");
         let whom = ["--alter", "--entity-type", "users", "--entity-name", "alice", "--add-config", &change];

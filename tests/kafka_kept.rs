@@ -11,22 +11,11 @@ use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedPr
 use serde_json::{Value, json};
 use support::client::{Client, Push, Subscribed};
 use support::kafka::{self, Cluster, bootstrap, fresh};
-use support::node::Node;
+use support::node::{Node, config, config_from_start};
 use support::{PATIENCE, eventually};
 
 /// SDKs wait 5 s for an answer.
 const ANSWER_TIME: Duration = Duration::from_secs(5);
-
-/// The sections of a node's configuration that name Kafka and the topics.
-fn config(bootstrap: &str, topics: &[&str]) -> String {
-    format!(
-        "[kafka.consumer]\n\"bootstrap.servers\" = \"{bootstrap}\"\ntopics = {topics:?}\n\n[kafka.producer]\n\"bootstrap.servers\" = \"{bootstrap}\"\n"
-    )
-}
-
-fn config_from_start(bootstrap: &str, topics: &[&str]) -> String {
-    config(bootstrap, topics).replace("topics =", "\"recovery.on.start\" = true\ntopics =")
-}
 
 /// The publications of a subscription so far: those of the reply.
 fn values(subscribed: &Subscribed) -> Vec<Value> {

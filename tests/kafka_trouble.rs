@@ -14,7 +14,7 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer as _};
 use support::kafka::{self, Cluster, bootstrap, fresh};
 use support::kafka_side::{Side, listed, matching, options, record};
-use support::node::Node;
+use support::node::{Node, config};
 use support::{PATIENCE, eventually};
 
 #[test]
@@ -116,6 +116,7 @@ fn a_corrupt_batch_is_skipped_and_nothing_else_if_the_configuration_says_so() {
     assert!(!read.contains(&15) && read.is_sorted(), "{read:?}");
     assert_eq!(numbers(&side, &topic, 1), (0..30).collect::<Vec<u64>>());
     assert_eq!(side.side.metadata.held_partitions(), Vec::<String>::new());
+    assert_eq!(side.side.metadata.counts().batches_skipped, 1);
 }
 
 #[test]
@@ -361,10 +362,8 @@ fn a_consumer_that_stands_still_while_its_log_goes_on_is_made_to_read_again() {
         // What was fetched before it went deaf may come yet; what follows does not.
         write(2 * round);
         write(2 * round + 1);
-        side.until("the partitions are found to stand still", |side| {
-            let stuck = side.side.metadata.stuck_partitions();
-            (!stuck.is_empty() || read(side) == 20 + 40 * round).then_some(())
-        });
+        let found = side.side.metadata.counts().partitions_stuck;
+        side.until("a partition is found to stand still", |side| (side.side.metadata.counts().partitions_stuck > found).then_some(()));
         side.until("all is read again", |side| (read(side) == 20 + 40 * round).then_some(()));
         side.until("and nothing is said to stand still", |side| side.side.metadata.stuck_partitions().is_empty().then_some(()));
     }
@@ -382,9 +381,7 @@ fn a_partition_whose_broker_is_dead_is_named_by_a_node_that_is_not_ready_and_del
     let topic = fresh("bereft");
     kafka::create_topic(&bootstrap, &topic, 6, 1, &[]);
     let mut side = Side::start_ready(options(&bootstrap, 1, listed(&[&topic])));
-    let mut node = Node::start_ready(&format!(
-        "[kafka.consumer]\n\"bootstrap.servers\" = \"{bootstrap}\"\ntopics = [\"{topic}\"]\n\n[kafka.producer]\n\"bootstrap.servers\" = \"{bootstrap}\"\n"
-    ));
+    let mut node = Node::start_ready(&config(&bootstrap, &[&topic]));
     let dead = kafka::leader(&bootstrap, &topic);
     kafka::broker_action(&folder, "kill", &dead.to_string());
     let why = eventually("the node is not ready", || node.readiness().filter(|(status, _)| *status == 503)).1;

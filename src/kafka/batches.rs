@@ -6,9 +6,11 @@
 //! number per record to see whether it is the newest (`Routes`). When a topic changes its size, a shard waits until Kafka has answered what it has sent
 //! by the old way: so its clients' records keep their order.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
+
+use super::lock;
 
 /// Sizes of batches in bytes below the configured one (`batch.size`); behind them there is one more class, whose batches hold a single record. A
 /// factor of four between them costs a topic three quarters of the batch that it might have, at most, and bounds the number of producers.
@@ -65,12 +67,15 @@ impl Class {
 pub(super) struct BatchLimits {
     version: AtomicU64,
     topics: Mutex<Arc<HashMap<Arc<str>, u32>>>,
+    /// Topics that have refused a record for its size, here or in Kafka, since the reader looked last: their setting may be another one by now. Clients
+    /// choose among topics that exist, so there are no more of them.
+    doubted: Mutex<HashSet<Arc<str>>>,
 }
 
 impl BatchLimits {
     /// Sets the limits of some topics, and forgets those of topics that `exists` does not know.
     pub(super) fn set(&self, found: impl IntoIterator<Item = (Arc<str>, u32)>, exists: impl Fn(&str) -> bool) {
-        let mut topics = self.topics.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut topics = lock(&self.topics);
         let mut next = (**topics).clone();
         next.retain(|topic, _| exists(topic));
         next.extend(found);
@@ -80,8 +85,21 @@ impl BatchLimits {
         }
     }
 
+    /// A record was too large for a topic: its setting is read again with the next metadata.
+    pub(super) fn doubt(&self, topic: &str) {
+        let mut doubted = lock(&self.doubted);
+        if !doubted.contains(topic) {
+            doubted.insert(Arc::from(topic));
+        }
+    }
+
+    /// What was doubted since this was asked last.
+    pub(super) fn take_doubted(&self) -> HashSet<Arc<str>> {
+        std::mem::take(&mut *lock(&self.doubted))
+    }
+
     fn topics(&self) -> Arc<HashMap<Arc<str>, u32>> {
-        self.topics.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.topics).clone()
     }
 }
 
@@ -92,7 +110,7 @@ pub(super) enum Way {
     Through(Class, Arc<AtomicUsize>),
     /// The topic's limit has changed and Kafka still has records that went by the old way: a little later.
     NotYet,
-    /// It cannot be stored: this is the limit.
+    /// The topic takes nothing as large.
     TooLarge,
 }
 
@@ -125,6 +143,7 @@ impl Routes {
         }
         let limit = self.topics.get(topic).copied();
         if self.plain && limit.is_some_and(|limit| BATCH_BYTES + RECORD_BYTES + bytes > limit as usize) {
+            self.limits.doubt(topic);
             return Way::TooLarge;
         }
         let class = limit.map_or(self.unknown, |limit| Class::of(limit, self.whole));
@@ -188,7 +207,10 @@ mod tests {
         let topic = Arc::from("small");
         let (limits, mut plain) = routes(&[("small", 2_000)]);
         assert!(matches!(plain.way(&topic, 2_000 - 68), Way::Through(..)));
+        assert_eq!(limits.take_doubted(), HashSet::new());
         assert!(matches!(plain.way(&topic, 2_000 - 67), Way::TooLarge));
+        assert_eq!(limits.take_doubted(), HashSet::from([topic.clone()]), "the setting may have changed: it is read again");
+        assert_eq!(limits.take_doubted(), HashSet::new());
         assert!(matches!(Routes::new(limits, 1_000_000, false, false).way(&topic, 5_000), Way::Through(..)));
     }
 

@@ -318,6 +318,11 @@ impl ShardConsumer {
         }
     }
 
+    /// Every partition that has a place: topic, number, place.
+    fn all_places(&self) -> Vec<(String, i32, usize)> {
+        self.places.iter().flat_map(|(topic, places)| places.iter().map(|(number, place)| (topic.clone(), *number, *place))).collect()
+    }
+
     /// The reading of a partition, once no older one can give records.
     fn current(&mut self, topic: &str, partition: i32) -> Option<&mut Reading> {
         let place = *self.places.get(topic)?.get(&partition)?;
@@ -376,9 +381,7 @@ impl ShardConsumer {
             return;
         }
         self.doubts_at = None;
-        let places: Vec<(String, i32, usize)> =
-            self.places.iter().flat_map(|(topic, places)| places.iter().map(|(number, place)| (topic.clone(), *number, *place))).collect();
-        for (topic, number, place) in places {
+        for (topic, number, place) in self.all_places() {
             let Some(reading) = self.readings[place].as_mut() else { continue };
             let (Some(doubt), Some(last)) = (&mut reading.doubt, reading.last) else { continue };
             let due = doubt.again_at.filter(|at| *at <= now).is_some();
@@ -409,6 +412,10 @@ impl ShardConsumer {
             return false;
         };
         let (partition, generation, next) = (reading.partition, reading.generation, reading.next);
+        if base.is_some() {
+            // What cannot be read says nothing of the log's end.
+            reading.doubt = None;
+        }
         match (reading.trouble, base) {
             (None, None) => return true,
             (Some(Trouble::Stopped { .. }), None) => {
@@ -478,9 +485,7 @@ impl ShardConsumer {
             return;
         }
         self.retry_at = None;
-        let places: Vec<(String, i32, usize)> =
-            self.places.iter().flat_map(|(topic, places)| places.iter().map(|(number, place)| (topic.clone(), *number, *place))).collect();
-        for (topic, number, place) in places {
+        for (topic, number, place) in self.all_places() {
             let Some(reading) = self.readings[place].as_mut() else { continue };
             let Some(Trouble::Stopped { retry_at: retry, .. }) = &mut reading.trouble else { continue };
             match *retry {
@@ -500,16 +505,15 @@ impl ShardConsumer {
     fn look_at_ends(&mut self, ends: Vec<LogEnd>) {
         let now_ms = self.begun.elapsed().as_millis() as u64;
         let drained_ms = if self.queue.len() == 0 { now_ms } else { self.drained_ms };
-        let places: Vec<(String, i32, usize)> =
-            self.places.iter().flat_map(|(topic, places)| places.iter().map(|(number, place)| (topic.clone(), *number, *place))).collect();
+        let ends: HashMap<(PartitionRef, Generation), Offset> =
+            ends.into_iter().map(|(partition, generation, end)| ((partition, generation), end)).collect();
         let mut renew = false;
-        for (topic, number, place) in places {
+        for (topic, number, place) in self.all_places() {
             // A doubt ends by itself.
             let quiet = |reading: &&mut Reading| reading.trouble.is_none() && reading.doubt.is_none();
             let Some(reading) = self.readings[place].as_mut().filter(quiet) else { continue };
-            let end = ends.iter().find(|(at, generation, _)| *at == reading.partition && *generation == reading.generation);
-            let Some((partition, generation, end)) = end.copied() else { continue };
-            let next = reading.next;
+            let (partition, generation, next) = (reading.partition, reading.generation, reading.next);
+            let Some(end) = ends.get(&(partition, generation)).copied() else { continue };
             match stall::look(&mut reading.stall, next, end, drained_ms, now_ms) {
                 Verdict::Quiet => {}
                 Verdict::ReadAgain => {
@@ -543,9 +547,7 @@ impl ShardConsumer {
         drop(std::mem::replace(&mut self.queue, queue));
         close(self.consumer.replace(consumer));
         self.told.push_back(Polled::Renewed);
-        let places: Vec<(String, i32, usize)> =
-            self.places.iter().flat_map(|(topic, places)| places.iter().map(|(number, place)| (topic.clone(), *number, *place))).collect();
-        for (topic, number, place) in places {
+        for (topic, number, place) in self.all_places() {
             let stopped = |reading: &&Reading| !matches!(reading.trouble, Some(Trouble::Stopped { .. }));
             let start = |reading: &Reading| reading.doubt.and(reading.last).unwrap_or(reading.next);
             if let Some(start) = self.readings[place].as_ref().filter(stopped).map(start) {
@@ -732,9 +734,7 @@ impl ShardConsumer {
 
     /// Has every position doubted, as librdkafka does for no reason. For tests.
     pub(super) fn doubt_all(&mut self) {
-        let all: Vec<(String, i32)> =
-            self.places.iter().flat_map(|(topic, places)| places.keys().map(|number| (topic.clone(), *number))).collect();
-        for (topic, number) in all {
+        for (topic, number, _) in self.all_places() {
             let told = self.doubt(&topic, number);
             self.told.extend(told);
         }

@@ -20,6 +20,7 @@ use rdkafka::{ClientConfig, ClientContext, Offset as KafkaOffset, TopicPartition
 
 use super::consumer::{LogEnd, Progress, QuietContext};
 use super::detect::{Sample, read_newest};
+use super::lock;
 use super::producer::Producers;
 use super::raw::{self, Described, Descriptions, TopicConfig};
 use super::settings::{KafkaOptions, lookup_config, reader_config};
@@ -373,10 +374,6 @@ pub fn spawn(
     Ok(handle)
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 fn answer_questions(
     consumer: &BaseConsumer<QuietContext>,
     asked: &Receiver<Question>,
@@ -385,7 +382,7 @@ fn answer_questions(
     words: &Sender<Word>,
 ) {
     // While a broker does not answer, one question in a while waits for it, and the others to it are answered at once: their clients wait too.
-    let mut silent: HashMap<i32, Instant> = HashMap::new();
+    let mut silent: HashMap<Option<i32>, Instant> = HashMap::new();
     loop {
         let question = match asked.recv_timeout(IDLE_TIME) {
             Ok(question) => question,
@@ -406,8 +403,8 @@ fn answer_questions(
             }
             Question::Stop => return,
         };
-        let leader = watch.leader(partition).unwrap_or_default();
-        let hopeless = leader < 0 || silent.get(&leader).is_some_and(|since| since.elapsed() < QUESTION_PAUSE);
+        let leader = watch.leader(partition);
+        let hopeless = leader.is_some_and(|leader| leader < 0) || silent.get(&leader).is_some_and(|since| since.elapsed() < QUESTION_PAUSE);
         let number = partition.partition as i32;
         let ask = || consumer.fetch_watermarks(&topic, number, QUESTION_TIME).ok();
         // librdkafka asks a broker that has been away by its old leader epoch, is refused, and does so again: only new metadata helps.
@@ -1499,7 +1496,8 @@ impl Reader {
         all.sort_unstable();
         all.dedup();
         let exists: HashSet<&str> = all.iter().copied().collect();
-        self.configs_known.retain(|name| exists.contains(name.as_str()));
+        let doubted = self.producers.limits().take_doubted();
+        self.configs_known.retain(|name| exists.contains(name.as_str()) && !doubted.contains(name.as_str()));
         let unknown: Vec<&str> =
             all.iter().copied().filter(|name| !self.configs_known.contains(*name)).take(NEW_CONFIGS_MAX * CONFIGS_AT_ONCE_MAX).collect();
         // Without room they are asked for at another reading.

@@ -27,3 +27,8 @@ pub use metadata::{Counts, MetadataHandle, NodeState};
 pub use producer::Producers;
 pub use settings::KafkaOptions;
 pub use watch::PartitionStanding;
+
+/// A mutex's value, whoever panicked with it.
+fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}

@@ -39,6 +39,7 @@ pub struct Ticket {
 /// wait.
 pub struct Deliveries {
     shards: Vec<MailboxSender<Letter>>,
+    limits: Arc<BatchLimits>,
     /// Records without an answer. Counts up on the shards' threads, down on the poll thread.
     open: AtomicUsize,
     /// Answers so far that say that something was stored, or refused for good.
@@ -48,8 +49,9 @@ pub struct Deliveries {
 }
 
 impl Deliveries {
-    fn new(shards: &[MailboxSender<Letter>]) -> Deliveries {
-        Deliveries { shards: shards.to_vec(), open: AtomicUsize::new(0), settled: AtomicU64::new(0), is_denied: AtomicBool::new(false) }
+    fn new(shards: &[MailboxSender<Letter>], limits: Arc<BatchLimits>) -> Deliveries {
+        let (open, settled, is_denied) = (AtomicUsize::new(0), AtomicU64::new(0), AtomicBool::new(false));
+        Deliveries { shards: shards.to_vec(), limits, open, settled, is_denied }
     }
 }
 
@@ -71,6 +73,11 @@ impl ProducerContext for Deliveries {
     type DeliveryOpaque = Box<Ticket>;
 
     fn delivery(&self, result: &DeliveryResult<'_>, ticket: Box<Ticket>) {
+        if let Err((error, message)) = result
+            && failure(error) == PublishFailure::TooLarge
+        {
+            self.limits.doubt(message.topic());
+        }
         let result = match result {
             Ok(message) => PublishResult::Stored { partition: message.partition() as u32, offset: Offset(message.offset()) },
             // Whatever ended it: an earlier try may have been stored.
@@ -161,6 +168,7 @@ type Client = ThreadedProducer<Deliveries>;
 struct Shared {
     config: ClientConfig,
     shards: Vec<MailboxSender<Letter>>,
+    limits: Arc<BatchLimits>,
     /// `producers.size` places for each class. Those of the first class are made at the start, the others when a topic needs them.
     producers: Vec<OnceLock<RwLock<Arc<Client>>>>,
     /// How often one was replaced.
@@ -170,7 +178,7 @@ struct Shared {
 impl Shared {
     fn new(config: ClientConfig, shards: &[MailboxSender<Letter>], size: usize) -> Shared {
         let producers = (0..size * CLASSES).map(|_| OnceLock::new()).collect();
-        Shared { config, shards: shards.to_vec(), producers, renewed: AtomicU64::new(0) }
+        Shared { config, shards: shards.to_vec(), limits: Arc::default(), producers, renewed: AtomicU64::new(0) }
     }
 
     /// How many producers a class has.
@@ -187,7 +195,7 @@ impl Shared {
         if let Some((name, value)) = class.settings() {
             config.set(name, value);
         }
-        Ok(Arc::new(config.create_with_context(Deliveries::new(&self.shards))?))
+        Ok(Arc::new(config.create_with_context(Deliveries::new(&self.shards, self.limits.clone()))?))
     }
 
     /// Makes the producers of a class that are not there yet.
@@ -216,7 +224,6 @@ pub struct Producers {
     shared: Arc<Shared>,
     hasher: BuildHasherDefault<DefaultHasher>,
     repairs: Sender<Repair>,
-    limits: Arc<BatchLimits>,
     /// When metadata of a topic was last asked for because a publish did not fit it.
     refreshes: Mutex<HashMap<Arc<str>, Instant>>,
 }
@@ -235,13 +242,12 @@ impl Producers {
             .name("producers".to_owned())
             .spawn(move || repair(&repaired, &asked))
             .map_err(|error| KafkaError::ClientCreation(error.to_string()))?;
-        let (hasher, limits) = (BuildHasherDefault::default(), Arc::default());
-        Ok(Producers { shared, hasher, repairs, limits, refreshes: Mutex::default() })
+        Ok(Producers { shared, hasher: BuildHasherDefault::default(), repairs, refreshes: Mutex::default() })
     }
 
     /// What the topics' own settings say of batches; for the reader.
     pub(super) fn limits(&self) -> &BatchLimits {
-        &self.limits
+        &self.shared.limits
     }
 
     /// How often a producer was replaced.
@@ -261,7 +267,7 @@ impl Producers {
         let config = &self.shared.config;
         let whole = config.get("batch.size").and_then(|size| size.parse().ok()).unwrap_or(BATCH_SIZE);
         let plain = config.get("compression.type").is_none_or(|codec| codec == "none");
-        Routes::new(self.limits.clone(), whole, plain, embedded)
+        Routes::new(self.shared.limits.clone(), whole, plain, embedded)
     }
 
     /// Queues a record in batches of the configured size. After `Queued` the shard gets one `Letter::Published`.
@@ -546,5 +552,6 @@ mod tests {
             thread::sleep(Duration::from_millis(1));
         }
         assert_eq!(await_answer(), (second, PublishResult::Stored { partition: 0, offset: Offset(1) }));
+        assert_eq!(producers.renewed(), 1);
     }
 }

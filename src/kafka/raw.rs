@@ -318,7 +318,7 @@ impl Drop for Request {
 /// Settings of a topic that the bridge goes by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TopicConfig {
-    /// `cleanup.policy` has `compact`.
+    /// `cleanup.policy` has `compact`, or was not told: then what is promised is less.
     pub(super) compacted: bool,
     /// `max.message.bytes`.
     pub(super) message_bytes_max: Option<u32>,
@@ -377,7 +377,7 @@ unsafe fn configs(event: *mut sys::rd_kafka_event_t) -> Result<HashMap<String, T
             }
             let mut entries_count = 0;
             let entries = sys::rd_kafka_ConfigResource_configs(resource, &mut entries_count);
-            let mut config = TopicConfig { compacted: false, message_bytes_max: None };
+            let mut config = TopicConfig { compacted: true, message_bytes_max: None };
             for entry in 0..entries_count {
                 let entry = *entries.add(entry);
                 let value = sys::rd_kafka_ConfigEntry_value(entry);

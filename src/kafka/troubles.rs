@@ -4,8 +4,10 @@
 //! then one in half a minute, with the number of those in between.
 
 use std::collections::HashMap;
-use std::sync::{LazyLock, Mutex, PoisonError};
+use std::sync::{LazyLock, Mutex};
 use std::time::{Duration, Instant};
+
+use super::lock;
 
 /// How often the log speaks of one broker.
 const SAY_TIME: Duration = Duration::from_secs(30);
@@ -19,7 +21,7 @@ static SAID: LazyLock<Mutex<HashMap<String, (Instant, u64)>>> = LazyLock::new(Mu
 pub(super) fn say(reason: &str) {
     tracing::debug!("librdkafka: {reason}");
     if let Some(broker) = broker_of(reason)
-        && let Some(others) = due(&mut SAID.lock().unwrap_or_else(PoisonError::into_inner), broker, Instant::now())
+        && let Some(others) = due(&mut lock(&SAID), broker, Instant::now())
     {
         tracing::warn!(broker, "a broker of Kafka: {reason} (and {others} such complaints since the last line)");
     }

@@ -6,7 +6,7 @@
 //! where the log ends, for its leader is away.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::{ClientConfig, Offset as KafkaOffset, TopicPartitionList};
 
 use super::consumer::{LogEnd, Progress, QuietContext};
+use super::lock;
 use crate::handoff::{Generation, Offset, PartitionRef, ShardId};
 
 /// How often the watch looks where the logs end.
@@ -95,10 +96,6 @@ pub(super) struct Watch {
     standings: Mutex<HashMap<PartitionRef, Standing>>,
     /// Negative: none.
     leaders: Mutex<HashMap<PartitionRef, i32>>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Watch {

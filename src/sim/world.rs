@@ -991,14 +991,16 @@ impl World {
     fn rest(&mut self) -> Result<(), String> {
         let mut began_ms = self.now_ms;
         let latest_ms = began_ms + RENEW_PAUSES_MS.1 + REST_MS;
+        let mut asked_ms = HashMap::new();
         let mut quiet = 0;
         while quiet < 600 {
             let shards = |node: &Node| 0..node.cores.len();
             let stuck = self.nodes.iter().any(|node| shards(node).any(|shard| node.waits_for_clients(&self.kafka, shard)));
             if stuck && self.now_ms < latest_ms {
-                // They are found by the node itself, which takes its time.
+                // They are found by the node itself, which takes its time. Its clients wait no longer than ever.
                 self.settle(true)?;
                 self.pass(TICK_MS)?;
+                self.check_patience(&mut asked_ms)?;
                 (began_ms, quiet) = (self.now_ms, 0);
                 continue;
             }
@@ -1022,6 +1024,21 @@ impl World {
                 for client in self.clients.iter_mut().filter(|client| !client.asleep) {
                     client.earned.retain(|code| !matches!(code, 3008 | 3012));
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// No command of a client that reads waits longer than it may be held; `asked_ms`: when each was first seen to wait.
+    fn check_patience(&self, asked_ms: &mut HashMap<(usize, ConnectionKey, u32), u64>) -> Result<(), String> {
+        let awake = self.clients.iter().filter(|client| !client.asleep && client.closed.is_none());
+        let waiting = awake.flat_map(|client| client.open.iter().map(|(id, open)| ((client.node, client.key, *id), open)));
+        let waiting: HashMap<_, _> = waiting.collect();
+        asked_ms.retain(|command, _| waiting.contains_key(command));
+        for (command, open) in waiting {
+            let since_ms = *asked_ms.entry(command).or_insert(self.now_ms);
+            if self.now_ms > since_ms + HOLD_MS + 1_000 {
+                return Err(format!("rule 10: a command waits longer than a request may be held: {open:?}"));
             }
         }
         Ok(())

@@ -192,6 +192,11 @@ mod tests {
         health.partitions_stuck(vec!["topic vehicles partition 1".to_owned()]);
         assert_eq!(why(&health), "partitions stand still although their logs go on: topic vehicles partition 1");
         health.partitions_stuck(Vec::new());
+        health.partitions_stale((0..22).map(|number| format!("partition {number}")).collect());
+        let behind = why(&health);
+        assert!(behind.starts_with("partitions are behind their logs in Kafka: partition 0; partition 1; "), "{behind}");
+        assert!(behind.ends_with("; partition 19; and 2 more"), "{behind}");
+        health.partitions_stale(Vec::new());
         health.partitions_held(Vec::new());
         health.topics_live_only(vec!["chaos".to_owned(), "vehicles".to_owned()]);
         assert_eq!(health.ready_text(), "ready; live only, no partitioner explains their records: chaos, vehicles");

@@ -11,6 +11,18 @@ use tempfile::TempDir;
 
 use super::{eventually, free_port};
 
+/// The sections of a node's configuration that name Kafka and the topics.
+pub fn config(bootstrap: &str, topics: &[&str]) -> String {
+    format!(
+        "[kafka.consumer]\n\"bootstrap.servers\" = \"{bootstrap}\"\ntopics = {topics:?}\n\n[kafka.producer]\n\"bootstrap.servers\" = \"{bootstrap}\"\n"
+    )
+}
+
+/// The same, for a node that begins with what was written before it.
+pub fn config_from_start(bootstrap: &str, topics: &[&str]) -> String {
+    config(bootstrap, topics).replace("topics =", "\"recovery.on.start\" = true\ntopics =")
+}
+
 pub struct Node {
     pub port: u16,
     pub admin_port: u16,
