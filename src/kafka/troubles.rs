@@ -23,7 +23,8 @@ pub(super) fn say(reason: &str) {
     if let Some(broker) = broker_of(reason)
         && let Some(others) = due(&mut lock(&SAID), broker, Instant::now())
     {
-        tracing::warn!(broker, "a broker of Kafka: {reason} (and {others} such complaints since the last line)");
+        let more = if others > 0 { format!(" ({others} such complaints were not shown before it)") } else { String::new() };
+        tracing::warn!(broker, "Kafka's broker {reason}{more}");
     }
 }
 
