@@ -6,6 +6,7 @@ pub mod config;
 pub mod cores;
 pub mod handoff;
 pub mod http;
+pub mod ids;
 pub mod kafka;
 pub mod lifecycle;
 pub mod limits;

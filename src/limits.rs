@@ -77,6 +77,28 @@ pub const TOPIC_LOOKUPS_MAX: usize = 1_024;
 /// with the default of `subject.bytes.max`. More would let whoever may write to a topic fill memory; fewer, end positions in earnest too late.
 pub const STRAYS_MAX: usize = 10_000;
 
+/// Bytes of records that a shard takes in before it looks whether outboxes fill: an eighth of `outbox.bytes.max` within these. Larger would overrun
+/// small outboxes, smaller would cost turns.
+pub const PART_BYTES_MAX: usize = 64 << 10;
+/// See [`PART_BYTES_MAX`].
+pub const PART_BYTES_MIN: usize = 4 << 10;
+
+/// How long Kafka waits for readers in any second, at most: a shard takes nothing in while outboxes of clients who read are more than half full. More
+/// would let slow readers hold up the rest of their shard, less would let a burst of some megabytes throw out clients who read.
+pub const INTAKE_WAIT_MS: u64 = 100;
+
+/// A socket that has taken nothing for this long is no reason to wait: several round trips on a continent.
+pub const STUCK_MS: u64 = 50;
+
+/// Bytes of a position's epoch that are read: ours have 50 or so, a longer one is none.
+pub const EPOCH_BYTES_MAX: usize = 64;
+
+/// Bytes that requests may hold that wait at one home.
+pub const HELD_BYTES_MAX: usize = 64 << 20;
+
+/// How long the answer to "where does this log end" is waited for before it is asked again.
+pub const LOG_END_MS: u64 = 1_000;
+
 /// How often the log names such a subject, for each shard.
 pub const STRAY_SAY_MS: u64 = 1_000;
 
@@ -99,6 +121,8 @@ const _: () = assert!(HOLD_MS < 5_000, "SDKs give up after 5 s");
 const _: () = assert!(DRAIN_PUBLISH_MS < END_MS && END_MS < 5_000, "the last answers go out before the end");
 const _: () = assert!(HOLD_MS < PUBLISH_MS && PUBLISH_MS + 10 * TICK_MS <= 4_500, "every publish is answered within 4.5 s");
 const _: () = assert!(PUBLISH_MS + 10 * TICK_MS < DRAIN_PUBLISH_MS + 100, "a drain waits for the last answers");
+const _: () = assert!(INTAKE_WAIT_MS >= 2 * STUCK_MS, "who gets stuck is noticed before the wait is spent");
+const _: () = assert!(LOG_END_MS * 2 < HOLD_MS, "a lost answer is asked for again in time");
 const _: () = assert!(TICK_MS * 10 <= HOLD_MS, "holds are measured in ticks");
 const _: () = assert!(ANSWER_BYTES_MAX + REPLY_BYTES < 1 << 20, "some SDKs refuse frames over 1 MiB");
 const _: () = assert!(WRITE_SLICES_MAX <= 1_024, "IOV_MAX");

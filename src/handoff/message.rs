@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::ids::{ConnectionKey, Form, Generation, LocalSubjectKey, Offset, PartitionRef, Protocol, SubscriptionKey, TopicIndex};
 use super::lane::Weigh;
 use super::record::Record;
+use crate::ids::{ConnectionKey, Generation, LocalSubjectKey, Offset, PartitionRef, Protocol, SubscriptionKey, TopicIndex, Variant};
 use crate::subject::{SubjectName, TopicId};
 
 /// Toward the home of a subject.
@@ -16,13 +16,13 @@ pub enum TowardHome {
     Subscribe(Box<SubscribeRequest>),
     CatchUp(Box<CatchUpRequest>),
     History(Box<HistoryRequest>),
-    /// This shard has neither a live nor a pending subscriber of that form any more.
+    /// This shard has neither a live nor a pending subscriber of that variant any more.
     /// `None`: it has no subscriber at all any more, also none that is catching up.
     Withdraw {
         topic: TopicIndex,
         subject: SubjectName,
         local: LocalSubjectKey,
-        form: Option<Form>,
+        variant: Option<Variant>,
     },
     /// Records consumed on a shard that is not their home: delivered live, without an offset, unless the topic has another `life` by now (it was
     /// made again).
@@ -53,6 +53,13 @@ pub struct ClientPosition {
     pub offset: u64,
 }
 
+impl ClientPosition {
+    /// One that is in no log.
+    pub fn nonsense() -> ClientPosition {
+        ClientPosition { epoch: "_".to_owned(), offset: 0 }
+    }
+}
+
 #[derive(Debug)]
 pub struct SubscribeRequest {
     /// Version of the topic map that the sender routed with.
@@ -61,7 +68,7 @@ pub struct SubscribeRequest {
     pub subject: SubjectName,
     pub local: LocalSubjectKey,
     pub subscription: SubscriptionKey,
-    pub form: Form,
+    pub variant: Variant,
     pub start: Start,
     /// How long the home may hold the request: what is left of its time after it was routed again.
     pub hold_ms: u64,
@@ -76,7 +83,7 @@ pub struct CatchUpRequest {
     pub subject: SubjectName,
     pub local: LocalSubjectKey,
     pub subscription: SubscriptionKey,
-    pub form: Form,
+    pub variant: Variant,
     /// Generation of the log that `from` counts in.
     pub generation: Generation,
     /// The next Kafka offset that the subscription needs.
@@ -104,20 +111,38 @@ pub struct HistoryRequest {
     pub hold_ms: u64,
 }
 
+impl SubscribeRequest {
+    /// Bytes that it keeps alive.
+    pub fn weight(&self) -> usize {
+        let epoch = match &self.start {
+            Start::Position { position, .. } => position.epoch.capacity(),
+            Start::Live { .. } | Start::Resume { .. } => 0,
+        };
+        size_of::<Self>() + self.subject.as_str().len() + epoch
+    }
+}
+
+impl HistoryRequest {
+    /// Bytes that it keeps alive.
+    pub fn weight(&self) -> usize {
+        size_of::<Self>() + self.subject.as_str().len() + self.since.as_ref().map_or(0, |since| since.epoch.capacity())
+    }
+}
+
 /// From the home of a subject.
 #[derive(Debug)]
 pub enum FromHome {
-    /// One record of one subject in one form, for every live subscriber that this shard has of it. `offset` is `None` for a record without a
+    /// One record of one subject in one variant, for every live subscriber that this shard has of it. `offset` is `None` for a record without a
     /// position (found elsewhere, or of a live-only subject).
     Delivery {
         local: LocalSubjectKey,
-        form: Form,
+        variant: Variant,
         offset: Option<Offset>,
         frame: Bytes,
     },
     Subscribed {
         local: LocalSubjectKey,
-        form: Form,
+        variant: Variant,
         subscription: SubscriptionKey,
         answer: Result<Box<Subscribed>, Refusal>,
     },
@@ -174,7 +199,7 @@ pub struct Subscribed {
 #[derive(Debug)]
 pub struct Piece {
     pub local: LocalSubjectKey,
-    pub form: Form,
+    pub variant: Variant,
     pub subscription: SubscriptionKey,
     /// Encoded pushes in order.
     pub frames: Vec<(Offset, Bytes)>,
@@ -214,9 +239,9 @@ impl TowardHome {
     pub fn weight(&self) -> usize {
         size_of::<Self>()
             + match self {
-                TowardHome::Subscribe(request) => size_of::<SubscribeRequest>() + request.subject.as_str().len(),
+                TowardHome::Subscribe(request) => request.weight(),
                 TowardHome::CatchUp(request) => size_of::<CatchUpRequest>() + request.subject.as_str().len(),
-                TowardHome::History(request) => size_of::<HistoryRequest>() + request.subject.as_str().len(),
+                TowardHome::History(request) => request.weight(),
                 TowardHome::Withdraw { subject, .. } => subject.as_str().len(),
                 TowardHome::Records { records, .. } => records.iter().map(Record::weight).sum(),
             }

@@ -1,14 +1,13 @@
-//! The only place where data changes threads: ids, record batches, the messages between shards and the bounded lanes that carry them.
+//! The only place where data changes threads: record batches, the messages between shards and the bounded lanes that carry them.
 
-pub mod ids;
 pub mod lane;
 pub mod mailbox;
 pub mod message;
 pub mod record;
 pub mod wake;
 
-pub use ids::{
-    ConnectionKey, Form, Generation, LocalSubjectKey, Offset, PartitionRef, Protocol, PublishKey, ShardId, SubscriptionKey, TopicIndex,
+pub use crate::ids::{
+    ConnectionKey, Generation, LocalSubjectKey, Offset, PartitionRef, Protocol, PublishKey, ShardId, SubscriptionKey, TopicIndex, Variant,
 };
 pub use lane::{LaneFull, LaneReceiver, LaneSender, Weigh, lane};
 pub use mailbox::{MailboxReceiver, MailboxSender, mailbox};

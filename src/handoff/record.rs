@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::ids::{Generation, Offset, PartitionRef};
+use crate::ids::{Generation, Offset, PartitionRef};
 
 /// One record. Key, headers and value share one allocation.
 #[derive(Clone, Debug)]

@@ -3,7 +3,8 @@
 use bytes::Bytes;
 
 use super::wire;
-use crate::handoff::Protocol;
+use crate::ids::Protocol;
+use crate::limits::EPOCH_BYTES_MAX;
 
 /// One command. `id` 0 wants no reply.
 #[derive(Clone, Debug, PartialEq)]
@@ -61,6 +62,14 @@ pub struct ConnectRequest {
 pub struct Position {
     pub offset: u64,
     pub epoch: String,
+}
+
+impl Position {
+    /// A position as it was sent. An epoch longer than any of ours is nonsense, and is kept as such: clients make nobody hold more.
+    fn new(offset: u64, epoch: String) -> Position {
+        let epoch = if epoch.len() > EPOCH_BYTES_MAX { "_".to_owned() } else { epoch };
+        Position { offset, epoch }
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -174,7 +183,7 @@ fn from_wire(command: wire::Command, empty: bool) -> Command {
                 channel: text("channel", &subscribe.channel)?,
                 token: text("token", &subscribe.token)?,
                 recover: subscribe.recover,
-                position: Position { offset: subscribe.offset, epoch: text("epoch", &subscribe.epoch)? },
+                position: Position::new(subscribe.offset, text("epoch", &subscribe.epoch)?),
                 snapshot,
                 history,
                 flag: subscribe.flag,
@@ -191,7 +200,7 @@ fn from_wire(command: wire::Command, empty: bool) -> Command {
         presence_stats.map(|request| Ok(Request::PresenceStats { channel: text("channel", &request.channel)? })),
         history.map(|history| {
             let since = match history.since {
-                Some(since) => Some(Position { offset: since.offset, epoch: text("since.epoch", &since.epoch)? }),
+                Some(since) => Some(Position::new(since.offset, text("since.epoch", &since.epoch)?)),
                 None => None,
             };
             let channel = text("channel", &history.channel)?;
@@ -478,7 +487,7 @@ mod json {
                         channel: subscribe.channel.named("channel")?,
                         token: subscribe.token.named("token")?,
                         recover: subscribe.recover,
-                        position: Position { offset: subscribe.offset, epoch: subscribe.epoch.named("epoch")? },
+                        position: Position::new(subscribe.offset, subscribe.epoch.named("epoch")?),
                         snapshot,
                         history,
                         flag: subscribe.flag,
@@ -496,7 +505,7 @@ mod json {
                 self.presence_stats.map(|request| Ok(Request::PresenceStats { channel: request.channel.named("channel")? })),
                 self.history.map(|history| {
                     let since = match history.since {
-                        Some(since) => Some(Position { offset: since.offset, epoch: since.epoch.named("since.epoch")? }),
+                        Some(since) => Some(Position::new(since.offset, since.epoch.named("since.epoch")?)),
                         None => None,
                     };
                     let (channel, limit) = (history.channel.named("channel")?, history.limit);

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
-use crate::handoff::Protocol;
+use crate::ids::Protocol;
 
 /// Room for the longest header of an unmasked frame.
 const HEADER_MAX: usize = 10;

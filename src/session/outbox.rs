@@ -2,15 +2,26 @@
 //!
 //! All outboxes of a shard share one pool of nodes, so an idle connection holds none and a delivery allocates nothing per subscriber. A node holds
 //! a reference to bytes that other outboxes share. Frames leave in the order they came; a frame whose first byte is written is never dropped.
+//!
+//! Two sums: an outbox counts all that waits for its client, the pool counts memory, and there bytes that several outboxes share count once.
 
 use std::io::IoSlice;
 use std::rc::Rc;
 
 use bytes::Bytes;
 
-use crate::handoff::{Offset, SubscriptionKey};
+use crate::ids::{Offset, SubscriptionKey};
 
 const NONE: u32 = u32::MAX;
+
+/// What a queued frame takes beside its bytes: its node in the pool.
+const NODE_BYTES: usize = size_of::<Node>();
+
+/// What a frame takes beside its bytes, however many outboxes share it: reference counts, the `Bytes`, and what the allocator and `Bytes` add.
+const FRAME_BYTES: usize = 2 * size_of::<usize>() + size_of::<Bytes>() + 48;
+
+/// The pool gives memory back from so many nodes on.
+const NODES_KEPT: usize = 4_096;
 
 /// What a node belongs to.
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +55,8 @@ pub struct Outbox {
     bytes: usize,
     /// Bytes of the first frame that are written.
     written: u32,
+    /// Frames queued.
+    frames: u32,
     /// Bytes promised to answers that are still to come.
     pub reserved: u32,
 }
@@ -59,17 +72,76 @@ pub struct Dropped {
 
 impl Default for Outbox {
     fn default() -> Self {
-        Outbox { head: NONE, tail: NONE, bytes: 0, written: 0, reserved: 0 }
+        Outbox { head: NONE, tail: NONE, bytes: 0, written: 0, frames: 0, reserved: 0 }
     }
 }
 
 impl OutboxPool {
-    /// Bytes in all outboxes. A frame that several share is counted for each.
+    /// Bytes that all outboxes hold, bookkeeping included. A frame that several share is counted once.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
+    /// Nodes there is room for: what a burst has left behind.
+    pub fn capacity(&self) -> usize {
+        self.nodes.capacity()
+    }
+
+    /// Makes a frame that outboxes can share. It counts until the last of them, and whoever made it, let go of it.
+    pub fn share(&mut self, frame: Bytes) -> Rc<Bytes> {
+        self.bytes += FRAME_BYTES + frame.len();
+        Rc::new(frame)
+    }
+
+    /// Lets go of a frame.
+    pub fn release(&mut self, frame: Rc<Bytes>) {
+        if Rc::strong_count(&frame) == 1 {
+            self.bytes -= FRAME_BYTES + frame.len();
+        }
+    }
+
+    /// Gives back what a burst has left behind, if most of it is not used any more. Walks the unused nodes, so not in every turn.
+    pub fn shrink(&mut self) {
+        let used = self.nodes.len() - self.free.len();
+        if self.nodes.len() < NODES_KEPT || used > self.nodes.len() / 4 {
+            return;
+        }
+        while self.nodes.last().is_some_and(|node| node.frame.is_none()) {
+            self.nodes.pop();
+        }
+        // The lowest places are used first from now on, so that the rest can go too, later.
+        self.free.retain(|place| (*place as usize) < self.nodes.len());
+        self.free.sort_unstable_by(|one, two| two.cmp(one));
+        self.nodes.shrink_to(NODES_KEPT);
+        self.free.shrink_to(NODES_KEPT);
+    }
+
+    /// # Panics
+    /// If these outboxes are not all there are, or what is counted is not what they hold. For tests and the simulator: walks everything.
+    pub fn check<'a>(&self, outboxes: impl Iterator<Item = &'a Outbox>) {
+        let (mut nodes, mut shared) = (0, std::collections::HashMap::new());
+        for outbox in outboxes {
+            let (mut place, mut bytes, mut frames) = (outbox.head, 0, 0);
+            while place != NONE {
+                let node = &self.nodes[place as usize];
+                if let Some(frame) = &node.frame {
+                    bytes += frame.len();
+                    shared.insert(Rc::as_ptr(frame), FRAME_BYTES + frame.len());
+                }
+                (frames, place) = (frames + 1, node.next);
+            }
+            assert_eq!((bytes - outbox.written as usize, frames), (outbox.bytes, outbox.frames), "an outbox counts what it holds");
+            nodes += frames as usize;
+        }
+        assert_eq!(
+            nodes * NODE_BYTES + shared.values().sum::<usize>(),
+            self.bytes,
+            "the pool counts what outboxes hold, shared bytes once"
+        );
+    }
+
     fn take(&mut self, node: Node) -> u32 {
+        self.bytes += NODE_BYTES;
         match self.free.pop() {
             Some(place) => {
                 self.nodes[place as usize] = node;
@@ -82,19 +154,30 @@ impl OutboxPool {
         }
     }
 
+    /// Bytes of its frame, and the place after it.
     fn give_back(&mut self, place: u32) -> (usize, u32) {
+        self.bytes -= NODE_BYTES;
         let node = &mut self.nodes[place as usize];
-        let len = node.frame.take().map_or(0, |frame| frame.len());
+        let (frame, next) = (node.frame.take(), node.next);
         node.tag = None;
         self.free.push(place);
-        (len, node.next)
+        let len = frame.as_ref().map_or(0, |frame| frame.len());
+        if let Some(frame) = frame {
+            self.release(frame);
+        }
+        (len, next)
     }
 }
 
 impl Outbox {
-    /// Bytes queued and promised.
+    /// Bytes that wait for the client or are promised to it, bookkeeping included.
     pub fn load(&self) -> usize {
-        self.bytes + self.reserved as usize
+        self.bytes + self.frames as usize * NODE_BYTES + self.reserved as usize
+    }
+
+    /// What a frame of that many bytes adds to the load.
+    pub const fn load_of(bytes: usize) -> usize {
+        bytes + NODE_BYTES
     }
 
     /// Bytes queued.
@@ -110,7 +193,7 @@ impl Outbox {
     /// Queues a frame.
     pub fn push(&mut self, pool: &mut OutboxPool, frame: Rc<Bytes>, tag: Option<Tag>) {
         self.bytes += frame.len();
-        pool.bytes += frame.len();
+        self.frames += 1;
         let place = pool.take(Node { frame: Some(frame), tag, next: NONE });
         if self.tail == NONE {
             self.head = place;
@@ -138,7 +221,6 @@ impl Outbox {
     /// Notes that so many bytes were written and lets go of whole frames.
     pub fn advance(&mut self, pool: &mut OutboxPool, mut written: usize) {
         self.bytes -= written;
-        pool.bytes -= written;
         while written > 0 {
             let len = pool.nodes[self.head as usize].frame.as_ref().map_or(0, |frame| frame.len()) - self.written as usize;
             if written < len {
@@ -147,6 +229,7 @@ impl Outbox {
             }
             written -= len;
             self.written = 0;
+            self.frames -= 1;
             self.head = pool.give_back(self.head).1;
             if self.head == NONE {
                 self.tail = NONE;
@@ -170,6 +253,23 @@ impl Outbox {
         dropped
     }
 
+    /// Takes out the queued records with a position of the subscriptions that `parks` names, in one walk, but for one that is partly written; says
+    /// which those are, in their order.
+    pub fn drop_positioned(
+        &mut self,
+        pool: &mut OutboxPool,
+        mut parks: impl FnMut(SubscriptionKey) -> bool,
+        mut dropped: impl FnMut(SubscriptionKey, Offset),
+    ) {
+        self.retain(pool, |tag| match tag {
+            Some(Tag { subscription, offset: Some(offset) }) if parks(subscription) => {
+                dropped(subscription, offset);
+                false
+            }
+            _ => true,
+        });
+    }
+
     /// Takes out everything, but for a frame that is partly written.
     pub fn drop_all(&mut self, pool: &mut OutboxPool) {
         self.retain(pool, |_| false);
@@ -187,7 +287,7 @@ impl Outbox {
             }
             let (len, next) = pool.give_back(place);
             self.bytes -= len;
-            pool.bytes -= len;
+            self.frames -= 1;
             if before == NONE {
                 self.head = next;
             } else {
@@ -200,7 +300,6 @@ impl Outbox {
 
     /// Lets go of everything queued: the socket is gone. What is promised stays promised until its answers have come.
     pub fn clear(&mut self, pool: &mut OutboxPool) {
-        pool.bytes -= self.bytes;
         while self.head != NONE {
             self.head = pool.give_back(self.head).1;
         }
@@ -212,8 +311,10 @@ impl Outbox {
 mod tests {
     use super::*;
 
-    fn frame(text: &'static str) -> Rc<Bytes> {
-        Rc::new(Bytes::from_static(text.as_bytes()))
+    /// Queues a frame of its own.
+    fn push(outbox: &mut Outbox, pool: &mut OutboxPool, text: &'static str, tag: Option<Tag>) {
+        let frame = pool.share(Bytes::from_static(text.as_bytes()));
+        outbox.push(pool, frame, tag);
     }
 
     fn text(outbox: &Outbox, pool: &OutboxPool) -> String {
@@ -226,7 +327,7 @@ mod tests {
     fn frames_leave_in_order_whatever_the_writes_take() {
         let (mut pool, mut outbox) = (OutboxPool::default(), Outbox::default());
         for word in ["alpha", "beta", "gamma"] {
-            outbox.push(&mut pool, frame(word), None);
+            push(&mut outbox, &mut pool, word, None);
         }
         let mut left = "alphabetagamma".to_owned();
         for step in [3, 2, 1, 6, 2] {
@@ -243,22 +344,43 @@ mod tests {
         let mut keys = slotmap::SlotMap::<SubscriptionKey, ()>::with_key();
         let (one, two) = (keys.insert(()), keys.insert(()));
         let tag = |subscription, offset| Some(Tag { subscription, offset: Some(Offset(offset)) });
-        outbox.push(&mut pool, frame("1a"), tag(one, 1));
-        outbox.push(&mut pool, frame("2a"), tag(two, 7));
-        outbox.push(&mut pool, frame("1b"), tag(one, 2));
-        outbox.push(&mut pool, frame("1c"), tag(one, 3));
+        push(&mut outbox, &mut pool, "1a", tag(one, 1));
+        push(&mut outbox, &mut pool, "2a", tag(two, 7));
+        push(&mut outbox, &mut pool, "1b", tag(one, 2));
+        push(&mut outbox, &mut pool, "1c", tag(one, 3));
         outbox.advance(&mut pool, 1);
         let dropped = outbox.drop_subscription(&mut pool, one);
         assert_eq!(dropped, Dropped { first: Some(Offset(2)), unpositioned: false });
         assert_eq!(text(&outbox, &pool), "a2a");
-        outbox.push(&mut pool, frame("2b"), tag(two, 8));
+        push(&mut outbox, &mut pool, "2b", tag(two, 8));
         assert_eq!(text(&outbox, &pool), "a2a2b");
         outbox.drop_all(&mut pool);
         assert_eq!(text(&outbox, &pool), "a");
         outbox.advance(&mut pool, 1);
         assert!(outbox.is_empty() && pool.bytes() == 0);
-        outbox.push(&mut pool, frame("x"), None);
+        push(&mut outbox, &mut pool, "x", None);
         outbox.clear(&mut pool);
         assert_eq!(pool.bytes(), 0);
+    }
+
+    #[test]
+    fn bytes_that_outboxes_share_count_once_and_a_burst_leaves_no_memory_behind() {
+        let mut pool = OutboxPool::default();
+        let mut outboxes: Vec<Outbox> = (0..100).map(|_| Outbox::default()).collect();
+        for _ in 0..100 {
+            let frame = pool.share(Bytes::from(vec![7; 1_000]));
+            outboxes.iter_mut().for_each(|outbox| outbox.push(&mut pool, frame.clone(), None));
+            pool.release(frame);
+        }
+        assert_eq!(pool.bytes(), 100 * (1_000 + FRAME_BYTES) + 10_000 * NODE_BYTES);
+        assert_eq!(outboxes[0].load(), 100 * Outbox::load_of(1_000));
+        for outbox in &mut outboxes[1..] {
+            outbox.clear(&mut pool);
+        }
+        assert_eq!(pool.bytes(), 100 * (1_000 + FRAME_BYTES + NODE_BYTES));
+        outboxes[0].advance(&mut pool, 100_000);
+        assert_eq!((pool.bytes(), outboxes[0].load()), (0, 0));
+        pool.shrink();
+        assert!(pool.capacity() <= NODES_KEPT);
     }
 }

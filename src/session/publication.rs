@@ -9,7 +9,7 @@ use bytes::Bytes;
 use prost::encoding;
 
 use super::frame::FrameWriter;
-use crate::handoff::{Form, Offset, Protocol};
+use crate::ids::{Offset, Protocol, Variant};
 use crate::subject::ValueKind;
 
 /// A record on its way to clients.
@@ -83,11 +83,11 @@ pub fn encode_publication(protocol: Protocol, publication: &Publication<'_>) -> 
 
 /// A whole push in one WebSocket frame (header included, unmasked), ready for any outbox. Names the channel by `id` if the form is numeric and there
 /// is one (0: there is none).
-pub fn encode_push(form: Form, channel: &str, id: u64, publication: &Publication<'_>) -> Bytes {
-    let mut frame = FrameWriter::with_capacity(form.protocol, publication.weight() + channel.len() + 40);
+pub fn encode_push(variant: Variant, channel: &str, id: u64, publication: &Publication<'_>) -> Bytes {
+    let mut frame = FrameWriter::with_capacity(variant.protocol, publication.weight() + channel.len() + 40);
     let out = frame.payload();
-    let numeric = form.numeric && id != 0;
-    match form.protocol {
+    let numeric = variant.numeric && id != 0;
+    match variant.protocol {
         Protocol::Json => {
             if numeric {
                 let _ = write!(out, "{{\"push\":{{\"id\":{id},\"pub\":");
@@ -359,7 +359,7 @@ mod tests {
     #[test]
     fn a_push_names_its_channel_by_text_or_by_id() {
         let one = publication(Some(b"{}"), ValueKind::Auto);
-        let form = |protocol, numeric| Form { protocol, numeric };
+        let form = |protocol, numeric| Variant { protocol, numeric };
         let text = |form| String::from_utf8(payload_of(&encode_push(form, "/v/\"1\"", 7, &one)).to_vec()).unwrap();
         assert_eq!(text(form(Protocol::Json, false)), r#"{"push":{"channel":"/v/\"1\"","pub":{"data":{},"offset":5,"time":9}}}"#);
         assert_eq!(text(form(Protocol::Json, true)), r#"{"push":{"id":7,"pub":{"data":{},"offset":5,"time":9}}}"#);
@@ -437,7 +437,7 @@ mod tests {
             }
             for numeric in [false, true] {
                 let name = if numeric { (id as i64, "") } else { (0, &channel[..]) };
-                let frame = encode_push(Form { protocol: Protocol::Protobuf, numeric }, &channel, id, &one);
+                let frame = encode_push(Variant { protocol: Protocol::Protobuf, numeric }, &channel, id, &one);
                 let push = wire::Reply::decode_length_delimited(payload_of(&frame)).unwrap().push.unwrap();
                 proptest::prop_assert_eq!((push.id, &push.channel[..]), name);
                 let publication = push.publication.unwrap();
@@ -451,7 +451,7 @@ mod tests {
                 };
                 proptest::prop_assert_eq!(publication, decoded);
 
-                let frame = encode_push(Form { protocol: Protocol::Json, numeric }, &channel, id, &one);
+                let frame = encode_push(Variant { protocol: Protocol::Json, numeric }, &channel, id, &one);
                 let text = std::str::from_utf8(payload_of(&frame)).unwrap();
                 proptest::prop_assert!(!text.contains(['\n', '\r']));
                 let json: serde_json::Value = serde_json::from_str(text).unwrap();

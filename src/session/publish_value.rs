@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 
-use crate::handoff::Protocol;
+use crate::ids::Protocol;
 use crate::subject::ValueKind;
 
 /// The value of a publish. Protobuf: the bytes. JSON: the raw text of `data`, or under `Text` the unquoted string, under `Binary` the decoded

@@ -2,7 +2,7 @@
 //! and answered as this one would.
 
 use super::{Command, Inbound, Request, WebSocketDecoder, next_command};
-use crate::handoff::Protocol;
+use crate::ids::Protocol;
 
 const JS_JSON: &str = include_str!("recorded/js-json.txt");
 const JS_PROTOBUF: &str = include_str!("recorded/js-protobuf.txt");

@@ -10,7 +10,7 @@ use super::command::Position;
 use super::frame::FrameWriter;
 use super::publication::json_string;
 use super::wire;
-use crate::handoff::Protocol;
+use crate::ids::Protocol;
 
 /// An error reply: code, text, and whether the SDK should try again.
 #[derive(Clone, Debug, PartialEq, Eq)]

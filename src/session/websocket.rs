@@ -13,7 +13,7 @@ use std::ops::Range;
 use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{CloseCode, Control, Data, OpCode};
 
-use crate::handoff::Protocol;
+use crate::ids::Protocol;
 
 /// Bytes of a control frame's payload (RFC 6455, 5.5).
 const CONTROL_BYTES_MAX: u64 = 125;

@@ -9,6 +9,11 @@ macro_rules! counters {
         }
 
         impl ShardCounters {
+            /// Adds what another room of the same shard has counted. A gauge is counted by one room only.
+            pub fn add(&mut self, room: &ShardCounters) {
+                $(self.$name += room.$name;)*
+            }
+
             /// What each means, in the order of `each`.
             pub const HELP: &'static [&'static str] = &[$($help),*];
 
@@ -64,6 +69,8 @@ counters! {
     subscriptions_lost: Counter,
     /// Subscriptions ended with 2500 because a record without a position came while they were parked or catching up (also in subscriptions_lost).
     subscriptions_passed: Counter,
+    /// Milliseconds in which nothing was taken from Kafka and from other shards' homes, because outboxes of clients who read had to drain (at most 100 in any second).
+    intake_waited_ms: Counter,
     /// Clients disconnected with 3008.
     disconnects_slow: Counter,
     /// Clients disconnected with 3012, because their pong did not come.
@@ -90,6 +97,8 @@ counters! {
     requests_held: Counter,
     /// Requests held now.
     requests_held_now: Gauge,
+    /// Bytes of requests held now (at most 64 MiB).
+    requests_held_bytes: Gauge,
     /// Held requests that ended in error 100.
     requests_held_expired: Counter,
     /// Publishes taken.
@@ -110,10 +119,12 @@ counters! {
     producer_full: Counter,
     /// Commands refused with an error reply.
     command_errors: Counter,
-    /// Bytes in outboxes now.
+    /// Bytes in outboxes now, bookkeeping included; what several share is counted once.
     outbox_bytes: Gauge,
     /// Bytes in the cache now.
     cache_bytes: Gauge,
+    /// Of them, bytes of encodings, kept for clients that catch up or ask for history (an eighth of the cache at most).
+    cache_encoded_bytes: Gauge,
     /// Records in the cache now.
     cache_records: Gauge,
     /// Records evicted from the cache.

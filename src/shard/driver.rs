@@ -144,8 +144,14 @@ impl<B: Broker> ShardHost<B> {
         let mut refused = !core.polls_kafka();
         for from in 0..hands.lanes.from_home_of.len() {
             for _ in 0..LANE_MESSAGES_PER_TURN {
+                if !core.drains_from_home() {
+                    break;
+                }
                 let Some(batch) = hands.lanes.from_home_of[from].as_ref().and_then(|lane| lane.try_receive()) else { break };
                 core.handle(now_ms, Event::FromHome { from: ShardId(from as u16), batch }, hands);
+                if core.is_crowded() {
+                    core.flush(now_ms, hands);
+                }
                 worked = true;
             }
         }
@@ -172,10 +178,15 @@ impl<B: Broker> ShardHost<B> {
         }
         let mut room = KAFKA_BYTES_PER_TURN;
         while room > 0 && core.polls_kafka() {
-            let Some(batch) = hands.broker.poll(room) else { break };
+            let Some(batch) = hands.broker.poll(room.min(core.part_bytes())) else { break };
             let bytes: usize = batch.records.iter().map(|record| record.weight()).sum();
             room = room.saturating_sub(bytes.max(1));
             core.handle(now_ms, Event::Records(batch), hands);
+            if core.is_crowded() {
+                core.flush(now_ms, hands);
+            } else {
+                core.send_part(hands);
+            }
             worked = true;
         }
         refused |= !core.polls_kafka();

@@ -1,23 +1,23 @@
-//! One shard per core. `ShardCore` is its synchronous state machine and the sole owner of the core's state; `driver` runs it on glommio.
+//! One shard per core. `ShardCore` is its synchronous state machine and the sole owner of the core's state, in three rooms: `home`, `subscribers`,
+//! `connections`. `driver` runs it on glommio.
 
 mod commands;
-mod connection;
-pub mod core;
+mod connections;
 pub mod counters;
-pub mod driver;
 pub mod effects;
 mod errors;
 pub mod event;
+mod home;
+mod outgoing;
+pub mod settings;
+mod subscribers;
+
+pub mod core;
+pub mod driver;
 pub mod executor;
 mod hands;
-mod home;
-mod left;
 pub mod letter;
-mod misfits;
 pub mod pacemaker;
-mod publish;
-pub mod settings;
-mod subscriber;
 
 pub use core::ShardCore;
 pub use counters::ShardCounters;

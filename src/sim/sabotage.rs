@@ -77,7 +77,7 @@ impl Sabotage {
 
     fn strike_delivery(self, messages: &mut Vec<FromHome>) -> bool {
         let subject = |message: &FromHome| match message {
-            FromHome::Delivery { local, form, offset: Some(_), .. } => Some((*local, *form)),
+            FromHome::Delivery { local, variant, offset: Some(_), .. } => Some((*local, *variant)),
             _ => None,
         };
         let Some(place) = messages.iter().position(|message| subject(message).is_some()) else {
@@ -85,8 +85,8 @@ impl Sabotage {
         };
         let next = messages[place + 1..].iter().position(|message| subject(message) == subject(&messages[place]));
         self.way.strike(messages, place, next.map(|next| place + 1 + next), |message| match message {
-            FromHome::Delivery { local, form, offset, frame } => {
-                FromHome::Delivery { local: *local, form: *form, offset: *offset, frame: frame.clone() }
+            FromHome::Delivery { local, variant, offset, frame } => {
+                FromHome::Delivery { local: *local, variant: *variant, offset: *offset, frame: frame.clone() }
             }
             _ => unreachable!("the place is a delivery's"),
         })

@@ -9,7 +9,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use super::SubjectName;
-use crate::handoff::ShardId;
+use crate::ids::ShardId;
 use crate::limits::{ID_KEPT_MS, IDS_MAX};
 
 /// What the home calls a subject, in the forms with ids.

@@ -1,10 +1,8 @@
-//! Subjects: their names, the partition and the shard they live on (the home), and the two tables of a shard: the subjects that live here
-//! (`home_table`) and those that its own connections want (`local_table`).
+//! Subjects: their names, the partition and the shard they live on (the home), the topic map, and the texts that clients know a log and a subject
+//! by: epochs and numeric channel ids.
 
 pub mod channel_ids;
 pub mod epoch;
-pub mod home_table;
-pub mod local_table;
 pub mod name;
 pub mod partitioner;
 pub mod topic_map;

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::partitioner::Partitioner;
-use crate::handoff::{Generation, Offset, PartitionRef, ShardId, TopicIndex};
+use crate::ids::{Generation, Offset, PartitionRef, ShardId, TopicIndex};
 
 /// The id of a topic, as text without surprises (Kafka's UUID in its usual base64 form; in the demo the cluster id and the topic's name). A topic
 /// deleted and made again has another one.

@@ -1,16 +1,19 @@
 //! The subjects that connections of this shard want, and their subscriptions.
 //!
 //! Owned by the shard's thread. Invariants:
-//! * a subscription is a member of exactly one local subject, at `place` of the member list of its form;
+//! * a subscription is a member of exactly one local subject, at `place` of the member list of its variant;
+//! * a local subject has a group for each variant that somebody has asked for, and keeps it until it goes itself;
 //! * a local subject lives while it has members or open requests; `entered` says that its home may have an entry for it, and it is left with one
 //!   `Withdraw` of everything;
-//! * `live_at_home` has a form's bit while the home may send deliveries in it.
+//! * `live_at_home` says that the home may send deliveries of a variant.
 
 use hashbrown::HashMap;
 use slotmap::SlotMap;
 
-use super::SubjectName;
-use crate::handoff::{ConnectionKey, Form, Generation, LocalSubjectKey, Offset, PartitionRef, ShardId, Start, SubscriptionKey, TopicIndex};
+use crate::handoff::{
+    ConnectionKey, Generation, LocalSubjectKey, Offset, PartitionRef, ShardId, Start, SubscriptionKey, TopicIndex, Variant,
+};
+use crate::subject::SubjectName;
 
 /// A subject that some connection of this shard wants.
 #[derive(Debug)]
@@ -22,14 +25,22 @@ pub struct LocalSubject {
     pub recoverable: bool,
     /// Live subscribers have been given everything below; what positions count in is the generation of their subscriptions.
     pub next: Offset,
-    members: [Vec<Member>; Form::COUNT],
-    live: [u32; Form::COUNT],
-    /// Requests under way that may make a subscription live, per form.
-    pub pending: [u32; Form::COUNT],
-    pub live_at_home: u8,
+    groups: Vec<Group>,
     pub entered: bool,
     /// The map has moved the subject since: nobody is added, answers are routed again.
     pub stale: bool,
+}
+
+/// The subscribers of one variant.
+#[derive(Debug)]
+pub struct Group {
+    variant: Variant,
+    members: Vec<Member>,
+    live: u32,
+    /// Requests under way that may make a subscription live.
+    pub pending: u32,
+    /// The home may send deliveries.
+    pub live_at_home: bool,
 }
 
 /// A subscriber in a member list.
@@ -45,13 +56,13 @@ pub struct Member {
 pub struct Subscription {
     pub connection: ConnectionKey,
     pub local: LocalSubjectKey,
-    pub form: Form,
+    pub variant: Variant,
     pub generation: Generation,
     pub recoverable: bool,
     pub state: SubscriptionState,
     place: u32,
-    /// Place in the session's list.
-    pub session_place: u32,
+    /// Place in its connection's list.
+    pub list_place: u32,
 }
 
 /// The cursor, and what moves it.
@@ -112,25 +123,57 @@ pub struct LocalTable {
     by_connection: HashMap<(ConnectionKey, LocalSubjectKey), SubscriptionKey>,
 }
 
+impl Group {
+    /// Whether one of them is live.
+    pub fn has_live(&self) -> bool {
+        self.live > 0
+    }
+}
+
 impl LocalSubject {
-    /// Subscribers of a form, live or not.
-    pub fn members(&self, form: Form) -> &[Member] {
-        &self.members[form.index()]
+    /// The subscribers of a variant.
+    pub fn group(&self, variant: Variant) -> Option<&Group> {
+        self.groups.iter().find(|group| group.variant == variant)
     }
 
-    /// Whether a form has a live subscriber.
-    pub fn has_live(&self, form: Form) -> bool {
-        self.live[form.index()] > 0
+    /// The same, to change; made when first asked for.
+    pub fn group_mut(&mut self, variant: Variant) -> &mut Group {
+        let place = self.groups.iter().position(|group| group.variant == variant).unwrap_or_else(|| {
+            self.groups.push(Group { variant, members: Vec::new(), live: 0, pending: 0, live_at_home: false });
+            self.groups.len() - 1
+        });
+        &mut self.groups[place]
+    }
+
+    /// Subscribers of a variant, live or not.
+    pub fn members(&self, variant: Variant) -> &[Member] {
+        self.group(variant).map_or(&[], |group| &group.members)
+    }
+
+    /// Variants that somebody has asked for.
+    pub fn variants(&self) -> Vec<Variant> {
+        self.groups.iter().map(|group| group.variant).collect()
+    }
+
+    /// Whether the home may send deliveries.
+    pub fn is_live_at_home(&self) -> bool {
+        self.groups.iter().any(|group| group.live_at_home)
+    }
+
+    /// The home has forgotten this shard.
+    pub fn forgotten_at_home(&mut self) {
+        self.entered = false;
+        self.groups.iter_mut().for_each(|group| group.live_at_home = false);
     }
 
     /// Whether nobody and nothing needs it.
     pub fn is_idle(&self) -> bool {
-        self.members.iter().all(Vec::is_empty) && self.pending.iter().all(|pending| *pending == 0)
+        self.groups.iter().all(|group| group.members.is_empty() && group.pending == 0)
     }
 
-    /// All subscriptions of it, in the order of forms and places.
+    /// All subscriptions of it, in the order of variants and places.
     pub fn subscriptions(&self) -> Vec<SubscriptionKey> {
-        self.members.iter().flatten().map(|member| member.subscription).collect()
+        self.groups.iter().flat_map(|group| &group.members).map(|member| member.subscription).collect()
     }
 }
 
@@ -198,10 +241,7 @@ impl LocalTable {
             partition,
             recoverable,
             next: Offset(0),
-            members: Default::default(),
-            live: [0; Form::COUNT],
-            pending: [0; Form::COUNT],
-            live_at_home: 0,
+            groups: Vec::new(),
             entered: false,
             stale: false,
         });
@@ -235,20 +275,21 @@ impl LocalTable {
         &mut self,
         connection: ConnectionKey,
         local: LocalSubjectKey,
-        form: Form,
+        variant: Variant,
         pending: PendingSubscribe,
     ) -> SubscriptionKey {
         let subject = &mut self.subjects[local];
-        let members = &mut subject.members[form.index()];
+        let recoverable = subject.recoverable;
+        let members = &mut subject.group_mut(variant).members;
         let subscription = self.subscriptions.insert(Subscription {
             connection,
             local,
-            form,
+            variant,
             generation: Generation::default(),
-            recoverable: subject.recoverable,
+            recoverable,
             state: SubscriptionState::Pending(Box::new(pending)),
             place: members.len() as u32,
-            session_place: 0,
+            list_place: 0,
         });
         members.push(Member { subscription, connection, live: false });
         self.by_connection.insert((connection, local), subscription);
@@ -260,10 +301,10 @@ impl LocalTable {
         let Some(subscription) = self.subscriptions.get(key) else {
             return;
         };
-        let (connection, old, form, place) = (subscription.connection, subscription.local, subscription.form, subscription.place);
-        self.take_member(old, form, place);
+        let (connection, old, variant, place) = (subscription.connection, subscription.local, subscription.variant, subscription.place);
+        self.take_member(old, variant, place);
         self.by_connection.remove(&(connection, old));
-        let members = &mut self.subjects[local].members[form.index()];
+        let members = &mut self.subjects[local].group_mut(variant).members;
         let place = members.len() as u32;
         members.push(Member { subscription: key, connection, live: false });
         self.by_connection.insert((connection, local), key);
@@ -287,31 +328,30 @@ impl LocalTable {
         let subscription = self.subscriptions.get_mut(key)?;
         let live = matches!(state, SubscriptionState::Live);
         let old = std::mem::replace(&mut subscription.state, state);
-        let (subject, form) = (&mut self.subjects[subscription.local], subscription.form.index());
-        let member = &mut subject.members[form][subscription.place as usize];
+        let group = self.subjects[subscription.local].group_mut(subscription.variant);
+        let member = &mut group.members[subscription.place as usize];
         let before = std::mem::replace(&mut member.live, live);
-        subject.live[form] = subject.live[form] + u32::from(live) - u32::from(before);
+        group.live = group.live + u32::from(live) - u32::from(before);
         Some(old)
     }
 
     /// Ends a subscription and hands it out. The subject stays, even if it is idle now.
     pub fn unsubscribe(&mut self, key: SubscriptionKey) -> Option<Subscription> {
         let subscription = self.subscriptions.remove(key)?;
-        self.take_member(subscription.local, subscription.form, subscription.place);
+        self.take_member(subscription.local, subscription.variant, subscription.place);
         self.by_connection.remove(&(subscription.connection, subscription.local));
         Some(subscription)
     }
 
-    fn take_member(&mut self, local: LocalSubjectKey, form: Form, place: u32) {
-        let subject = &mut self.subjects[local];
-        let members = &mut subject.members[form.index()];
-        let taken = members.swap_remove(place as usize);
-        subject.live[form.index()] -= u32::from(taken.live);
-        if let Some(moved) = members.get(place as usize) {
-            self.subscriptions[moved.subscription].place = place;
+    fn take_member(&mut self, local: LocalSubjectKey, variant: Variant, place: u32) {
+        let group = self.subjects[local].group_mut(variant);
+        let taken = group.members.swap_remove(place as usize);
+        group.live -= u32::from(taken.live);
+        if group.members.is_empty() {
+            group.members.shrink_to_fit();
         }
-        if members.is_empty() {
-            members.shrink_to_fit();
+        if let Some(moved) = group.members.get(place as usize).copied() {
+            self.subscriptions[moved.subscription].place = place;
         }
     }
 }

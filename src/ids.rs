@@ -1,4 +1,4 @@
-//! The names of things that cross cores: all `Copy`, all newtypes, none of them a pointer.
+//! The names of things: all `Copy`, none of them a pointer, so that any of them may cross cores.
 
 use slotmap::new_key_type;
 
@@ -16,7 +16,7 @@ impl ShardId {
 /// A Kafka offset: of a record, or the next one that a reader needs. Never negative.
 ///
 /// On the wire a publication carries `offset + 1`, because the Centrifuge protocol keeps 0 for "none"; a client's position is therefore exactly
-/// the next Kafka offset that it needs. See `wire` and `from_wire`.
+/// the next Kafka offset that it needs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Offset(pub i64);
 
@@ -52,32 +52,12 @@ pub enum Protocol {
     Protobuf,
 }
 
-/// The form of a push: its encoding, and whether it names the channel by text or by numeric id. Four in all.
+/// What a home makes of a record for somebody: how it is encoded, and whether it names the channel by text or by numeric id. Subscribers of one
+/// variant share the same bytes; a home makes each variant of a record once, whoever asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Form {
+pub struct Variant {
     pub protocol: Protocol,
     pub numeric: bool,
-}
-
-impl Form {
-    /// How many forms there are.
-    pub const COUNT: usize = 4;
-    /// All of them, in the order of `index`.
-    pub const ALL: [Form; Form::COUNT] = [
-        Form { protocol: Protocol::Json, numeric: false },
-        Form { protocol: Protocol::Json, numeric: true },
-        Form { protocol: Protocol::Protobuf, numeric: false },
-        Form { protocol: Protocol::Protobuf, numeric: true },
-    ];
-
-    /// A dense index, 0 to 3.
-    pub fn index(self) -> usize {
-        let protocol = match self.protocol {
-            Protocol::Json => 0,
-            Protocol::Protobuf => 2,
-        };
-        protocol + self.numeric as usize
-    }
 }
 
 new_key_type! {

@@ -9,14 +9,23 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::commands::{Taken, Wait};
-use super::core::{ShardCore, TopicLookup};
-use super::event::{PublishFailure, PublishResult};
-use super::{Effects, ProduceRecord, ProduceStatus, errors};
+use super::room::Connections;
+use super::waiting::{Taken, Wait};
 use crate::handoff::{ConnectionKey, PublishKey};
 use crate::limits::{HOLD_MS, PUBLISH_MS, REPLY_BYTES, TOPIC_ABSENT_MS, TOPIC_LOOKUPS_MAX};
 use crate::session::{self, Reply, publish_value};
+use crate::shard::effects::{Effects, ProduceRecord, ProduceStatus};
+use crate::shard::errors;
+use crate::shard::event::{PublishFailure, PublishResult};
 use crate::subject::{Partitioner, SubjectName, ValueKind};
+
+/// What is known of a topic that is not in the map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TopicLookup {
+    Found(u32),
+    Refused(PublishFailure),
+    Asked,
+}
 
 /// A publish that Kafka has not answered yet.
 #[derive(Clone, Debug)]
@@ -30,8 +39,9 @@ pub(super) struct OpenPublish {
     answered: bool,
 }
 
-impl ShardCore {
-    pub(super) fn publish<E: Effects>(
+impl Connections {
+    /// The publish command.
+    pub fn publish<E: Effects>(
         &mut self,
         now_ms: u64,
         connection: ConnectionKey,
@@ -98,7 +108,7 @@ impl ShardCore {
                 self.refuse_publish(connection, id, errors::publish_failed(failure, name.topic()));
                 return Taken::Yes;
             }
-            TopicLookup::Asked => return Taken::NotNow(Wait::Topic),
+            TopicLookup::Asked => return Taken::NotNow(Wait::Topic(Arc::from(name.topic()))),
         };
         let partition = match name.key() {
             Some(key) => Some(rule.partition(key.as_bytes(), partitions)),
@@ -137,7 +147,7 @@ impl ShardCore {
 
     fn refuse_publish(&mut self, connection: ConnectionKey, id: u32, error: session::ErrorReply) {
         self.counters.publishes_failed += 1;
-        self.reply_error(connection, id, error);
+        self.reply_error(connection, id, &error);
     }
 
     /// How many partitions a topic has, from the map or from a look-up of its own.
@@ -156,19 +166,22 @@ impl ShardCore {
                 return TopicLookup::Refused(PublishFailure::Unavailable);
             }
         }
-        self.lookups.insert(topic.to_owned(), (now_ms + crate::limits::HOLD_MS, TopicLookup::Asked));
+        self.lookups.insert(Arc::from(topic), (now_ms + HOLD_MS, TopicLookup::Asked));
         effects.lookup_topic(topic);
         TopicLookup::Asked
     }
 
-    pub(super) fn take_topic_found(&mut self, now_ms: u64, topic: &str, partitions: Result<u32, PublishFailure>) {
+    /// The answer to a look-up.
+    pub fn take_topic_found(&mut self, now_ms: u64, topic: &str, partitions: Result<u32, PublishFailure>) {
         if let Some(entry) = self.lookups.get_mut(topic) {
             *entry = (now_ms + TOPIC_ABSENT_MS, partitions.map_or_else(TopicLookup::Refused, TopicLookup::Found));
-            self.held_may_go = true;
         }
+        // Whoever has waited, found or not.
+        self.wake_topic(&Arc::from(topic));
     }
 
-    pub(super) fn published(&mut self, publish: PublishKey, result: PublishResult) {
+    /// Kafka's answer to a publish.
+    pub fn published(&mut self, publish: PublishKey, result: PublishResult) {
         let Some(open) = self.publishes.remove(publish) else {
             return;
         };
@@ -195,6 +208,9 @@ impl ShardCore {
         };
         session.publishes_open -= 1;
         session.outbox.reserved -= REPLY_BYTES as u32;
+        if self.waiting.of(open.connection) == Some(&Wait::Answer) {
+            self.waiting.wake(open.connection);
+        }
         self.room_made(open.connection);
         self.counters.command_errors += u64::from(matches!(reply, Reply::Error(_)));
         self.reply(open.connection, open.command, reply);

@@ -2,13 +2,14 @@
 //!
 //! Owned by the shard's thread. Invariants:
 //! * a record is in `arrivals` or in `kept` for as long as it is in its subject's `records`, and the first of a subject is the first evicted;
+//! * what was encoded of a record is in `encodings` for as long as it is kept; encodings have a budget of their own and go before any record;
 //! * a subject is complete from its `floor` on: every record of it with an offset at or above it that this shard has read is in `records`;
 //! * a subject that is not in the table is complete from its partition's `floor` on (the table raises that floor when it forgets a subject);
-//! * `bytes <= bytes_max` after every insert, except while a single record is larger.
+//! * `bytes <= bytes_max` after every call, except while the subjects alone, or a single record, are larger.
 //!
 //! Never knows a connection: an interest names a shard, and that shard's own key of the subject.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 
 use bytes::Bytes;
 use foldhash::fast::RandomState;
@@ -16,33 +17,34 @@ use hashbrown::HashTable;
 use slotmap::{SlotMap, new_key_type};
 use std::hash::BuildHasher;
 
-use super::{ChannelId, ChannelIds, SubjectName, ValueKind};
-use crate::handoff::{Form, Generation, LocalSubjectKey, Offset, PartitionRef, Protocol, Record, ShardId, TopicIndex};
-use crate::limits::STRAYS_MAX;
+use crate::handoff::{Generation, LocalSubjectKey, Offset, PartitionRef, Protocol, Record, ShardId, TopicIndex, Variant};
 use crate::session::{Publication, encode_publication, encode_push};
+use crate::subject::{ChannelId, ChannelIds, SubjectName, ValueKind};
 
 new_key_type! {
     /// A subject that lives on this shard.
     pub struct HomeKey;
 }
 
-/// A remembered record, with what was made of it so far.
+/// A remembered record. Its key is its subject's.
 #[derive(Debug)]
 pub struct CachedRecord {
-    pub record: Record,
+    value: Option<Bytes>,
+    headers: Box<[(Bytes, Bytes)]>,
+    timestamp_ms: i64,
     /// The position it has; `None` in a live-only subject.
-    pub offset: Option<Offset>,
+    offset: Option<Offset>,
     sequence: u64,
     arrived_ms: u64,
-    weight: usize,
     encoded: Option<Box<Encoded>>,
 }
 
-/// The forms of a record that somebody wanted: each made once.
+/// What somebody wanted of a record: each made once.
 #[derive(Debug, Default)]
 struct Encoded {
-    pushes: [Option<Bytes>; Form::COUNT],
-    publications: [Option<Bytes>; 2],
+    pushes: Vec<(Variant, Bytes)>,
+    publications: Vec<(Protocol, Bytes)>,
+    bytes: usize,
 }
 
 /// What a home knows of one subject.
@@ -58,16 +60,16 @@ pub struct HomeSubject {
     /// Complete from here on.
     pub floor: Offset,
     records: VecDeque<CachedRecord>,
-    pub interest: Vec<Interest>,
+    interest: Vec<Interest>,
 }
 
 /// A shard that has subscribers of the subject.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interest {
     pub shard: ShardId,
     pub local: LocalSubjectKey,
-    /// Bit mask over `Form::index`: forms with live subscribers. 0 while all of them are catching up.
-    pub forms: u8,
+    /// Those with live subscribers. None while all of them are catching up.
+    pub variants: Vec<Variant>,
 }
 
 /// A partition that lives on this shard.
@@ -109,15 +111,17 @@ pub struct HomeTable {
     subjects: SlotMap<HomeKey, HomeSubject>,
     by_key: HashTable<HomeKey>,
     hasher: RandomState,
-    pub partitions: HashMap<PartitionRef, HomePartition>,
+    partitions: HashMap<PartitionRef, HomePartition>,
     /// Every remembered record in order of arrival; entries whose record is gone are skipped.
     arrivals: VecDeque<(HomeKey, u64)>,
     /// Records past their time that are the newest of their subject: first to go when room is needed.
     kept: VecDeque<(HomeKey, u64)>,
-    /// Keys whose subjects have no positions although their topic's rule gives them some: records of them were found elsewhere.
-    strays: HashMap<TopicIndex, HashSet<Box<[u8]>>>,
+    /// Records with encodings, the oldest encoding first; entries whose encodings are gone are skipped.
+    encodings: VecDeque<(HomeKey, u64)>,
     limits: CacheLimits,
+    /// Of subjects, records and encodings.
     bytes: usize,
+    encoded_bytes: usize,
     records: usize,
     sequence: u64,
     ids: ChannelIds,
@@ -131,14 +135,44 @@ pub struct HomeTable {
 /// Bookkeeping of a subject in the table, beside its name and its records.
 const SUBJECT_WEIGHT: usize = size_of::<HomeSubject>() + 64;
 
+/// What a record takes in the queues of its table, which grow by doubling.
+const QUEUE_WEIGHT: usize = 2 * size_of::<(HomeKey, u64)>();
+
+/// What an allocation of bytes that slices share takes beside them: the counter of `Bytes`, and the allocator's own.
+const SHARED_WEIGHT: usize = 48;
+
+/// Of the cache's bytes, one in so many may be encodings.
+const ENCODINGS_PER: usize = 8;
+
 impl CachedRecord {
-    fn encoded(&mut self) -> &mut Encoded {
-        self.encoded.get_or_insert_default()
+    fn publication(&self, kind: ValueKind) -> Publication<'_> {
+        Publication {
+            value: self.value.as_deref(),
+            kind,
+            offset: self.offset,
+            timestamp_ms: self.timestamp_ms,
+            tags: &self.headers,
+            oversize: false,
+        }
     }
 
-    /// What the first kept form adds beside its bytes.
-    fn encoded_weight(&self) -> usize {
-        if self.encoded.is_some() { 0 } else { size_of::<Encoded>() }
+    /// What it takes beside its place in its subject's queue, without what was encoded of it.
+    fn weight(&self, key: usize) -> usize {
+        let headers: usize = self.headers.iter().map(|(name, value)| name.len() + value.len() + 2 * size_of::<Bytes>()).sum();
+        let value = self.value.as_ref().map_or(0, Bytes::len);
+        let shared = if key + value + headers > 0 { SHARED_WEIGHT } else { 0 };
+        QUEUE_WEIGHT + shared + key + value + headers
+    }
+}
+
+impl Encoded {
+    fn weight(&self) -> usize {
+        size_of::<Encoded>() + QUEUE_WEIGHT + self.bytes
+    }
+
+    fn add(&mut self, bytes: &Bytes) {
+        // A list of one that may become one of two.
+        self.bytes += 4 * size_of::<(Variant, Bytes)>() + SHARED_WEIGHT + bytes.len();
     }
 }
 
@@ -158,19 +192,46 @@ impl HomeSubject {
         self.records.partition_point(|cached| cached.offset.is_some_and(|offset| offset < from))
     }
 
-    /// Whether a shard has an entry.
-    pub fn interest_of(&mut self, shard: ShardId) -> Option<&mut Interest> {
-        self.interest.iter_mut().find(|interest| interest.shard == shard)
+    /// Who has subscribers.
+    pub fn interest(&self) -> &[Interest] {
+        &self.interest
     }
 
-    /// Notes that a shard has subscribers; `live` of that form or catching up.
-    pub fn want(&mut self, shard: ShardId, local: LocalSubjectKey, form: Form, live: bool) {
-        let bit = if live { 1 << form.index() } else { 0 };
-        match self.interest_of(shard) {
-            Some(interest) if interest.local == local => interest.forms |= bit,
-            Some(interest) => *interest = Interest { shard, local, forms: bit },
-            None => self.interest.push(Interest { shard, local, forms: bit }),
+    /// Nobody has any more.
+    pub fn take_interest(&mut self) -> Vec<Interest> {
+        std::mem::take(&mut self.interest)
+    }
+
+    /// Notes that a shard has subscribers; `live` of that variant or catching up.
+    pub fn want(&mut self, shard: ShardId, local: LocalSubjectKey, variant: Variant, live: bool) {
+        let place = self.interest.iter().position(|interest| interest.shard == shard).unwrap_or_else(|| {
+            self.interest.push(Interest { shard, local, variants: Vec::new() });
+            self.interest.len() - 1
+        });
+        let interest = &mut self.interest[place];
+        if interest.local != local {
+            *interest = Interest { shard, local, variants: Vec::new() };
         }
+        if live && !interest.variants.contains(&variant) {
+            interest.variants.push(variant);
+        }
+    }
+
+    /// A shard has no live subscriber of that variant any more; `None`: it has no subscriber at all.
+    pub fn withdraw(&mut self, shard: ShardId, local: LocalSubjectKey, variant: Option<Variant>) {
+        let same = |interest: &Interest| interest.shard == shard && interest.local == local;
+        match variant {
+            Some(variant) => {
+                if let Some(interest) = self.interest.iter_mut().find(|interest| same(interest)) {
+                    interest.variants.retain(|other| *other != variant);
+                }
+            }
+            None => self.interest.retain(|interest| !same(interest)),
+        }
+    }
+
+    fn key_len(&self) -> usize {
+        self.name.key().map_or(0, str::len)
     }
 }
 
@@ -184,9 +245,10 @@ impl HomeTable {
             partitions: HashMap::new(),
             arrivals: VecDeque::new(),
             kept: VecDeque::new(),
-            strays: HashMap::new(),
+            encodings: VecDeque::new(),
             limits,
             bytes: 0,
+            encoded_bytes: 0,
             records: 0,
             sequence: 0,
             ids: ChannelIds::new(shard, shards),
@@ -207,14 +269,34 @@ impl HomeTable {
         self.records
     }
 
+    /// Of them, what was encoded for those who catch up or ask for history.
+    pub fn encoded_bytes(&self) -> usize {
+        self.encoded_bytes
+    }
+
+    /// A partition that lives here.
+    pub fn partition(&self, at: PartitionRef) -> Option<&HomePartition> {
+        self.partitions.get(&at)
+    }
+
+    /// The same, as it goes on.
+    pub fn partition_mut(&mut self, at: PartitionRef) -> Option<&mut HomePartition> {
+        self.partitions.get_mut(&at)
+    }
+
+    /// A partition lives here from now on, in that state.
+    pub fn open_partition(&mut self, at: PartitionRef, partition: HomePartition) {
+        self.partitions.insert(at, partition);
+    }
+
+    /// It does not any more.
+    pub fn close_partition(&mut self, at: PartitionRef) -> Option<HomePartition> {
+        self.partitions.remove(&at)
+    }
+
     /// Subjects known now.
     pub fn len(&self) -> usize {
         self.subjects.len()
-    }
-
-    /// Whether no subject is known.
-    pub fn is_empty(&self) -> bool {
-        self.subjects.is_empty()
     }
 
     /// Subjects that some shard has subscribers of, and which those are.
@@ -266,6 +348,7 @@ impl HomeTable {
             let other = &subjects[*other];
             hasher.hash_one((other.topic, other.name.key().map(str::as_bytes)))
         });
+        self.make_room(None);
         key
     }
 
@@ -283,15 +366,18 @@ impl HomeTable {
         self.ids.len()
     }
 
-    /// Remembers a record as the newest of its subject and evicts what no longer fits. The subject itself stays.
+    /// Remembers a record as the newest of its subject and evicts what no longer fits. The record itself and its subject stay.
     pub fn push(&mut self, now_ms: u64, key: HomeKey, record: Record, offset: Option<Offset>) {
         self.sequence += 1;
-        let weight = size_of::<CachedRecord>() + record.weight();
-        self.bytes += weight;
         self.records += 1;
         let sequence = self.sequence;
         let subject = &mut self.subjects[key];
-        subject.records.push_back(CachedRecord { record, offset, sequence, arrived_ms: now_ms, weight, encoded: None });
+        let Record { value, headers, timestamp_ms, .. } = record;
+        let cached = CachedRecord { value, headers, timestamp_ms, offset, sequence, arrived_ms: now_ms, encoded: None };
+        self.bytes += cached.weight(subject.key_len());
+        let capacity = subject.records.capacity();
+        subject.records.push_back(cached);
+        self.bytes += (subject.records.capacity() - capacity) * size_of::<CachedRecord>();
         self.arrivals.push_back((key, sequence));
         let expire_ms = self.limits.expire_ms;
         let expired = |cached: &CachedRecord| cached.arrived_ms + expire_ms <= now_ms;
@@ -300,6 +386,7 @@ impl HomeTable {
         {
             self.evict_first(key);
         }
+        self.make_room(Some(sequence));
     }
 
     /// Kafka has deleted everything of a partition below `start`.
@@ -346,15 +433,7 @@ impl HomeTable {
                 self.kept.push_back((key, sequence));
             }
         }
-        while self.bytes > self.limits.bytes_max {
-            let Some((key, sequence)) = self.kept.pop_front().or_else(|| self.arrivals.pop_front()) else {
-                break;
-            };
-            if self.subjects.get(key).and_then(|subject| subject.records.front()).is_some_and(|first| first.sequence == sequence) {
-                self.evict_first(key);
-                self.forget_if_idle(key);
-            }
-        }
+        self.make_room(None);
         // Entries whose record went early (over `records_max`) leave holes that only the front sees: sweep them when they outweigh the rest.
         if self.arrivals.len() > 64 + 2 * self.records {
             let subjects = &self.subjects;
@@ -370,17 +449,73 @@ impl HomeTable {
         }
     }
 
+    /// Evicts what does not fit: encodings first, then records past their time, then the oldest; never the record `but`.
+    fn make_room(&mut self, but: Option<u64>) {
+        self.trim_encodings();
+        while self.bytes > self.limits.bytes_max {
+            let Some((key, sequence)) = self.kept.pop_front().or_else(|| self.arrivals.pop_front()) else {
+                break;
+            };
+            if Some(sequence) == but {
+                self.arrivals.push_front((key, sequence));
+                break;
+            }
+            if self.subjects.get(key).and_then(|subject| subject.records.front()).is_some_and(|first| first.sequence == sequence) {
+                self.evict_first(key);
+                self.forget_if_idle(key);
+            }
+        }
+    }
+
+    fn trim_encodings(&mut self) {
+        let budget = self.limits.bytes_max / ENCODINGS_PER;
+        while self.encoded_bytes > budget || self.encoded_bytes > 0 && self.bytes > self.limits.bytes_max {
+            let Some((key, sequence)) = self.encodings.pop_front() else {
+                break;
+            };
+            self.forget_encodings(key, sequence);
+        }
+        // Those whose record went before leave entries that only the front sees.
+        if self.encodings.len() > 64 + 2 * self.records {
+            let subjects = &self.subjects;
+            self.encodings.retain(|(key, sequence)| {
+                subjects.get(*key).and_then(|subject| subject.records.front()).is_some_and(|first| first.sequence <= *sequence)
+            });
+        }
+    }
+
+    fn forget_encodings(&mut self, key: HomeKey, sequence: u64) {
+        let Some(subject) = self.subjects.get_mut(key) else {
+            return;
+        };
+        let place = subject.records.partition_point(|cached| cached.sequence < sequence);
+        if let Some(cached) = subject.records.get_mut(place).filter(|cached| cached.sequence == sequence)
+            && let Some(encoded) = cached.encoded.take()
+        {
+            self.bytes -= encoded.weight();
+            self.encoded_bytes -= encoded.weight();
+        }
+    }
+
     fn evict_first(&mut self, key: HomeKey) {
         let subject = &mut self.subjects[key];
+        let key_len = subject.key_len();
         if let Some(cached) = subject.records.pop_front() {
-            self.bytes -= cached.weight;
+            self.bytes -= cached.weight(key_len);
+            if let Some(encoded) = &cached.encoded {
+                self.bytes -= encoded.weight();
+                self.encoded_bytes -= encoded.weight();
+            }
             self.records -= 1;
             self.evicted += 1;
             if let Some(offset) = cached.offset {
                 subject.floor = subject.floor.max(offset.next());
             }
-            if subject.records.is_empty() {
-                subject.records.shrink_to_fit();
+            // A burst leaves no memory behind.
+            let capacity = subject.records.capacity();
+            if subject.records.is_empty() || capacity > 64 && subject.records.len() < capacity / 4 {
+                subject.records.shrink_to(2 * subject.records.len());
+                self.bytes -= (capacity - subject.records.capacity()) * size_of::<CachedRecord>();
             }
         }
     }
@@ -400,7 +535,7 @@ impl HomeTable {
         let Some(subject) = self.subjects.remove(key) else {
             return;
         };
-        self.bytes -= SUBJECT_WEIGHT + subject.name.as_str().len();
+        self.bytes -= SUBJECT_WEIGHT + subject.name.as_str().len() + subject.records.capacity() * size_of::<CachedRecord>();
         let hash = self.hash(subject.topic, subject.name.key().map(str::as_bytes));
         if let Ok(entry) = self.by_key.find_entry(hash, |candidate| *candidate == key) {
             entry.remove();
@@ -412,24 +547,6 @@ impl HomeTable {
         self.ids.keep(self.trimmed_ms + 100, subject.name, subject.id);
     }
 
-    /// Whether a key's subject is a stray.
-    pub fn is_stray(&self, topic: TopicIndex, key: Option<&[u8]>) -> bool {
-        !self.strays.is_empty() && key.is_some_and(|key| self.strays.get(&topic).is_some_and(|strays| strays.contains(key)))
-    }
-
-    /// Takes a key's positions away; `false`: there are so many strays that no more are remembered.
-    pub fn add_stray(&mut self, topic: TopicIndex, key: Option<&[u8]>) -> bool {
-        let Some(key) = key.filter(|_| self.strays.values().map(HashSet::len).sum::<usize>() < STRAYS_MAX) else {
-            return false;
-        };
-        self.strays.entry(topic).or_default().insert(Box::from(key))
-    }
-
-    /// The strays of a topic are none any more.
-    pub fn forget_strays(&mut self, topic: TopicIndex) {
-        self.strays.remove(&topic);
-    }
-
     /// Forgets what is known of a subject that has become a stray. Its partition's floor stays: the other subjects are as complete as before, and this
     /// one has no positions until a map raises the floor.
     pub fn forget_stray(&mut self, key: HomeKey) {
@@ -437,68 +554,85 @@ impl HomeTable {
         self.forget(key);
     }
 
-    /// The push of a remembered record for those who are live when it comes. It is not kept: who comes back for it later is rare, and it would more than
+    /// The push of the newest record for those who are live when it comes. It is not kept: who comes back for it later is rare, and it would more than
     /// double what a remembered record takes.
-    pub fn live_frame(&mut self, key: HomeKey, index: usize, form: Form) -> Bytes {
+    pub fn live_frame(&mut self, key: HomeKey, variant: Variant) -> Bytes {
         let subject = &self.subjects[key];
-        let cached = &subject.records[index];
-        let (frame, oversize) = encode_within(self.limits.push_bytes_max, subject.kind, &cached.record, cached.offset, |publication| {
-            encode_push(form, subject.name.as_str(), subject.id.number(), publication)
+        let cached = subject.records.back().expect("a record was pushed");
+        let (frame, oversize) = encode_within(self.limits.push_bytes_max, cached.publication(subject.kind), |publication| {
+            encode_push(variant, subject.name.as_str(), subject.id.number(), publication)
         });
         self.encoded += 1;
         self.oversize += u64::from(oversize);
         frame
     }
 
-    /// The push of a remembered record in one form, made when first wanted by someone who catches up, and kept.
-    pub fn push_frame(&mut self, key: HomeKey, index: usize, form: Form) -> Bytes {
-        let subject = &mut self.subjects[key];
-        let (name, id, kind) = (subject.name.clone(), subject.id.number(), subject.kind);
-        let cached = &mut subject.records[index];
-        let bookkeeping = cached.encoded_weight();
-        if let Some(frame) = &cached.encoded().pushes[form.index()] {
+    /// The push of a remembered record in one variant, made when first wanted by someone who catches up, and kept for the next.
+    pub fn push_frame(&mut self, key: HomeKey, index: usize, variant: Variant) -> Bytes {
+        let subject = &self.subjects[key];
+        let cached = &subject.records[index];
+        let made = cached.encoded.as_ref().and_then(|encoded| encoded.pushes.iter().find(|(other, _)| *other == variant));
+        if let Some((_, frame)) = made {
             return frame.clone();
         }
-        let (frame, oversize) = encode_within(self.limits.push_bytes_max, kind, &cached.record, cached.offset, |publication| {
-            encode_push(form, name.as_str(), id, publication)
+        let (frame, oversize) = encode_within(self.limits.push_bytes_max, cached.publication(subject.kind), |publication| {
+            encode_push(variant, subject.name.as_str(), subject.id.number(), publication)
         });
-        cached.encoded().pushes[form.index()] = Some(frame.clone());
-        cached.weight += bookkeeping + frame.len();
-        self.bytes += bookkeeping + frame.len();
         self.encoded += 1;
         self.oversize += u64::from(oversize);
+        self.keep_encoding(key, index, &frame, |encoded| encoded.pushes.push((variant, frame.clone())));
         frame
     }
 
     /// The push of a record that has no position and is not remembered.
-    pub fn passing_frame(&mut self, key: HomeKey, record: &Record, form: Form) -> Bytes {
+    pub fn passing_frame(&mut self, key: HomeKey, record: &Record, variant: Variant) -> Bytes {
         let subject = &self.subjects[key];
-        let (frame, oversize) = encode_within(self.limits.push_bytes_max, subject.kind, record, None, |publication| {
-            encode_push(form, subject.name.as_str(), subject.id.number(), publication)
+        let publication = Publication {
+            value: record.value.as_deref(),
+            kind: subject.kind,
+            offset: None,
+            timestamp_ms: record.timestamp_ms,
+            tags: &record.headers,
+            oversize: false,
+        };
+        let (frame, oversize) = encode_within(self.limits.push_bytes_max, publication, |publication| {
+            encode_push(variant, subject.name.as_str(), subject.id.number(), publication)
         });
         self.encoded += 1;
         self.oversize += u64::from(oversize);
         frame
     }
 
-    /// The publication of a remembered record in one encoding, made when first wanted.
+    /// The publication of a remembered record in one encoding, made when first wanted, and kept for the next.
     pub fn publication(&mut self, key: HomeKey, index: usize, protocol: Protocol) -> Bytes {
-        let subject = &mut self.subjects[key];
-        let place = protocol as usize;
-        let kind = subject.kind;
-        let cached = &mut subject.records[index];
-        let bookkeeping = cached.encoded_weight();
-        if let Some(publication) = &cached.encoded().publications[place] {
+        let subject = &self.subjects[key];
+        let cached = &subject.records[index];
+        let made = cached.encoded.as_ref().and_then(|encoded| encoded.publications.iter().find(|(other, _)| *other == protocol));
+        if let Some((_, publication)) = made {
             return publication.clone();
         }
-        let (encoded, oversize) = encode_within(self.limits.push_bytes_max, kind, &cached.record, cached.offset, |publication| {
+        let (encoded, oversize) = encode_within(self.limits.push_bytes_max, cached.publication(subject.kind), |publication| {
             encode_publication(protocol, publication)
         });
-        cached.encoded().publications[place] = Some(encoded.clone());
-        cached.weight += bookkeeping + encoded.len();
-        self.bytes += bookkeeping + encoded.len();
         self.oversize += u64::from(oversize);
+        self.keep_encoding(key, index, &encoded, |kept| kept.publications.push((protocol, encoded.clone())));
         encoded
+    }
+
+    /// Keeps an encoding. Evicts older encodings for it, or this one, but no record: reading makes nobody miss anything.
+    fn keep_encoding(&mut self, key: HomeKey, index: usize, bytes: &Bytes, keep: impl FnOnce(&mut Encoded)) {
+        let cached = &mut self.subjects[key].records[index];
+        let before = cached.encoded.as_ref().map_or(0, |encoded| encoded.weight());
+        if before == 0 {
+            self.encodings.push_back((key, cached.sequence));
+        }
+        let encoded = cached.encoded.get_or_insert_default();
+        keep(encoded);
+        encoded.add(bytes);
+        let added = encoded.weight() - before;
+        self.bytes += added;
+        self.encoded_bytes += added;
+        self.trim_encodings();
     }
 
     /// Checks the invariants of the module's head. For tests and the simulator: walks everything.
@@ -506,14 +640,26 @@ impl HomeTable {
     /// # Panics
     /// If one does not hold.
     pub fn check(&self) {
-        let records: usize = self.subjects.values().map(|subject| subject.records.len()).sum();
-        assert_eq!(records, self.records, "records are counted");
-        let weights: usize = self
-            .subjects
-            .values()
-            .map(|subject| SUBJECT_WEIGHT + subject.name.as_str().len() + subject.records.iter().map(|cached| cached.weight).sum::<usize>())
-            .sum();
-        assert_eq!(weights, self.bytes, "bytes are counted");
+        let count: usize = self.subjects.values().map(|subject| subject.records.len()).sum();
+        assert_eq!(count, self.records, "records are counted");
+        let weight = |subject: &HomeSubject| {
+            let records: usize = subject.records.iter().map(|cached| cached.weight(subject.key_len())).sum();
+            let encoded: usize = subject.records.iter().filter_map(|cached| cached.encoded.as_ref()).map(|encoded| encoded.weight()).sum();
+            let subject = SUBJECT_WEIGHT + subject.name.as_str().len() + subject.records.capacity() * size_of::<CachedRecord>();
+            (subject, records, encoded)
+        };
+        let (mut subjects, mut records, mut encoded) = (0, 0, 0);
+        for subject in self.subjects.values() {
+            let weight = weight(subject);
+            (subjects, records, encoded) = (subjects + weight.0, records + weight.1, encoded + weight.2);
+        }
+        assert_eq!(subjects + records + encoded, self.bytes, "bytes are counted");
+        assert_eq!(encoded, self.encoded_bytes, "bytes of encodings are counted");
+        assert!(encoded <= self.limits.bytes_max / ENCODINGS_PER, "encodings have their budget");
+        assert!(
+            self.bytes <= self.limits.bytes_max || self.records <= 1 || encoded == 0 && subjects > self.limits.bytes_max,
+            "bytes are bounded"
+        );
         assert_eq!(self.by_key.len(), self.subjects.len(), "every subject is found by its key");
         for subject in self.subjects.values() {
             assert!(subject.records.len() <= self.limits.records_max, "records per subject are bounded");
@@ -532,23 +678,9 @@ impl HomeSubject {
 }
 
 /// Encodes a record; if that is larger than an outbox may hold, announces it without its value.
-fn encode_within(
-    bytes_max: usize,
-    kind: ValueKind,
-    record: &Record,
-    offset: Option<Offset>,
-    encode: impl Fn(&Publication<'_>) -> Bytes,
-) -> (Bytes, bool) {
-    let mut publication = Publication {
-        value: record.value.as_deref(),
-        kind,
-        offset,
-        timestamp_ms: record.timestamp_ms,
-        tags: &record.headers,
-        oversize: false,
-    };
+fn encode_within(bytes_max: usize, mut publication: Publication<'_>, encode: impl Fn(&Publication<'_>) -> Bytes) -> (Bytes, bool) {
     let heavy =
-        record.value.as_ref().map_or(0, Bytes::len) + record.headers.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
+        publication.value.map_or(0, <[u8]>::len) + publication.tags.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
     if heavy <= bytes_max {
         let encoded = encode(&publication);
         if encoded.len() <= bytes_max {

@@ -1,0 +1,18 @@
+//! The room of the connections: sessions, outboxes, commands that wait, publishes, timers.
+//!
+//! It knows no subject and no subscription but as a tag of what it has queued. Whoever subscribes for a client asks it to queue, to reply, to keep
+//! room free; what happens to a connection it notes for the others to take: `next_ended`, `next_roomy`.
+
+mod crowd;
+mod publish;
+mod room;
+mod session;
+mod timers;
+mod waiting;
+mod writing;
+
+pub use session::disconnect;
+
+pub(super) use room::{Connections, Delivered};
+pub(super) use session::{Held, Phase};
+pub(super) use waiting::{Taken, Wait};

@@ -1,0 +1,549 @@
+//! The room's state, and the calls by which others use it.
+
+use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use slotmap::{SecondaryMap, SlotMap};
+
+use super::crowd::Crowd;
+use super::publish::{OpenPublish, TopicLookup};
+use super::session::{Held, Phase, Session, disconnect};
+use super::timers::Timer;
+use super::waiting::{Wait, Waiting};
+use crate::handoff::{ConnectionKey, Protocol, PublishKey, ShardId, SubscriptionKey};
+use crate::limits::CLOSE_LINGER_MS;
+use crate::session::outbox::{Dropped, Outbox, OutboxPool, Tag};
+use crate::session::{Command, ConnectResult, ErrorReply, Reply, encode_close, encode_reply};
+use crate::shard::counters::ShardCounters;
+use crate::shard::settings::ShardSettings;
+use crate::subject::TopicMap;
+
+/// See the module's documentation.
+pub(in crate::shard) struct Connections {
+    pub(super) shard: ShardId,
+    pub(super) settings: Arc<ShardSettings>,
+    pub(super) counters: ShardCounters,
+    pub(super) map: Arc<TopicMap>,
+    pub(super) sessions: SecondaryMap<ConnectionKey, Session>,
+    pub(super) pool: OutboxPool,
+    pub(super) timers: BinaryHeap<std::cmp::Reverse<(u64, Timer, ConnectionKey)>>,
+    /// Who has something to write.
+    pub(super) to_write: VecDeque<ConnectionKey>,
+    pub(super) waiting: Waiting,
+    /// Somebody waits for room although his own outbox has it: all outboxes together had none.
+    pub(super) pool_was_full: bool,
+    pub(super) crowd: Crowd,
+    pub(super) clients: u64,
+    pub(super) publishes: SlotMap<PublishKey, OpenPublish>,
+    pub(super) lookups: HashMap<Arc<str>, (u64, TopicLookup)>,
+    /// Something happened that could let the first of those go on who wait for the producer.
+    pub(super) producer_may_go: bool,
+    /// Flushes in which the producer refused somebody in the line.
+    pub(super) lines_refused: u64,
+    /// When a drain began, and over how long it spreads.
+    pub(super) drain: Option<(u64, u64)>,
+    ended: Vec<ConnectionKey>,
+    roomy: Vec<ConnectionKey>,
+}
+
+/// What became of a record for a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::shard) enum Delivered {
+    Queued,
+    /// Its outbox has no room.
+    Full,
+    /// The connection takes nothing any more.
+    Gone,
+}
+
+impl Connections {
+    pub fn new(shard: ShardId, settings: Arc<ShardSettings>) -> Connections {
+        Connections {
+            shard,
+            settings,
+            counters: ShardCounters::default(),
+            map: Arc::default(),
+            sessions: SecondaryMap::new(),
+            pool: OutboxPool::default(),
+            timers: BinaryHeap::new(),
+            to_write: VecDeque::new(),
+            waiting: Waiting::default(),
+            pool_was_full: false,
+            crowd: Crowd::default(),
+            clients: 0,
+            publishes: SlotMap::with_key(),
+            lookups: HashMap::new(),
+            producer_may_go: false,
+            lines_refused: 0,
+            drain: None,
+            ended: Vec::new(),
+            roomy: Vec::new(),
+        }
+    }
+
+    /// Topics are published to by this map from now on.
+    pub fn take_map(&mut self, map: Arc<TopicMap>) {
+        self.map = map;
+    }
+
+    /// The counters of this room, with the gauges as they are now.
+    pub fn counters(&mut self) -> &ShardCounters {
+        self.counters.connections = self.sessions.len() as u64;
+        self.counters.publishes_open = self.publishes.len() as u64;
+        self.counters.outbox_bytes = self.pool.bytes() as u64;
+        self.counters.intake_waited_ms = self.crowd.waited_ms;
+        &self.counters
+    }
+
+    // What happens to connections.
+
+    pub fn opened(&mut self, now_ms: u64, connection: ConnectionKey, protocol: Protocol) {
+        self.sessions.insert(connection, Session::new(protocol));
+        self.counters.connections_opened += 1;
+        self.set_timer(now_ms + self.settings.connect_timeout_ms, connection, Timer::Connect);
+        if self.drain.is_some() {
+            self.disconnect(now_ms, connection, disconnect::SHUTDOWN, false);
+        }
+    }
+
+    /// The socket is gone.
+    pub fn closed(&mut self, connection: ConnectionKey) {
+        if let Some(mut session) = self.sessions.remove(connection) {
+            session.outbox.clear(&mut self.pool);
+            self.waiting.leave(connection);
+            self.ended.push(connection);
+        }
+    }
+
+    /// A WebSocket ping. Its pong goes out with the next write; until then a newer ping takes its place.
+    pub fn ping_received(&mut self, connection: ConnectionKey, payload: &[u8]) {
+        if let Some(session) = self.sessions.get_mut(connection).filter(|session| session.is_open()) {
+            session.pong = Some(Box::from(payload));
+            self.has_to_write(connection);
+        }
+    }
+
+    /// The client's close frame: echoed.
+    pub fn close_received(&mut self, now_ms: u64, connection: ConnectionKey, code: u16) {
+        // RFC 6455, 7.4.1: 1005 and 1006 are never sent.
+        let code = if matches!(code, 1005 | 1006) { 1000 } else { code };
+        self.disconnect(now_ms, connection, (code, ""), false);
+    }
+
+    /// What the client sent is not the protocol.
+    pub fn violated(&mut self, now_ms: u64, connection: ConnectionKey, disconnect: disconnect::Disconnect) {
+        self.counters.disconnects_malformed += 1;
+        self.disconnect(now_ms, connection, disconnect, false);
+    }
+
+    /// Queues a close frame as the last frame; with `abandon` what is queued before it is dropped, but for a frame that has begun.
+    pub fn disconnect(&mut self, now_ms: u64, connection: ConnectionKey, (code, reason): disconnect::Disconnect, abandon: bool) {
+        let Some(session) = self.sessions.get_mut(connection).filter(|session| session.is_open()) else {
+            return;
+        };
+        if abandon {
+            session.outbox.drop_all(&mut self.pool);
+        }
+        (session.held, session.pong) = (None, None);
+        self.queue(connection, encode_close(code, reason));
+        self.waiting.leave(connection);
+        if let Some(session) = self.sessions.get_mut(connection) {
+            session.phase = Phase::Closing;
+            session.behind_since_ms = 0;
+            session.room_wanted = false;
+            if session.paused {
+                // What still comes is read and thrown away.
+                self.waiting.enter(connection, Wait::Turn, None);
+            }
+        }
+        self.ended.push(connection);
+        self.set_timer(now_ms + CLOSE_LINGER_MS, connection, Timer::Linger);
+    }
+
+    /// A connection that takes no commands and no records any more. Whoever subscribed for it lets go of that.
+    pub fn next_ended(&mut self) -> Option<ConnectionKey> {
+        self.ended.pop()
+    }
+
+    /// A connection whose outbox is half empty, for whoever asked to be told.
+    pub fn next_roomy(&mut self) -> Option<ConnectionKey> {
+        self.roomy.pop()
+    }
+
+    // What others ask.
+
+    /// The encoding of a connection that takes commands and records.
+    pub fn protocol(&self, connection: ConnectionKey) -> Option<Protocol> {
+        self.sessions.get(connection).filter(|session| session.is_open()).map(|session| session.protocol)
+    }
+
+    /// The phase of a connection that is there.
+    pub fn phase(&self, connection: ConnectionKey) -> Option<Phase> {
+        self.sessions.get(connection).map(|session| session.phase)
+    }
+
+    /// One record for one client: a reference to bytes that others share. An empty outbox takes any frame, for homes cut frames to what an outbox
+    /// may hold.
+    pub fn deliver(&mut self, connection: ConnectionKey, frame: &Rc<Bytes>, tag: Tag) -> Delivered {
+        let Some(session) = self.sessions.get_mut(connection).filter(|session| session.is_open()) else {
+            return Delivered::Gone;
+        };
+        let load = session.outbox.load() + Outbox::load_of(frame.len());
+        let fits = load <= self.settings.outbox_bytes_max && self.pool.bytes() <= self.settings.outboxes_bytes_max;
+        if !fits && !session.outbox.is_empty() {
+            return Delivered::Full;
+        }
+        session.outbox.push(&mut self.pool, frame.clone(), Some(tag));
+        self.counters.deliveries += 1;
+        if !session.to_write {
+            session.to_write = true;
+            self.to_write.push_back(connection);
+        }
+        if !session.crowded && (load > self.settings.outbox_bytes_max / 2 || self.pool.bytes() > self.settings.outboxes_bytes_max / 2) {
+            session.crowded = true;
+            self.crowd.members.push(connection);
+        }
+        Delivered::Queued
+    }
+
+    /// Makes a frame that outboxes can share. Give it back with `release`.
+    pub fn share(&mut self, frame: Bytes) -> Rc<Bytes> {
+        self.pool.share(frame)
+    }
+
+    /// See `share`.
+    pub fn release(&mut self, frame: Rc<Bytes>) {
+        self.pool.release(frame);
+    }
+
+    /// Queues a frame for which room was promised.
+    pub fn queue_record(&mut self, connection: ConnectionKey, frame: Bytes, tag: Tag) {
+        self.counters.deliveries += 1;
+        self.queue_tagged(connection, frame, Some(tag));
+    }
+
+    /// Queues a frame that is no record.
+    pub fn queue(&mut self, connection: ConnectionKey, frame: Bytes) {
+        self.queue_tagged(connection, frame, None);
+    }
+
+    fn queue_tagged(&mut self, connection: ConnectionKey, frame: Bytes, tag: Option<Tag>) {
+        let Some(session) = self.sessions.get_mut(connection).filter(|session| session.is_open()) else {
+            return;
+        };
+        let frame = self.pool.share(frame);
+        session.outbox.push(&mut self.pool, frame, tag);
+        self.has_to_write(connection);
+    }
+
+    pub(super) fn has_to_write(&mut self, connection: ConnectionKey) {
+        if let Some(session) = self.sessions.get_mut(connection).filter(|session| !session.to_write) {
+            session.to_write = true;
+            self.to_write.push_back(connection);
+        }
+    }
+
+    /// Queues the reply to a command. Commands with id 0 want none.
+    pub fn reply(&mut self, connection: ConnectionKey, id: u32, reply: &Reply<'_>) {
+        let Some(session) = self.sessions.get(connection).filter(|_| id != 0) else {
+            return;
+        };
+        let frame = encode_reply(session.protocol, id, reply);
+        self.queue(connection, frame);
+    }
+
+    pub fn reply_error(&mut self, connection: ConnectionKey, id: u32, error: &ErrorReply) {
+        self.counters.command_errors += 1;
+        self.reply(connection, id, &Reply::Error(error));
+    }
+
+    /// Records for a reply count as delivered too.
+    pub fn count_deliveries(&mut self, count: usize) {
+        self.counters.deliveries += count as u64;
+    }
+
+    /// Whether the outbox has room for so many bytes, and all outboxes together.
+    pub fn has_room(&mut self, connection: ConnectionKey, bytes: usize) -> bool {
+        let Some(session) = self.sessions.get(connection) else {
+            return false;
+        };
+        if session.outbox.load() + bytes > self.settings.outbox_bytes_max {
+            return false;
+        }
+        let fits = session.outbox.is_empty() || self.pool.bytes() + bytes <= self.settings.outboxes_bytes_max;
+        self.pool_was_full |= !fits;
+        fits
+    }
+
+    /// Whether the outbox alone has room for so many bytes.
+    pub fn has_own_room(&self, connection: ConnectionKey, bytes: usize) -> bool {
+        self.sessions.get(connection).is_some_and(|session| session.outbox.load() + bytes <= self.settings.outbox_bytes_max)
+    }
+
+    /// Whether the outbox is at most half full.
+    pub fn is_half_empty(&self, connection: ConnectionKey) -> bool {
+        self.sessions.get(connection).is_some_and(|session| session.outbox.load() <= self.settings.outbox_bytes_max / 2)
+    }
+
+    /// Keeps bytes of the outbox free for an answer.
+    pub fn reserve(&mut self, connection: ConnectionKey, bytes: usize) {
+        if let Some(session) = self.sessions.get_mut(connection) {
+            session.outbox.reserved += bytes as u32;
+        }
+    }
+
+    /// The answer is here.
+    pub fn unreserve(&mut self, connection: ConnectionKey, bytes: usize) {
+        if let Some(session) = self.sessions.get_mut(connection) {
+            session.outbox.reserved -= bytes as u32;
+            self.room_made(connection);
+        }
+    }
+
+    /// Takes out the queued records of one subscription.
+    pub fn drop_subscription(&mut self, connection: ConnectionKey, subscription: SubscriptionKey) -> Dropped {
+        let Some(session) = self.sessions.get_mut(connection) else {
+            return Dropped::default();
+        };
+        let dropped = session.outbox.drop_subscription(&mut self.pool, subscription);
+        self.room_made(connection);
+        dropped
+    }
+
+    /// Takes out the queued records with a position of the subscriptions that `parks` names, in one walk.
+    pub fn drop_positioned(
+        &mut self,
+        connection: ConnectionKey,
+        parks: impl FnMut(SubscriptionKey) -> bool,
+        dropped: impl FnMut(SubscriptionKey, crate::handoff::Offset),
+    ) {
+        if let Some(session) = self.sessions.get_mut(connection) {
+            session.outbox.drop_positioned(&mut self.pool, parks, dropped);
+            self.room_made(connection);
+        }
+    }
+
+    /// Whoever catches up for a connection wants to be told (`next_roomy`) when its outbox is half empty; until then its client is slow.
+    pub fn want_room(&mut self, now_ms: u64, connection: ConnectionKey) {
+        let Some(session) = self.sessions.get_mut(connection).filter(|session| session.is_open()) else {
+            return;
+        };
+        session.room_wanted = true;
+        if session.behind_since_ms == 0 && !session.outbox.is_empty() {
+            session.behind_since_ms = now_ms.max(1);
+            self.watch(connection);
+        }
+    }
+
+    /// Nothing waits for its outbox to drain any more.
+    pub fn want_no_room(&mut self, connection: ConnectionKey) {
+        if let Some(session) = self.sessions.get_mut(connection) {
+            session.room_wanted = false;
+            session.behind_since_ms = 0;
+        }
+    }
+
+    /// The connect command.
+    pub fn connect(&mut self, now_ms: u64, connection: ConnectionKey, id: u32) {
+        self.clients += 1;
+        let client = format!("{}-{}-{}", self.settings.node, self.shard.0, self.clients);
+        let node = self.settings.node.clone();
+        let ping_seconds = (self.settings.ping_interval_ms / 1000) as u32;
+        if let Some(session) = self.sessions.get_mut(connection) {
+            session.phase = Phase::Connected;
+        }
+        let version = concat!("corespan ", env!("CARGO_PKG_VERSION"));
+        self.reply(connection, id, &Reply::Connect(ConnectResult { client: &client, version, node: &node, ping_seconds, pong: true }));
+        if self.settings.ping_interval_ms > 0 {
+            self.set_timer(now_ms + self.settings.ping_interval_ms, connection, Timer::Ping);
+        }
+    }
+
+    /// The client's empty command: it lives.
+    pub fn pong_received(&mut self, connection: ConnectionKey) {
+        if let Some(session) = self.sessions.get_mut(connection) {
+            session.awaiting_pong = false;
+        }
+    }
+
+    // Commands that wait, and reading.
+
+    /// Adds a message behind one that is held: the driver read on although it was told not to, and the order is kept all the same. Whether one is.
+    pub fn append_to_held(&mut self, connection: ConnectionKey, payload: &[u8]) -> bool {
+        let Some(session) = self.sessions.get_mut(connection) else {
+            return false;
+        };
+        let Some(held) = &mut session.held else {
+            return false;
+        };
+        let mut message = held.message.slice(held.at..).to_vec();
+        if session.protocol == Protocol::Json {
+            message.push(b'\n');
+        }
+        message.extend_from_slice(payload);
+        (held.message, held.at) = (Bytes::from(message), 0);
+        true
+    }
+
+    /// A command waits, and what its message holds behind it. `shared` is the message as it was held before.
+    #[expect(clippy::too_many_arguments, reason = "a command, its message, its place, its time")]
+    pub fn hold(
+        &mut self,
+        connection: ConnectionKey,
+        command: Option<Command>,
+        message: &[u8],
+        at: usize,
+        shared: Option<Bytes>,
+        wait: Wait,
+        read_ms: u64,
+    ) {
+        let Some(session) = self.sessions.get_mut(connection) else {
+            return;
+        };
+        let (message, at) = match shared {
+            // The command holds its own bytes: what is taken already is kept only while that costs little.
+            Some(shared) if at * 2 <= shared.len() => (shared, at),
+            _ => (Bytes::copy_from_slice(message.get(at..).unwrap_or_default()), 0),
+        };
+        session.held = Some(Box::new(Held { command, message, at, wait: wait.clone(), read_ms }));
+        self.waiting.leave(connection);
+        self.waiting.enter(connection, wait, Some(read_ms));
+    }
+
+    /// Takes up what is held.
+    pub fn take_held(&mut self, connection: ConnectionKey) -> Option<Box<Held>> {
+        self.sessions.get_mut(connection)?.held.take()
+    }
+
+    /// What a connection that holds a command waits for, and how much of its message is left.
+    pub fn held(&self, connection: ConnectionKey) -> Option<(&Wait, usize)> {
+        let held = self.sessions.get(connection)?.held.as_ref()?;
+        Some((&held.wait, held.message.len() - held.at))
+    }
+
+    /// Whether this connection may be read now. After `false`, `Effects::resume_reading` tells when to ask again.
+    pub fn reads(&mut self, connection: ConnectionKey, lanes_full: bool) -> bool {
+        let Some(wait) = self.reading_waits_for(connection, lanes_full) else {
+            return true;
+        };
+        if let Some(session) = self.sessions.get_mut(connection) {
+            session.paused = true;
+            if session.held.is_none() {
+                self.waiting.leave(connection);
+                self.waiting.enter(connection, wait, None);
+            }
+        }
+        false
+    }
+
+    /// What keeps a connection from being read.
+    fn reading_waits_for(&self, connection: ConnectionKey, lanes_full: bool) -> Option<Wait> {
+        let session = self.sessions.get(connection).filter(|session| session.is_open())?;
+        match &session.held {
+            Some(held) => Some(held.wait.clone()),
+            None if session.leaving => Some(Wait::Answer),
+            None if lanes_full => Some(Wait::Lane),
+            None if session.outbox.load() > self.settings.outbox_bytes_max => Some(Wait::Room(0)),
+            None => None,
+        }
+    }
+
+    /// Whether a connection that waited is read again; if not, it waits again.
+    pub fn reads_again(&mut self, connection: ConnectionKey, lanes_full: bool) -> bool {
+        if !self.sessions.get(connection).is_some_and(|session| session.paused) || !self.reads(connection, lanes_full) {
+            return false;
+        }
+        if let Some(session) = self.sessions.get_mut(connection) {
+            session.paused = false;
+        }
+        true
+    }
+
+    /// How many have their turn.
+    pub fn turns(&self) -> usize {
+        self.waiting.len(&Wait::Turn)
+    }
+
+    /// The next that has its turn.
+    pub fn next_turn(&mut self) -> Option<ConnectionKey> {
+        self.waiting.next(&Wait::Turn)
+    }
+
+    /// Whether those who wait for the producer are to be looked at, once for each thing that happened.
+    pub fn producer_may_go(&mut self) -> bool {
+        std::mem::take(&mut self.producer_may_go)
+    }
+
+    /// Whether this shard may hand one more publish over.
+    pub fn has_room_for_publishes(&self) -> bool {
+        self.publishes.len() < self.settings.publishes_open_shard_max
+    }
+
+    /// The longest waiting for the producer.
+    pub fn next_for_producer(&mut self) -> Option<ConnectionKey> {
+        self.waiting.next(&Wait::Producer)
+    }
+
+    /// Those were refused by the producer again: they keep their places, but for one flush in `refusals_kept`.
+    pub fn refused_by_producer(&mut self, refused: Vec<ConnectionKey>, refusals_kept: u64) {
+        self.lines_refused += u64::from(!refused.is_empty());
+        if self.lines_refused.is_multiple_of(refusals_kept) {
+            return;
+        }
+        for connection in refused.into_iter().rev() {
+            if self.waiting.of(connection) == Some(&Wait::Producer)
+                && let Some((wait, read_ms)) = self.waiting.leave(connection)
+            {
+                self.waiting.enter_first(connection, wait, read_ms);
+            }
+        }
+    }
+
+    /// A lane that was full has room.
+    pub fn lanes_have_room(&mut self) {
+        self.waiting.wake_all(&Wait::Lane);
+    }
+
+    /// A connection's outbox has more room than before.
+    pub(super) fn room_made(&mut self, connection: ConnectionKey) {
+        let Some(session) = self.sessions.get_mut(connection) else {
+            return;
+        };
+        let load = session.outbox.load();
+        if let Some(Wait::Room(bytes)) = self.waiting.of(connection)
+            && load + bytes <= self.settings.outbox_bytes_max
+        {
+            self.waiting.wake(connection);
+        }
+        if load <= self.settings.outbox_bytes_max / 2 {
+            session.behind_since_ms = 0;
+            if std::mem::take(&mut session.room_wanted) {
+                self.roomy.push(connection);
+            }
+        }
+    }
+
+    /// Whether a drain has come to its end: no connection and no open publish is left.
+    pub fn drained(&self) -> bool {
+        self.drain.is_some() && self.sessions.is_empty() && self.publishes_are_answered()
+    }
+
+    /// # Panics
+    /// If an invariant does not hold. For tests and the simulator: walks everything.
+    pub fn check(&self) {
+        self.waiting.check();
+        for (connection, session) in &self.sessions {
+            let wait = self.waiting.of(connection);
+            assert_eq!(
+                wait.is_some(),
+                session.held.is_some() || session.paused,
+                "{connection:?} waits if it holds or reads nothing: {wait:?}"
+            );
+            let held = session.held.as_ref().map(|held| &held.wait);
+            assert!(held.is_none() || wait == held || wait == Some(&Wait::Turn), "{connection:?} is where its command says");
+        }
+        self.pool.check(self.sessions.values().map(|session| &session.outbox));
+    }
+}

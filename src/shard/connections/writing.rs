@@ -1,0 +1,123 @@
+//! The writing of outboxes: one call for all that waits for a connection.
+
+use std::io::IoSlice;
+
+use super::room::Connections;
+use super::session::Phase;
+use crate::handoff::ConnectionKey;
+use crate::limits::{STUCK_MS, WRITE_BYTES_MAX, WRITE_SLICES_MAX};
+use crate::session::encode_pong_frame;
+use crate::shard::effects::{Effects, WriteStatus};
+
+impl Connections {
+    /// The socket takes bytes again.
+    pub fn writable(&mut self, connection: ConnectionKey) {
+        if let Some(session) = self.sessions.get_mut(connection) {
+            session.blocked = false;
+            session.blocked_since_ms = 0;
+            self.has_to_write(connection);
+        }
+    }
+
+    /// Whether anything is to be written.
+    pub fn has_writes(&self) -> bool {
+        !self.to_write.is_empty()
+    }
+
+    /// Writes what waits, for so many connections at most; how many they were.
+    pub fn write<E: Effects>(&mut self, now_ms: u64, connections_max: usize, effects: &mut E) -> usize {
+        let count = self.to_write.len().min(connections_max);
+        for _ in 0..count {
+            if let Some(connection) = self.to_write.pop_front() {
+                self.write_outbox(now_ms, connection, effects);
+            }
+        }
+        count
+    }
+
+    /// Writes what waits in one outbox, one call a time, until it is empty or the socket is full.
+    fn write_outbox<E: Effects>(&mut self, now_ms: u64, connection: ConnectionKey, effects: &mut E) {
+        let Some(session) = self.sessions.get_mut(connection) else {
+            return;
+        };
+        session.to_write = false;
+        if session.blocked || session.phase == Phase::Closed {
+            return;
+        }
+        if let Some(payload) = session.pong.take() {
+            let pong = self.pool.share(encode_pong_frame(&payload));
+            session.outbox.push(&mut self.pool, pong, None);
+        }
+        while !session.outbox.is_empty() {
+            let mut slices = [IoSlice::new(&[]); WRITE_SLICES_MAX];
+            let (count, bytes) = session.outbox.gather(&self.pool, &mut slices, WRITE_BYTES_MAX);
+            let status = effects.write(connection, &slices[..count]);
+            self.counters.writes += 1;
+            let written = match status {
+                WriteStatus::Done => bytes,
+                WriteStatus::Short(written) => written,
+                WriteStatus::Broken => {
+                    self.close_now(connection, effects);
+                    return;
+                }
+            };
+            self.counters.bytes_written += written as u64;
+            session.outbox.advance(&mut self.pool, written);
+            if written < bytes {
+                self.counters.writes_short += 1;
+                session.blocked = true;
+                session.blocked_since_ms = now_ms.max(1);
+                break;
+            }
+        }
+        if session.outbox.is_empty() {
+            if session.phase == Phase::Closing {
+                self.close_now(connection, effects);
+                return;
+            }
+            // It takes what it is given; what its subscriptions wait for is room for answers that are still to come.
+            session.behind_since_ms = 0;
+        }
+        self.room_made(connection);
+        self.watch(connection);
+    }
+
+    /// Lets go of a socket.
+    pub(super) fn close_now<E: Effects>(&mut self, connection: ConnectionKey, effects: &mut E) {
+        if let Some(session) = self.sessions.get_mut(connection).filter(|session| session.phase != Phase::Closed) {
+            session.phase = Phase::Closed;
+            session.outbox.clear(&mut self.pool);
+            effects.close(connection);
+        }
+    }
+
+    /// Who is crowded now, and whether Kafka waits for them. After writes, and at ticks.
+    pub fn look_at_crowd(&mut self, now_ms: u64) {
+        if self.crowd.members.is_empty() && !self.crowd.waits() {
+            return;
+        }
+        let pool_is_full = self.pool.bytes() > self.settings.outboxes_bytes_max / 2;
+        let mut members = std::mem::take(&mut self.crowd.members);
+        members.retain(|connection| {
+            let Some(session) = self.sessions.get_mut(*connection) else {
+                return false;
+            };
+            let full = !session.outbox.is_empty() && (pool_is_full || session.outbox.load() > self.settings.outbox_bytes_max / 2);
+            let stuck = session.blocked_since_ms > 0 && now_ms.saturating_sub(session.blocked_since_ms) >= STUCK_MS;
+            session.crowded = full && !stuck && session.is_open();
+            session.crowded
+        });
+        self.crowd.members = members;
+        self.crowd.decide(now_ms);
+    }
+
+    /// Whether outboxes must drain before anything more is taken from Kafka and from homes.
+    pub fn holds_intake(&self) -> bool {
+        self.crowd.waits()
+    }
+
+    /// Whether somebody's outbox is so full that it should be written before more is taken.
+    pub fn is_crowded(&self) -> bool {
+        !self.crowd.members.is_empty()
+    }
+}

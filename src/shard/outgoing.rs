@@ -1,0 +1,126 @@
+//! What a shard has to say to the shards in one direction: gathered per shard until the turn ends, then one lane message each. What it says to
+//! itself takes the same way without the lane, in its order.
+//!
+//! Bounded: with `TURN_BYTES_MAX` for one shard, or a lane that refused, the direction is full, and its shard takes no more work that could add to it.
+
+use std::collections::VecDeque;
+
+use crate::handoff::{LaneFull, ShardId};
+use crate::limits::TURN_BYTES_MAX;
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub(super) struct Outgoing<T> {
+    shard: ShardId,
+    weigh: fn(&T) -> usize,
+    own: VecDeque<T>,
+    to: Vec<Waiting<T>>,
+}
+
+/// What waits for one other shard.
+#[derive(Debug)]
+struct Waiting<T> {
+    messages: Vec<T>,
+    bytes: usize,
+    /// The lane refused it.
+    refused: bool,
+}
+
+/// What became of a sending.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Sent {
+    /// Lanes that are full and were not before.
+    pub refused: u64,
+    /// A lane that was full has taken what waited.
+    pub relieved: bool,
+}
+
+impl<T> Outgoing<T> {
+    /// Of one of `shards` shards; `weigh` gives the bytes that a message keeps alive.
+    pub fn new(shard: ShardId, shards: u16, weigh: fn(&T) -> usize) -> Outgoing<T> {
+        let waiting = |_| Waiting { messages: Vec::new(), bytes: 0, refused: false };
+        Outgoing { shard, weigh, own: VecDeque::new(), to: (0..shards).map(waiting).collect() }
+    }
+
+    /// Says something to a shard. Never refuses: who may say much asks `is_full` before.
+    pub fn say(&mut self, to: ShardId, message: T) {
+        if to == self.shard {
+            self.own.push_back(message);
+            return;
+        }
+        let waiting = &mut self.to[to.index()];
+        waiting.bytes += (self.weigh)(&message);
+        waiting.messages.push(message);
+    }
+
+    /// The next thing that this shard said to itself.
+    pub fn next_own(&mut self) -> Option<T> {
+        self.own.pop_front()
+    }
+
+    /// Whether one of the lanes has no room.
+    pub fn is_full(&self) -> bool {
+        self.to.iter().any(|waiting| waiting.refused || waiting.bytes >= TURN_BYTES_MAX)
+    }
+
+    /// Whether as much waits for one shard.
+    pub fn holds(&self, bytes: usize) -> bool {
+        self.to.iter().any(|waiting| waiting.bytes >= bytes)
+    }
+
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.own.is_empty() && self.to.iter().all(|waiting| waiting.messages.is_empty())
+    }
+
+    /// Bytes that wait for other shards.
+    pub fn bytes(&self) -> usize {
+        self.to.iter().map(|waiting| waiting.bytes).sum()
+    }
+
+    /// Sends what waits, one message for each shard; what a lane refuses goes on waiting.
+    pub fn send(&mut self, mut send: impl FnMut(ShardId, Vec<T>) -> Result<(), LaneFull<Vec<T>>>) -> Sent {
+        let mut sent = Sent::default();
+        for (to, waiting) in self.to.iter_mut().enumerate() {
+            if waiting.messages.is_empty() {
+                continue;
+            }
+            match send(ShardId(to as u16), std::mem::take(&mut waiting.messages)) {
+                Ok(()) => {
+                    sent.relieved |= std::mem::take(&mut waiting.refused);
+                    waiting.bytes = 0;
+                }
+                Err(LaneFull(messages)) => {
+                    waiting.messages = messages;
+                    sent.refused += u64::from(!std::mem::replace(&mut waiting.refused, true));
+                }
+            }
+        }
+        sent
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_lane_refuses_waits_in_its_order_and_what_is_said_to_oneself_takes_no_lane() {
+        let mut outgoing: Outgoing<u32> = Outgoing::new(ShardId(0), 2, |_| TURN_BYTES_MAX / 2);
+        outgoing.say(ShardId(0), 7);
+        outgoing.say(ShardId(1), 1);
+        assert!(!outgoing.is_full());
+        outgoing.say(ShardId(1), 2);
+        assert!(outgoing.is_full() && outgoing.holds(TURN_BYTES_MAX));
+        let sent = outgoing.send(|_, messages| Err(LaneFull(messages)));
+        assert_eq!((sent, outgoing.is_full()), (Sent { refused: 1, relieved: false }, true));
+        outgoing.say(ShardId(1), 3);
+        let mut taken = Vec::new();
+        let sent = outgoing.send(|to, messages| {
+            taken.push((to, messages));
+            Ok(())
+        });
+        assert_eq!((sent, taken), (Sent { refused: 0, relieved: true }, vec![(ShardId(1), vec![1, 2, 3])]));
+        assert_eq!((outgoing.bytes(), outgoing.is_empty(), outgoing.next_own(), outgoing.is_empty()), (0, false, Some(7), true));
+    }
+}
