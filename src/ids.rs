@@ -60,6 +60,14 @@ pub struct Variant {
     pub numeric: bool,
 }
 
+/// A question of a home: where does this log end? Its answer names it, so that an answer to an older question says nothing of what came after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogEndQuestion {
+    pub partition: PartitionRef,
+    pub generation: Generation,
+    pub number: u64,
+}
+
 new_key_type! {
     /// A connection of this shard. Made by whoever owns the sockets (the driver, the simulator); generational, so a stale one is harmless.
     pub struct ConnectionKey;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use corespan::config::TopicChoice;
-use corespan::handoff::{Offset, ShardId};
+use corespan::handoff::{LogEndQuestion, Offset, ShardId};
 use corespan::kafka::{EmbeddedCluster, KafkaOptions, NodeState};
 use corespan::shard::{Broker as _, ProduceRecord, ProduceStatus, PublishFailure, PublishResult};
 use corespan::subject::Partitioner;
@@ -87,7 +87,7 @@ fn the_end_of_a_partition_is_told_with_its_offset() {
     let at = side.at("vehicles", 0);
     side.until("its end", |side| (side.next(at) == Some(Offset(5))).then_some(()));
     let generation = side.topic("vehicles").partitions[0].generation;
-    side.brokers[0].query_log_end(at, generation);
+    side.brokers[0].query_log_end(LogEndQuestion { partition: at, generation, number: 0 });
     let end = side.until("the log end", |side| side.log_ends.first().copied());
     assert_eq!(end, (at, Some(Offset(5))));
 }

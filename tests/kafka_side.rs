@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use corespan::config::{PartitionerChoice, TopicSettings};
-use corespan::handoff::{Offset, PartitionRef};
+use corespan::handoff::{LogEndQuestion, Offset, PartitionRef};
 use corespan::kafka::{KafkaOptions, NodeState};
 use corespan::shard::{Broker as _, ProduceRecord, ProduceStatus, PublishFailure, PublishResult};
 use corespan::subject::{Partitioner, ValueKind};
@@ -86,7 +86,7 @@ fn an_open_transaction_delays_nobody_and_control_records_are_passed() {
     producer.flush(PATIENCE).expect("Kafka has it");
     // The last stable offset is the end as long as the transaction is open.
     let generation = side.topic(&topic).partitions[0].generation;
-    side.brokers[0].query_log_end(at, generation);
+    side.brokers[0].query_log_end(LogEndQuestion { partition: at, generation, number: 0 });
     assert_eq!(side.until("the log end", |side| side.log_ends.pop()), (at, Some(Offset(4))));
     let second = Side::start_ready(options(&bootstrap(), 1, listed(&[&topic])));
     assert_eq!(second.topic(&topic).partitions[0].ready_at, Offset(4));

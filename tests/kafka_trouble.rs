@@ -8,6 +8,7 @@ use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use corespan::config::CorruptBatches;
+use corespan::handoff::LogEndQuestion;
 use corespan::kafka::{KafkaOptions, NodeState};
 use corespan::shard::{Broker as _, ProduceStatus, PublishFailure, PublishResult};
 use rdkafka::message::{Header, OwnedHeaders};
@@ -298,7 +299,7 @@ fn connects_to(address: &str, side: &mut Side, topic: &str, time: Duration) -> u
         turns += 1;
         if turns % 100 == 0 {
             side.brokers[0].lookup_topic(&format!("nobody-{turns}"));
-            side.brokers[0].query_log_end(at, generation);
+            side.brokers[0].query_log_end(LogEndQuestion { partition: at, generation, number: 0 });
         }
         std::thread::sleep(Duration::from_millis(1));
     }
@@ -398,7 +399,7 @@ fn a_partition_whose_broker_is_dead_is_named_by_a_node_that_is_not_ready_and_del
     for partition in [0, living, 0, living] {
         let began = Instant::now();
         let at = side.at(&topic, partition);
-        side.brokers[0].query_log_end(at, generation);
+        side.brokers[0].query_log_end(LogEndQuestion { partition: at, generation, number: 0 });
         let (_, end) = side.until("an answer", |side| side.log_ends.pop());
         assert_eq!(end.is_some(), partition == living, "partition {partition}");
         assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
@@ -407,7 +408,7 @@ fn a_partition_whose_broker_is_dead_is_named_by_a_node_that_is_not_ready_and_del
     node.await_ready();
     let at = side.at(&topic, 0);
     side.until("questions about it are answered again", |side| {
-        side.brokers[0].query_log_end(at, generation);
+        side.brokers[0].query_log_end(LogEndQuestion { partition: at, generation, number: 0 });
         side.log_ends.pop().filter(|(_, end)| end.is_some())
     });
 }

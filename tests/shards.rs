@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use corespan::handoff::{Generation, PartitionRef, PublishKey, RecordBatch, TopicIndex};
+use corespan::handoff::{Generation, LogEndQuestion, PartitionRef, PublishKey, RecordBatch, TopicIndex};
 use corespan::http::{Site, SiteSettings};
 use corespan::lifecycle::{Desks, Shards};
 use corespan::net::{self, NetSettings};
@@ -27,7 +27,7 @@ impl Broker for Nothing {
     }
     fn assign(&mut self, _assignment: Assignment) {}
     fn unassign(&mut self, _partition: PartitionRef) {}
-    fn query_log_end(&mut self, _partition: PartitionRef, _generation: Generation) {}
+    fn query_log_end(&mut self, _question: LogEndQuestion) {}
     fn lookup_topic(&mut self, _topic: &str) {}
     fn acknowledge_map(&mut self, version: u64) {
         self.acknowledged.fetch_add(version, Ordering::SeqCst);

@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use corespan::handoff::{Generation, MailboxSender, Offset, PartitionRef, PublishKey, Record, RecordBatch, ShardId, TopicIndex, Wake};
+use corespan::handoff::{
+    Generation, LogEndQuestion, MailboxSender, Offset, PartitionRef, PublishKey, Record, RecordBatch, ShardId, TopicIndex, Wake,
+};
 use corespan::http::{Site, SiteSettings};
 use corespan::lifecycle::{Desks, Shards};
 use corespan::net::{self, NetSettings};
@@ -93,10 +95,10 @@ impl Broker for Vectors {
     fn unassign(&mut self, partition: PartitionRef) {
         self.assigned.retain(|(assignment, _)| assignment.partition != partition);
     }
-    fn query_log_end(&mut self, partition: PartitionRef, generation: Generation) {
-        let end = self.log.partitions.lock().expect("nobody panics with the log")[partition.partition as usize].len() as i64;
+    fn query_log_end(&mut self, question: LogEndQuestion) {
+        let end = self.log.partitions.lock().expect("nobody panics with the log")[question.partition.partition as usize].len() as i64;
         let letters = self.letters.clone();
-        std::thread::spawn(move || letters.post(Letter::LogEnd { partition, generation, end: Some(Offset(end)) }).expect("the shard runs"));
+        std::thread::spawn(move || letters.post(Letter::LogEnd { question, end: Some(Offset(end)) }).expect("the shard runs"));
     }
     fn lookup_topic(&mut self, topic: &str) {
         let (letters, topic) = (self.letters.clone(), topic.to_owned());

@@ -7,7 +7,8 @@ pub mod record;
 pub mod wake;
 
 pub use crate::ids::{
-    ConnectionKey, Generation, LocalSubjectKey, Offset, PartitionRef, Protocol, PublishKey, ShardId, SubscriptionKey, TopicIndex, Variant,
+    ConnectionKey, Generation, LocalSubjectKey, LogEndQuestion, Offset, PartitionRef, Protocol, PublishKey, ShardId, SubscriptionKey,
+    TopicIndex, Variant,
 };
 pub use lane::{LaneFull, LaneReceiver, LaneSender, Weigh, lane};
 pub use mailbox::{MailboxReceiver, MailboxSender, mailbox};

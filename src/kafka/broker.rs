@@ -12,7 +12,7 @@ use super::consumer::{Polled, ShardConsumer};
 use super::metadata::{self, MetadataHandle};
 use super::producer::Producers;
 use super::settings::{KafkaOptions, consumer_config};
-use crate::handoff::{Generation, MailboxSender, PartitionRef, PublishKey, RecordBatch, ShardId, TopicIndex, Wake};
+use crate::handoff::{Generation, LogEndQuestion, MailboxSender, PartitionRef, PublishKey, RecordBatch, ShardId, TopicIndex, Wake};
 use crate::shard::{Assignment, Broker, Letter, ProduceRecord, ProduceStatus, PublishFailure};
 
 /// The node's Kafka clients.
@@ -141,14 +141,12 @@ impl Broker for ShardBroker {
         self.consumer.unassign(partition);
     }
 
-    fn query_log_end(&mut self, partition: PartitionRef, generation: Generation) {
-        let asked = self
-            .topics
-            .get(&partition.topic)
-            .is_some_and(|topic| self.metadata.ask_log_end(self.shard, topic.clone(), partition, generation));
+    fn query_log_end(&mut self, question: LogEndQuestion) {
+        let topic = self.topics.get(&question.partition.topic);
+        let asked = topic.is_some_and(|topic| self.metadata.ask_log_end(self.shard, topic.clone(), question));
         if !asked {
             // The mailbox has room for what a shard is told on its own request; if it had not, the held request would end by its time.
-            let _ = self.letters.try_post(Letter::LogEnd { partition, generation, end: None });
+            let _ = self.letters.try_post(Letter::LogEnd { question, end: None });
         }
     }
 

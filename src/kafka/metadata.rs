@@ -27,7 +27,7 @@ use super::settings::{KafkaOptions, lookup_config, reader_config};
 use super::troubles;
 use super::watch::{PartitionStanding, Watch, Watched};
 use crate::config::{PartitionerChoice, TopicChoice};
-use crate::handoff::{Generation, MailboxSender, Offset, PartitionRef, ShardId, TopicIndex};
+use crate::handoff::{Generation, LogEndQuestion, MailboxSender, Offset, PartitionRef, ShardId, TopicIndex};
 use crate::shard::{Letter, PublishFailure};
 use crate::subject::{Partition, Partitioner, Topic, TopicMap};
 
@@ -131,8 +131,7 @@ enum Question {
     LogEnd {
         shard: ShardId,
         topic: Arc<str>,
-        partition: PartitionRef,
-        generation: Generation,
+        question: LogEndQuestion,
     },
     /// The reader's own: settings of topics. Asked there, so that it waits for no answer.
     Configs {
@@ -261,8 +260,8 @@ impl MetadataHandle {
     }
 
     /// `false`: there is no room, the answer is "not known".
-    pub(super) fn ask_log_end(&self, shard: ShardId, topic: Arc<str>, partition: PartitionRef, generation: Generation) -> bool {
-        self.questions.try_send(Question::LogEnd { shard, topic, partition, generation }).is_ok()
+    pub(super) fn ask_log_end(&self, shard: ShardId, topic: Arc<str>, question: LogEndQuestion) -> bool {
+        self.questions.try_send(Question::LogEnd { shard, topic, question }).is_ok()
     }
 
     /// `false`: there is no room, the answer is "not now".
@@ -392,8 +391,8 @@ fn answer_questions(
             }
             Err(RecvTimeoutError::Disconnected) => return,
         };
-        let (shard, topic, partition, generation) = match question {
-            Question::LogEnd { shard, topic, partition, generation } => (shard, topic, partition, generation),
+        let (shard, topic, question) = match question {
+            Question::LogEnd { shard, topic, question } => (shard, topic, question),
             Question::Configs { names, broker } => {
                 if let Some(found) = configs(consumer.client().native_ptr(), &names, broker) {
                     // The reader asks again, so there is nothing to say if it has no room.
@@ -403,9 +402,9 @@ fn answer_questions(
             }
             Question::Stop => return,
         };
-        let leader = watch.leader(partition);
+        let leader = watch.leader(question.partition);
         let hopeless = leader.is_some_and(|leader| leader < 0) || silent.get(&leader).is_some_and(|since| since.elapsed() < QUESTION_PAUSE);
-        let number = partition.partition as i32;
+        let number = question.partition.partition as i32;
         let ask = || consumer.fetch_watermarks(&topic, number, QUESTION_TIME).ok();
         // librdkafka asks a broker that has been away by its old leader epoch, is refused, and does so again: only new metadata helps.
         let look = || consumer.fetch_metadata(None, QUESTION_TIME).ok();
@@ -416,7 +415,7 @@ fn answer_questions(
             silent.insert(leader, Instant::now());
         }
         // A shard that has ended needs no answer.
-        let _ = shards[shard.index()].post(Letter::LogEnd { partition, generation, end: end.map(|(_, high)| Offset(high)) });
+        let _ = shards[shard.index()].post(Letter::LogEnd { question, end: end.map(|(_, high)| Offset(high)) });
     }
 }
 

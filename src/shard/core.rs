@@ -84,7 +84,7 @@ impl ShardCore {
                 }
             }
             Event::MapActive { version } => home.take_map_active(now_ms, version, speech, effects),
-            Event::LogEnd { partition, generation, end } => home.take_log_end(now_ms, partition, generation, end, speech, effects),
+            Event::LogEnd { question, end } => home.take_log_end(now_ms, question, end, speech, effects),
             Event::LogStart { partition, generation, start } => home.log_starts(partition, generation, start),
             Event::Published { publish, result } => connections.published(publish, result),
             Event::TopicFound { topic, partitions } => connections.take_topic_found(now_ms, topic, partitions),

@@ -6,7 +6,8 @@ use bytes::Bytes;
 
 use super::counters::ShardCounters;
 use crate::handoff::{
-    ConnectionKey, FromHomeBatch, Generation, LaneFull, Offset, PartitionRef, PublishKey, ShardId, TopicIndex, TowardHomeBatch,
+    ConnectionKey, FromHomeBatch, Generation, LaneFull, LogEndQuestion, Offset, PartitionRef, PublishKey, ShardId, TopicIndex,
+    TowardHomeBatch,
 };
 use crate::shard::event::PublishFailure;
 
@@ -30,7 +31,7 @@ pub trait Effects {
     /// Stops reading a partition.
     fn unassign(&mut self, partition: PartitionRef);
     /// Asks for the last stable offset; one `Event::LogEnd` follows.
-    fn query_log_end(&mut self, partition: PartitionRef, generation: Generation);
+    fn query_log_end(&mut self, question: LogEndQuestion);
     /// Asks whether a topic that is not in the map exists; one `Event::TopicFound` follows.
     fn lookup_topic(&mut self, topic: &str);
     /// This shard routes by that version of the map from now on.

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use crate::handoff::{
-    ConnectionKey, FromHomeBatch, Generation, Offset, PartitionRef, Protocol, PublishKey, RecordBatch, ShardId, TowardHomeBatch,
+    ConnectionKey, FromHomeBatch, Generation, LogEndQuestion, Offset, PartitionRef, Protocol, PublishKey, RecordBatch, ShardId,
+    TowardHomeBatch,
 };
 use crate::subject::TopicMap;
 
@@ -36,7 +37,7 @@ pub enum Event<'a> {
     /// Every shard has acknowledged this version: consuming under it may begin.
     MapActive { version: u64 },
     /// The last stable offset of a partition, asked for with `Effects::query_log_end`. `None`: Kafka did not say.
-    LogEnd { partition: PartitionRef, generation: Generation, end: Option<Offset> },
+    LogEnd { question: LogEndQuestion, end: Option<Offset> },
     /// Kafka has deleted everything of a partition below `start` (retention, DeleteRecords): nothing of it is handed out any more.
     LogStart { partition: PartitionRef, generation: Generation, start: Offset },
     /// Kafka's answer to a publish. Exactly one for each `ProduceStatus::Queued`.

@@ -5,8 +5,8 @@ use std::io::IoSlice;
 use super::counters::ShardCounters;
 use super::effects::{Assignment, Effects, ProduceRecord, ProduceStatus, WriteStatus};
 use crate::handoff::{
-    ConnectionKey, FromHomeBatch, Generation, LaneFull, LaneReceiver, LaneSender, PartitionRef, PublishKey, RecordBatch, ShardId,
-    TopicIndex, TowardHomeBatch, Wake, lane,
+    ConnectionKey, FromHomeBatch, Generation, LaneFull, LaneReceiver, LaneSender, LogEndQuestion, PartitionRef, PublishKey, RecordBatch,
+    ShardId, TopicIndex, TowardHomeBatch, Wake, lane,
 };
 use crate::net::Sockets;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ pub trait Broker: Send + 'static {
     /// See `Effects`.
     fn unassign(&mut self, partition: PartitionRef);
     /// See `Effects`.
-    fn query_log_end(&mut self, partition: PartitionRef, generation: Generation);
+    fn query_log_end(&mut self, question: LogEndQuestion);
     /// See `Effects`.
     fn lookup_topic(&mut self, topic: &str);
     /// See `Effects`.
@@ -108,8 +108,8 @@ impl<B: Broker> Effects for Hands<B> {
         self.broker.unassign(partition);
     }
 
-    fn query_log_end(&mut self, partition: PartitionRef, generation: Generation) {
-        self.broker.query_log_end(partition, generation);
+    fn query_log_end(&mut self, question: LogEndQuestion) {
+        self.broker.query_log_end(question);
     }
 
     fn lookup_topic(&mut self, topic: &str) {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::event::{Event, PublishFailure, PublishResult};
-use crate::handoff::{Generation, Offset, PartitionRef, PublishKey};
+use crate::handoff::{Generation, LogEndQuestion, Offset, PartitionRef, PublishKey};
 use crate::subject::TopicMap;
 
 /// See the events of the same names.
@@ -14,8 +14,7 @@ pub enum Letter {
         version: u64,
     },
     LogEnd {
-        partition: PartitionRef,
-        generation: Generation,
+        question: LogEndQuestion,
         end: Option<Offset>,
     },
     LogStart {
@@ -44,7 +43,7 @@ impl Letter {
         Some(match self {
             Letter::Map(map) => Event::Map(map.clone()),
             Letter::MapActive { version } => Event::MapActive { version: *version },
-            Letter::LogEnd { partition, generation, end } => Event::LogEnd { partition: *partition, generation: *generation, end: *end },
+            Letter::LogEnd { question, end } => Event::LogEnd { question: *question, end: *end },
             Letter::LogStart { partition, generation, start } => {
                 Event::LogStart { partition: *partition, generation: *generation, start: *start }
             }

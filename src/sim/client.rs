@@ -41,7 +41,7 @@ pub struct Client {
     pub pongs_owed: u32,
     /// Frames that it took, but for the server's pings.
     pub taken: u64,
-    /// WebSocket pings that it sent and that have no pong yet.
+    /// WebSocket pings that it sent and that have no pong yet, the oldest first.
     pub pings: VecDeque<Vec<u8>>,
     /// What it heard, if somebody wants to know.
     pub heard: Vec<String>,
@@ -107,9 +107,12 @@ impl Client {
             match opcode {
                 8 => self.closes(&payload, coverage)?,
                 10 => {
-                    if self.pings.pop_front() != Some(payload) {
-                        return Err("a WebSocket pong answers the oldest ping".to_owned());
-                    }
+                    // RFC 6455, 5.5.3: the newest ping may be answered for those before it.
+                    let Some(place) = self.pings.iter().position(|ping| *ping == payload) else {
+                        return Err("a WebSocket pong answers a ping that has no answer yet".to_owned());
+                    };
+                    self.pings.drain(..=place);
+                    coverage.note_if(place > 0, "one WebSocket pong for several pings");
                     coverage.note("WebSocket pong");
                 }
                 1 | 2 if (opcode == 1) == (self.protocol == Protocol::Json) => {

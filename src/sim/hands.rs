@@ -5,7 +5,8 @@ use std::io::IoSlice;
 
 use super::sabotage::Sabotage;
 use crate::handoff::{
-    ConnectionKey, FromHomeBatch, Generation, LaneFull, Offset, PartitionRef, PublishKey, ShardId, TopicIndex, TowardHomeBatch,
+    ConnectionKey, FromHomeBatch, Generation, LaneFull, LogEndQuestion, Offset, PartitionRef, PublishKey, ShardId, TopicIndex,
+    TowardHomeBatch,
 };
 use crate::kafka::stall::{Renewals, Stall};
 use crate::shard::{Assignment, Effects, ProduceRecord, ProduceStatus, ShardCounters, WriteStatus};
@@ -39,9 +40,9 @@ pub struct SimHands {
     pub from_home: Vec<FakeLane<FromHomeBatch>>,
     /// Partitions that are read, and from where.
     pub reading: BTreeMap<PartitionRef, (Assignment, i64)>,
-    pub log_ends: Vec<(PartitionRef, Generation)>,
+    pub log_ends: Vec<LogEndQuestion>,
     /// What Kafka said to such questions; the answers are on their way.
-    pub log_ends_known: Vec<(PartitionRef, Generation, Option<Offset>)>,
+    pub log_ends_known: Vec<(LogEndQuestion, Option<Offset>)>,
     pub lookups: Vec<String>,
     pub produced: VecDeque<(PublishKey, ProduceRecord)>,
     pub producer_room: usize,
@@ -167,8 +168,8 @@ impl Effects for SimHands {
         self.reading.remove(&partition);
     }
 
-    fn query_log_end(&mut self, partition: PartitionRef, generation: Generation) {
-        self.log_ends.push((partition, generation));
+    fn query_log_end(&mut self, question: LogEndQuestion) {
+        self.log_ends.push(question);
     }
 
     fn lookup_topic(&mut self, topic: &str) {

@@ -69,6 +69,8 @@ pub struct World {
     trouble: Option<Rng>,
     /// Records that a producer had on their way when another took its place.
     late: Vec<(ProduceRecord, u64)>,
+    /// WebSocket pings that clients have sent.
+    pings: u32,
 }
 
 /// Plays one seed to its end. The coverage counts each state once.
@@ -138,6 +140,7 @@ impl World {
             healed_ms: None,
             trouble: Some(Rng::with_seed(seed ^ 0x5eed_dea1)).filter(|_| seed.is_multiple_of(3)),
             late: Vec::new(),
+            pings: 0,
         };
         for _ in 0..world.random.usize(0..60) {
             world.write_record();
@@ -336,6 +339,10 @@ impl World {
     }
 
     fn move_from_home(&mut self, node: usize, from: usize, to: usize) -> bool {
+        if !self.nodes[node].cores[to].drains_from_home() {
+            self.coverage.note("waited for readers");
+            return false;
+        }
         let Some(batch) = self.nodes[node].hands[from].from_home[to].receive() else { return false };
         let FromHomeBatch(messages) = &batch;
         let count = messages.len();
@@ -586,7 +593,9 @@ impl World {
                 return;
             }
             7..=12 => {
-                let payload = vec![self.random.u8(..); self.random.usize(0..100)];
+                self.pings += 1;
+                let mut payload = self.pings.to_string().into_bytes();
+                payload.resize(payload.len() + self.random.usize(0..100), b' ');
                 self.clients[place].pings.push_back(payload.clone());
                 let now_ms = self.now_ms;
                 self.nodes[node].handle(now_ms, shard, Event::PingReceived { connection, payload: &payload });
@@ -780,15 +789,16 @@ impl World {
         // A log may have grown by the time the answer arrives.
         if healed || self.random.bool() {
             let known: Vec<_> = self.nodes[node].hands[shard].log_ends_known.drain(..).collect();
-            for (partition, generation, end) in known {
-                self.nodes[node].handle(now_ms, shard, Event::LogEnd { partition, generation, end });
+            for (question, end) in known {
+                self.nodes[node].handle(now_ms, shard, Event::LogEnd { question, end });
             }
         }
-        if let Some((partition, generation)) = self.nodes[node].hands[shard].log_ends.pop() {
+        if let Some(question) = self.nodes[node].hands[shard].log_ends.pop() {
+            let partition = question.partition;
             let name = self.nodes[node].hands[shard].reading.get(&partition).map(|(assignment, _)| assignment.topic.clone());
             let log = name.and_then(|name| self.kafka.topic(&name)).and_then(|topic| topic.life().logs.get(partition.partition as usize));
             let end = log.map(|log| Offset(log.now().end)).filter(|_| healed || self.random.u8(0..5) > 0);
-            self.nodes[node].hands[shard].log_ends_known.push((partition, generation, end));
+            self.nodes[node].hands[shard].log_ends_known.push((question, end));
         }
         if let Some(topic) = self.nodes[node].hands[shard].lookups.pop() {
             let count = self.kafka.topic(&topic).map(|topic| topic.life().logs.len() as u32);
@@ -900,7 +910,8 @@ impl World {
                     self.answer_questions(node, shard);
                     moved |= self.consume_all(node, shard);
                     self.flush(node, shard)?;
-                    moved |= self.nodes[node].hands[shard].has_sent();
+                    // A shard that waits for readers goes on when time has passed.
+                    moved |= self.nodes[node].hands[shard].has_sent() && self.nodes[node].cores.iter().all(ShardCore::drains_from_home);
                     moved |= self.nodes[node].cores[shard].wants_flush();
                 }
             }
@@ -1048,6 +1059,7 @@ impl World {
     fn judge(&self) -> Result<(), String> {
         for node in &self.nodes {
             node.reads_its_partitions()?;
+            node.cores.iter().for_each(ShardCore::check);
         }
         for client in self.clients.iter().filter(|client| client.closed.is_none() && !client.asleep) {
             if client.stalled && !self.nodes[client.node].hands[client.shard].resumed.contains(&client.key) {
@@ -1055,6 +1067,9 @@ impl World {
             }
             let witness =
                 Witness { kafka: &self.kafka, node: &self.nodes[client.node], settings: &self.settings, roomy: self.roomy, tracing: false };
+            if !client.pings.is_empty() {
+                return Err(format!("client {:?} reads everything and has no pong for its newest ping", client.key));
+            }
             client
                 .has_everything(witness)
                 .map_err(|broken| format!("{broken} [client of node {} shard {} {:?}]", client.node, client.shard, client.protocol))?;

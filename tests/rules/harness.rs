@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use corespan::handoff::{
-    ConnectionKey, FromHomeBatch, Generation, LaneFull, Offset, PartitionRef, Protocol, PublishKey, Record, RecordBatch, ShardId,
-    TopicIndex, TowardHomeBatch,
+    ConnectionKey, FromHomeBatch, Generation, LaneFull, LogEndQuestion, Offset, PartitionRef, Protocol, PublishKey, Record, RecordBatch,
+    ShardId, TopicIndex, TowardHomeBatch,
 };
 use corespan::shard::{Assignment, Effects, Event, ProduceRecord, ProduceStatus, ShardCore, ShardCounters, ShardSettings, WriteStatus};
 use corespan::subject::{Partition, Partitioner, Topic, TopicMap, ValueKind};
@@ -25,7 +25,7 @@ pub struct Hands {
     pub lane_room: usize,
     pub assigned: Vec<Assignment>,
     pub unassigned: Vec<PartitionRef>,
-    pub ends_asked: Vec<PartitionRef>,
+    pub ends_asked: Vec<LogEndQuestion>,
     pub lookups: Vec<String>,
     pub produced: Vec<(PublishKey, ProduceRecord)>,
     pub producer_full: bool,
@@ -105,8 +105,8 @@ impl Effects for Hands {
         self.unassigned.push(partition);
     }
 
-    fn query_log_end(&mut self, partition: PartitionRef, _generation: Generation) {
-        self.ends_asked.push(partition);
+    fn query_log_end(&mut self, question: LogEndQuestion) {
+        self.ends_asked.push(question);
     }
 
     fn lookup_topic(&mut self, topic: &str) {

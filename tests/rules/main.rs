@@ -672,10 +672,8 @@ fn rule_9_a_position_ahead_of_this_node_is_held_until_it_has_read_that_far() {
     node.settle();
     assert!(node.reply(client, id).is_none());
     assert_eq!(node.hands[0].ends_asked.len(), 1);
-    node.handle(
-        0,
-        Event::LogEnd { partition: PartitionRef { topic: topic.index, partition: 0 }, generation: Generation(1), end: Some(Offset(5)) },
-    );
+    let question = *node.hands[0].ends_asked.last().unwrap();
+    node.handle(0, Event::LogEnd { question, end: Some(Offset(5)) });
     for offset in 0..5 {
         node.consume_keyed(&topic, offset, "k", &offset.to_string());
     }
@@ -687,15 +685,13 @@ fn rule_9_a_position_ahead_of_this_node_is_held_until_it_has_read_that_far() {
 
 #[test]
 fn rule_9_a_position_beyond_the_end_of_the_log_is_not_recovered_and_one_held_too_long_is_a_temporary_error() {
-    let (mut node, topic) = serving(1, 1);
+    let (mut node, _) = serving(1, 1);
     let client = node.connect(0);
     let epoch = epoch(&node.subscribe(client, "/v/other"));
     let ask = |channel: &str| json!({"subscribe": {"channel": channel, "recover": true, "epoch": epoch, "offset": 9}});
     let beyond = node.send(client, ask("/v/a"));
-    node.handle(
-        0,
-        Event::LogEnd { partition: PartitionRef { topic: topic.index, partition: 0 }, generation: Generation(1), end: Some(Offset(5)) },
-    );
+    let question = *node.hands[0].ends_asked.last().unwrap();
+    node.handle(0, Event::LogEnd { question, end: Some(Offset(5)) });
     node.settle();
     let reply = node.reply(client, beyond).unwrap();
     assert_eq!((&reply["subscribe"]["was_recovering"], reply["subscribe"]["recovered"] == json!(true)), (&json!(true), false));
@@ -732,8 +728,8 @@ fn rule_9_the_end_of_the_log_says_nothing_of_a_position_that_came_after_it_was_a
     let epoch = epoch(&node.subscribe(client, "/v/other"));
     let ask = |channel: &str, offset: u64| json!({"subscribe": {"channel": channel, "recover": true, "epoch": epoch, "offset": offset}});
     let end = |node: &mut Node, end: i64| {
-        let partition = PartitionRef { topic: topic.index, partition: 0 };
-        node.handle(0, Event::LogEnd { partition, generation: Generation(1), end: Some(Offset(end)) });
+        let question = *node.hands[0].ends_asked.last().unwrap();
+        node.handle(0, Event::LogEnd { question, end: Some(Offset(end)) });
         node.settle();
     };
     let first = node.send(client, ask("/v/a", 3));

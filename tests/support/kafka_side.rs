@@ -158,7 +158,7 @@ impl Side {
             }
             Letter::Published { publish, result } => self.answers.push((shard, publish, result)),
             Letter::TopicFound { topic, partitions } => self.topics_found.push((topic, partitions)),
-            Letter::LogEnd { partition, end, .. } => self.log_ends.push((partition, end)),
+            Letter::LogEnd { question, end } => self.log_ends.push((question.partition, end)),
             Letter::LogStart { .. } | Letter::Drain { .. } | Letter::Stop => {}
         }
     }

@@ -9,8 +9,8 @@ use super::room::{Home, Speech};
 use super::table::HomeKey;
 use crate::handoff::message::{CatchUpRequest, ClientPosition, PieceState, Refusal, Subscribed};
 use crate::handoff::{
-    FromHome, Generation, HistoryPage, HistoryRequest, LocalSubjectKey, Offset, PartitionRef, Piece, Protocol, ShardId, Start,
-    SubscribeRequest, TopicIndex, Variant,
+    FromHome, Generation, HistoryPage, HistoryRequest, LocalSubjectKey, LogEndQuestion, Offset, PartitionRef, Piece, Protocol, ShardId,
+    Start, SubscribeRequest, TopicIndex, Variant,
 };
 use crate::shard::effects::Effects;
 use crate::subject::{Epoch, Home as Place, SubjectName, Topic};
@@ -344,9 +344,9 @@ impl Home {
 
     /// Asks where a log ends, one question at a time, for all requests that wait for it and have not asked yet.
     fn ask_log_end(&mut self, now_ms: u64, at: PartitionRef, effects: &mut impl Effects) {
-        if self.held.asks_log_end(now_ms, at) {
+        if let Some(number) = self.held.asks_log_end(now_ms, at) {
             let generation = self.table.partition(at).map_or(Generation::default(), |partition| partition.generation);
-            effects.query_log_end(at, generation);
+            effects.query_log_end(LogEndQuestion { partition: at, generation, number });
         }
     }
 
@@ -374,14 +374,14 @@ impl Home {
     pub fn take_log_end(
         &mut self,
         now_ms: u64,
-        at: PartitionRef,
-        generation: Generation,
+        question: LogEndQuestion,
         end: Option<Offset>,
         speech: &mut Speech,
         effects: &mut impl Effects,
     ) {
-        let current = self.table.partition(at).is_some_and(|partition| partition.generation == generation);
-        for mut held in self.held.take_log_end(at, end.filter(|_| current)) {
+        let at = question.partition;
+        let current = self.table.partition(at).is_some_and(|partition| partition.generation == question.generation);
+        for mut held in self.held.take_log_end(at, question.number, end.filter(|_| current)) {
             // Without a usable epoch the position is nonsense, and is answered as such.
             held.request.spoil_position();
             self.retry_held(now_ms, held, speech, effects);

@@ -39,7 +39,7 @@ pub(super) struct HeldRequests {
 #[derive(Debug, Default)]
 struct Queue {
     by_offset: BTreeSet<(Option<Offset>, u64)>,
-    /// Where the log ends was asked for: when, and on behalf of requests up to which.
+    /// Where the log ends was asked for: when, and on behalf of requests up to which. That is the question's number.
     asked: Option<(u64, u64)>,
     /// The newest request that wants to know.
     wants: u64,
@@ -109,18 +109,16 @@ impl HeldRequests {
     }
 
     /// Whether the end of a log is to be asked for now: somebody wants to know who came after the last question, and no question is under way (or it
-    /// was for so long that its answer must be lost). Notes that it is.
-    pub fn asks_log_end(&mut self, now_ms: u64, at: PartitionRef) -> bool {
-        let Some(queue) = self.partitions.get_mut(&at) else {
-            return false;
-        };
+    /// was for so long that its answer must be lost). Gives its number, and notes that it is asked.
+    pub fn asks_log_end(&mut self, now_ms: u64, at: PartitionRef) -> Option<u64> {
+        let queue = self.partitions.get_mut(&at)?;
         let lost = queue.asked.is_some_and(|(asked_ms, _)| asked_ms + LOG_END_MS <= now_ms);
         let asks = lost || queue.asked.is_none() && queue.wants > queue.asked_for;
         if asks {
             queue.asked = Some((now_ms, queue.wants));
             queue.asked_for = queue.wants;
         }
-        asks
+        asks.then_some(queue.asked_for)
     }
 
     /// Partitions whose log's end was asked for so long ago that the answer must be lost, and somebody still wants it.
@@ -133,15 +131,15 @@ impl HeldRequests {
     }
 
     /// The answer has come. `None`: it says nothing.
-    pub fn take_log_end(&mut self, at: PartitionRef, end: Option<Offset>) -> Vec<Held> {
+    pub fn take_log_end(&mut self, at: PartitionRef, asked_for: u64, end: Option<Offset>) -> Vec<Held> {
         let Some(queue) = self.partitions.get_mut(&at) else {
             return Vec::new();
         };
         // Without an answer the question stays where it is, and is asked again when its time is over.
-        let (Some((_, asked_for)), Some(end)) = (queue.asked, end) else {
+        let Some(end) = end else {
             return Vec::new();
         };
-        queue.asked = None;
+        queue.asked = queue.asked.filter(|(_, newest)| *newest > asked_for);
         // Only an end that was asked for after a request came says anything about it.
         let beyond = queue.by_offset.range((Some(end.next()), 0)..).filter(|(_, number)| *number <= asked_for);
         let beyond: Vec<u64> = beyond.map(|(_, number)| *number).collect();
