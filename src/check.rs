@@ -63,7 +63,7 @@ fn describe(config: &Config, machine: &Machine, plan: &Plan, lacking: &[String])
         }
         Err(error) => writeln!(out, "# warning: {error}")?,
     }
-    for note in &plan.notes {
+    for note in plan.notes.iter().chain(&config.notes()) {
         writeln!(out, "# note: {note}")?;
     }
     for line in lacking {

@@ -77,7 +77,7 @@ pub const TOPIC_LOOKUPS_MAX: usize = 1_024;
 /// with the default of `subject.bytes.max`. More would let whoever may write to a topic fill memory; fewer, end positions in earnest too late.
 pub const STRAYS_MAX: usize = 10_000;
 
-/// Bytes of records that a shard takes in before it looks whether outboxes fill: an eighth of `outbox.bytes.max` within these. Larger would overrun
+/// Bytes of records that a shard takes in before it looks whether outboxes fill: a sixteenth of `outbox.bytes.max` within these. Larger would overrun
 /// small outboxes, smaller would cost turns.
 pub const PART_BYTES_MAX: usize = 64 << 10;
 /// See [`PART_BYTES_MAX`].

@@ -111,6 +111,7 @@ fn read(reader: &mut Reader, file: &str) -> Config {
     let cache = CacheSettings {
         bytes_max: reader.size("cache.bytes.max", shard.cache_bytes_max as u64, 1 << 20..=1 << 40) as usize,
         records_max: reader.whole("cache.records.max", shard.cache_records_max as u64, 1..=1_000_000) as usize,
+        subject_bytes_max: reader.size("cache.subject.bytes.max", shard.cache_subject_bytes_max as u64, 128 << 10..=1 << 40) as usize,
         expire_time: reader.time("cache.expire.time", Duration::from_millis(shard.cache_expire_ms), seconds(1)..=seconds(7 * 86_400)),
     };
     let publish = PublishSettings {
@@ -132,6 +133,15 @@ fn read(reader: &mut Reader, file: &str) -> Config {
         let (one, all) = (super::size_text(outbox.bytes_max as u64), super::size_text(outbox.shard_bytes_max as u64));
         let text = format!("outbox.shard.bytes.max = {all:?} is less than outbox.bytes.max = {one:?}; raise the first or lower the second");
         reader.problem(None, text);
+    }
+    for (key, bytes) in [("cache.bytes.max", cache.bytes_max), ("cache.subject.bytes.max", cache.subject_bytes_max)] {
+        if bytes < outbox.bytes_max {
+            let (cache, outbox) = (super::size_text(bytes as u64), super::size_text(outbox.bytes_max as u64));
+            let text = format!(
+                "{key} = {cache:?} is less than outbox.bytes.max = {outbox:?}: a client that lags could not catch up from the cache; raise the first or lower the second"
+            );
+            reader.problem(reader.origin(key).or_else(|| reader.origin("outbox.bytes.max")), text);
+        }
     }
     let topics = read_topics(reader);
     let log = LogSettings {

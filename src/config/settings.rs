@@ -94,6 +94,8 @@ pub struct CacheSettings {
     pub bytes_max: usize,
     /// Of one subject.
     pub records_max: usize,
+    /// Of one subject.
+    pub subject_bytes_max: usize,
     pub expire_time: Duration,
 }
 
@@ -194,6 +196,20 @@ impl Config {
         (2 * self.publish.bytes_max).max(6 * self.subject_bytes_max + (64 << 10))
     }
 
+    /// What fits together badly without being wrong, each with what to do.
+    pub fn notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        let kibibytes = self.outbox.bytes_max >> 10;
+        if self.cache.records_max < kibibytes {
+            let (records, outbox) = (self.cache.records_max, super::size_text(self.outbox.bytes_max as u64));
+            notes.push(format!(
+                "cache.records.max = {records} remembers less of a subject than outbox.bytes.max = {outbox:?} lets a client lag, when its records are small (below {} bytes): such a client may have to start again (code 2500); raise the first to {kibibytes} or more, or lower the second",
+                self.outbox.bytes_max / self.cache.records_max
+            ));
+        }
+        notes
+    }
+
     /// What each shard needs to know.
     pub fn shard_settings(&self) -> ShardSettings {
         let ms = |time: Duration| time.as_millis() as u64;
@@ -201,6 +217,7 @@ impl Config {
             subject_bytes_max: self.subject_bytes_max,
             cache_bytes_max: self.cache.bytes_max,
             cache_records_max: self.cache.records_max,
+            cache_subject_bytes_max: self.cache.subject_bytes_max,
             cache_expire_ms: ms(self.cache.expire_time),
             outbox_bytes_max: self.outbox.bytes_max,
             outboxes_bytes_max: self.outbox.shard_bytes_max,

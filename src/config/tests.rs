@@ -35,7 +35,7 @@ fn least_configuration_has_the_defaults_of_the_mission() {
     assert_eq!(config.listen.address.to_string(), "0.0.0.0:8800");
     assert_eq!(config.listen.admin.to_string(), "127.0.0.1:8801");
     assert_eq!((config.subject_bytes_max, config.publish.bytes_max), (1_024, 1_000_000));
-    assert_eq!((config.cache.records_max, config.cache.expire_time), (1_000, Duration::from_secs(180)));
+    assert_eq!((config.cache.records_max, config.cache.expire_time), (1_000_000, Duration::from_secs(180)));
     assert_eq!(config.kafka.metadata_interval, Duration::from_secs(10));
     assert_eq!((config.cores.shards.clone(), config.cores.poll), (ShardChoice::Auto, Poll::Park));
     assert_eq!(listed(&config), ["vehicles"]);
@@ -132,6 +132,14 @@ fn every_mistake_is_one_line_that_names_key_value_allowed_and_remedy() {
         ("[cache]\nbyte.max = 1", "f.toml:2: unknown key cache.byte.max; did you mean cache.bytes.max?"),
         ("[listen]\nallowed_origins = []", "f.toml:2: unknown key listen.allowed_origins; did you mean listen.allowed.origins?"),
         ("[cach]\nbytes.max = 1", "f.toml:1: unknown table [cach]; did you mean cache?"),
+        (
+            "[outbox]\nbytes.max = '128MiB'",
+            "f.toml:2: cache.subject.bytes.max = \"64MiB\" is less than outbox.bytes.max = \"128MiB\": a client that lags could not catch up from the cache; raise the first or lower the second",
+        ),
+        (
+            "[outbox]\nbytes.max = '4MiB'\n[cache]\nbytes.max = '2MiB'",
+            "f.toml:4: cache.bytes.max = \"2MiB\" is less than outbox.bytes.max = \"4MiB\": a client that lags could not catch up from the cache; raise the first or lower the second",
+        ),
         ("[nonsense]", "f.toml:1: unknown table [nonsense]; remove it, or see the manual config/corespan.toml for the keys that there are"),
         ("nonsense = 1", "f.toml:1: unknown key nonsense; remove it, or see the manual config/corespan.toml for the keys that there are"),
         ("cache = 5", "f.toml:1: cache is a table of keys, not one value; write [cache] and its keys below"),
@@ -147,7 +155,7 @@ fn every_mistake_is_one_line_that_names_key_value_allowed_and_remedy() {
             "f.toml:2: client.pong.timeout = \"8s\" is not less than client.ping.interval = \"5s\"; a pong must come before the next ping is due",
         ),
         (
-            "[outbox]\nbytes.max = '1GiB'",
+            "[outbox]\nbytes.max = '1GiB'\n[cache]\nbytes.max = '2GiB'\nsubject.bytes.max = '2GiB'",
             "f.toml: outbox.shard.bytes.max = \"512MiB\" is less than outbox.bytes.max = \"1GiB\"; raise the first or lower the second",
         ),
         (

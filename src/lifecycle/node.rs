@@ -39,6 +39,9 @@ pub fn prepare(config: &Config) -> Result<Plan, LifecycleError> {
     for note in &plan.notes {
         tracing::info!("{note}");
     }
+    for note in config.notes() {
+        tracing::warn!("{note}");
+    }
     Ok(plan)
 }
 

@@ -18,24 +18,27 @@ const NONE: u32 = u32::MAX;
 const NODE_BYTES: usize = size_of::<Node>();
 
 /// What a frame takes beside its bytes, however many outboxes share it: reference counts, the `Bytes`, and what the allocator and `Bytes` add.
-const FRAME_BYTES: usize = 2 * size_of::<usize>() + size_of::<Bytes>() + 48;
+const FRAME_BYTES: usize = 2 * size_of::<usize>() + size_of::<Frame>() + 48;
 
 /// The pool gives memory back from so many nodes on.
 const NODES_KEPT: usize = 4_096;
 
-/// What a node belongs to.
-#[derive(Clone, Copy, Debug)]
-pub struct Tag {
-    pub subscription: SubscriptionKey,
-    /// `None`: the record has no position, dropping it is a loss.
-    pub offset: Option<Offset>,
+/// A frame that outboxes share.
+#[derive(Debug)]
+pub struct Frame {
+    bytes: Bytes,
+    /// The position of its record. `None`: the record has none, dropping it is a loss; or it is no record.
+    offset: Option<Offset>,
 }
 
 #[derive(Debug)]
 struct Node {
-    frame: Option<Rc<Bytes>>,
-    tag: Option<Tag>,
+    frame: Option<Rc<Frame>>,
+    /// Whose record it is.
+    subscription: Option<SubscriptionKey>,
     next: u32,
+    /// No other outbox has the frame.
+    own: bool,
 }
 
 /// The nodes of all outboxes of a shard.
@@ -57,6 +60,8 @@ pub struct Outbox {
     written: u32,
     /// Frames queued.
     frames: u32,
+    /// Of them, those that no other outbox has.
+    own: u32,
     /// Bytes promised to answers that are still to come.
     pub reserved: u32,
 }
@@ -72,7 +77,7 @@ pub struct Dropped {
 
 impl Default for Outbox {
     fn default() -> Self {
-        Outbox { head: NONE, tail: NONE, bytes: 0, written: 0, frames: 0, reserved: 0 }
+        Outbox { head: NONE, tail: NONE, bytes: 0, written: 0, frames: 0, own: 0, reserved: 0 }
     }
 }
 
@@ -88,15 +93,15 @@ impl OutboxPool {
     }
 
     /// Makes a frame that outboxes can share. It counts until the last of them, and whoever made it, let go of it.
-    pub fn share(&mut self, frame: Bytes) -> Rc<Bytes> {
-        self.bytes += FRAME_BYTES + frame.len();
-        Rc::new(frame)
+    pub fn share(&mut self, bytes: Bytes, offset: Option<Offset>) -> Rc<Frame> {
+        self.bytes += FRAME_BYTES + bytes.len();
+        Rc::new(Frame { bytes, offset })
     }
 
     /// Lets go of a frame.
-    pub fn release(&mut self, frame: Rc<Bytes>) {
+    pub fn release(&mut self, frame: Rc<Frame>) {
         if Rc::strong_count(&frame) == 1 {
-            self.bytes -= FRAME_BYTES + frame.len();
+            self.bytes -= FRAME_BYTES + frame.bytes.len();
         }
     }
 
@@ -121,16 +126,18 @@ impl OutboxPool {
     pub fn check<'a>(&self, outboxes: impl Iterator<Item = &'a Outbox>) {
         let (mut nodes, mut shared) = (0, std::collections::HashMap::new());
         for outbox in outboxes {
-            let (mut place, mut bytes, mut frames) = (outbox.head, 0, 0);
+            let (mut place, mut bytes, mut frames, mut own) = (outbox.head, 0, 0, 0);
             while place != NONE {
                 let node = &self.nodes[place as usize];
                 if let Some(frame) = &node.frame {
-                    bytes += frame.len();
-                    shared.insert(Rc::as_ptr(frame), FRAME_BYTES + frame.len());
+                    bytes += frame.bytes.len();
+                    shared.insert(Rc::as_ptr(frame), FRAME_BYTES + frame.bytes.len());
                 }
+                own += u32::from(node.own);
                 (frames, place) = (frames + 1, node.next);
             }
-            assert_eq!((bytes - outbox.written as usize, frames), (outbox.bytes, outbox.frames), "an outbox counts what it holds");
+            let held = (bytes - outbox.written as usize, frames, own);
+            assert_eq!(held, (outbox.bytes, outbox.frames, outbox.own), "an outbox counts what it holds");
             nodes += frames as usize;
         }
         assert_eq!(
@@ -154,28 +161,27 @@ impl OutboxPool {
         }
     }
 
-    /// Bytes of its frame, and the place after it.
-    fn give_back(&mut self, place: u32) -> (usize, u32) {
+    /// Bytes of its frame, whether it was an outbox's own, and the place after it.
+    fn give_back(&mut self, place: u32) -> (usize, bool, u32) {
         self.bytes -= NODE_BYTES;
         let node = &mut self.nodes[place as usize];
-        let (frame, next) = (node.frame.take(), node.next);
-        node.tag = None;
+        let (frame, own, next) = (node.frame.take(), node.own, node.next);
         self.free.push(place);
-        let len = frame.as_ref().map_or(0, |frame| frame.len());
+        let len = frame.as_ref().map_or(0, |frame| frame.bytes.len());
         if let Some(frame) = frame {
             self.release(frame);
         }
-        (len, next)
+        (len, own, next)
     }
 }
 
 impl Outbox {
     /// Bytes that wait for the client or are promised to it, bookkeeping included.
     pub fn load(&self) -> usize {
-        self.bytes + self.frames as usize * NODE_BYTES + self.reserved as usize
+        self.bytes + self.frames as usize * NODE_BYTES + self.own as usize * FRAME_BYTES + self.reserved as usize
     }
 
-    /// What a frame of that many bytes adds to the load.
+    /// What a shared frame of that many bytes adds to the load.
     pub const fn load_of(bytes: usize) -> usize {
         bytes + NODE_BYTES
     }
@@ -190,11 +196,22 @@ impl Outbox {
         self.head == NONE
     }
 
-    /// Queues a frame.
-    pub fn push(&mut self, pool: &mut OutboxPool, frame: Rc<Bytes>, tag: Option<Tag>) {
-        self.bytes += frame.len();
+    /// Queues a frame that other outboxes may have too.
+    pub fn push(&mut self, pool: &mut OutboxPool, frame: Rc<Frame>, subscription: Option<SubscriptionKey>) {
+        self.add(pool, Node { frame: Some(frame), subscription, next: NONE, own: false });
+    }
+
+    /// Queues a frame that is for this outbox alone.
+    pub fn push_own(&mut self, pool: &mut OutboxPool, bytes: Bytes, offset: Option<Offset>, subscription: Option<SubscriptionKey>) {
+        self.own += 1;
+        let frame = pool.share(bytes, offset);
+        self.add(pool, Node { frame: Some(frame), subscription, next: NONE, own: true });
+    }
+
+    fn add(&mut self, pool: &mut OutboxPool, node: Node) {
+        self.bytes += node.frame.as_ref().map_or(0, |frame| frame.bytes.len());
         self.frames += 1;
-        let place = pool.take(Node { frame: Some(frame), tag, next: NONE });
+        let place = pool.take(node);
         if self.tail == NONE {
             self.head = place;
         } else {
@@ -208,7 +225,7 @@ impl Outbox {
         let (mut place, mut skip, mut count, mut bytes) = (self.head, self.written as usize, 0, 0);
         while place != NONE && count < slices.len() && bytes < bytes_max {
             let node = &pool.nodes[place as usize];
-            let frame = node.frame.as_ref().map_or(&[][..], |frame| &frame[skip..]);
+            let frame = node.frame.as_ref().map_or(&[][..], |frame| &frame.bytes[skip..]);
             slices[count] = IoSlice::new(frame);
             count += 1;
             bytes += frame.len();
@@ -218,19 +235,26 @@ impl Outbox {
         (count, bytes)
     }
 
+    /// Lets go of the node at `place`; its bytes and the place after it.
+    fn take_out(&mut self, pool: &mut OutboxPool, place: u32) -> (usize, u32) {
+        let (len, own, next) = pool.give_back(place);
+        self.frames -= 1;
+        self.own -= u32::from(own);
+        (len, next)
+    }
+
     /// Notes that so many bytes were written and lets go of whole frames.
     pub fn advance(&mut self, pool: &mut OutboxPool, mut written: usize) {
         self.bytes -= written;
         while written > 0 {
-            let len = pool.nodes[self.head as usize].frame.as_ref().map_or(0, |frame| frame.len()) - self.written as usize;
+            let len = pool.nodes[self.head as usize].frame.as_ref().map_or(0, |frame| frame.bytes.len()) - self.written as usize;
             if written < len {
                 self.written += written as u32;
                 return;
             }
             written -= len;
             self.written = 0;
-            self.frames -= 1;
-            self.head = pool.give_back(self.head).1;
+            self.head = self.take_out(pool, self.head).1;
             if self.head == NONE {
                 self.tail = NONE;
             }
@@ -240,9 +264,9 @@ impl Outbox {
     /// Takes out the queued records of one subscription, but for one that is partly written.
     pub fn drop_subscription(&mut self, pool: &mut OutboxPool, subscription: SubscriptionKey) -> Dropped {
         let mut dropped = Dropped::default();
-        self.retain(pool, |tag| match tag {
-            Some(tag) if tag.subscription == subscription => {
-                match tag.offset {
+        self.retain(pool, |other, offset| match other {
+            Some(other) if other == subscription => {
+                match offset {
                     Some(offset) => dropped.first = dropped.first.or(Some(offset)),
                     None => dropped.unpositioned = true,
                 }
@@ -261,8 +285,8 @@ impl Outbox {
         mut parks: impl FnMut(SubscriptionKey) -> bool,
         mut dropped: impl FnMut(SubscriptionKey, Offset),
     ) {
-        self.retain(pool, |tag| match tag {
-            Some(Tag { subscription, offset: Some(offset) }) if parks(subscription) => {
+        self.retain(pool, |subscription, offset| match (subscription, offset) {
+            (Some(subscription), Some(offset)) if parks(subscription) => {
                 dropped(subscription, offset);
                 false
             }
@@ -272,22 +296,22 @@ impl Outbox {
 
     /// Takes out everything, but for a frame that is partly written.
     pub fn drop_all(&mut self, pool: &mut OutboxPool) {
-        self.retain(pool, |_| false);
+        self.retain(pool, |_, _| false);
     }
 
-    fn retain(&mut self, pool: &mut OutboxPool, mut keep: impl FnMut(Option<Tag>) -> bool) {
+    fn retain(&mut self, pool: &mut OutboxPool, mut keep: impl FnMut(Option<SubscriptionKey>, Option<Offset>) -> bool) {
         let (mut place, mut before) = (self.head, NONE);
         let mut started = self.written > 0;
         while place != NONE {
-            if started || keep(pool.nodes[place as usize].tag) {
+            let node = &pool.nodes[place as usize];
+            if started || keep(node.subscription, node.frame.as_ref().and_then(|frame| frame.offset)) {
                 started = false;
                 before = place;
                 place = pool.nodes[place as usize].next;
                 continue;
             }
-            let (len, next) = pool.give_back(place);
+            let (len, next) = self.take_out(pool, place);
             self.bytes -= len;
-            self.frames -= 1;
             if before == NONE {
                 self.head = next;
             } else {
@@ -301,7 +325,7 @@ impl Outbox {
     /// Lets go of everything queued: the socket is gone. What is promised stays promised until its answers have come.
     pub fn clear(&mut self, pool: &mut OutboxPool) {
         while self.head != NONE {
-            self.head = pool.give_back(self.head).1;
+            self.head = self.take_out(pool, self.head).1;
         }
         *self = Outbox { reserved: self.reserved, ..Outbox::default() };
     }
@@ -312,9 +336,9 @@ mod tests {
     use super::*;
 
     /// Queues a frame of its own.
-    fn push(outbox: &mut Outbox, pool: &mut OutboxPool, text: &'static str, tag: Option<Tag>) {
-        let frame = pool.share(Bytes::from_static(text.as_bytes()));
-        outbox.push(pool, frame, tag);
+    fn push(outbox: &mut Outbox, pool: &mut OutboxPool, text: &'static str, tag: Option<(SubscriptionKey, i64)>) {
+        let (subscription, offset) = tag.unzip();
+        outbox.push_own(pool, Bytes::from_static(text.as_bytes()), offset.map(Offset), subscription);
     }
 
     fn text(outbox: &Outbox, pool: &OutboxPool) -> String {
@@ -343,7 +367,7 @@ mod tests {
         let (mut pool, mut outbox) = (OutboxPool::default(), Outbox::default());
         let mut keys = slotmap::SlotMap::<SubscriptionKey, ()>::with_key();
         let (one, two) = (keys.insert(()), keys.insert(()));
-        let tag = |subscription, offset| Some(Tag { subscription, offset: Some(Offset(offset)) });
+        let tag = |subscription, offset| Some((subscription, offset));
         push(&mut outbox, &mut pool, "1a", tag(one, 1));
         push(&mut outbox, &mut pool, "2a", tag(two, 7));
         push(&mut outbox, &mut pool, "1b", tag(one, 2));
@@ -368,7 +392,7 @@ mod tests {
         let mut pool = OutboxPool::default();
         let mut outboxes: Vec<Outbox> = (0..100).map(|_| Outbox::default()).collect();
         for _ in 0..100 {
-            let frame = pool.share(Bytes::from(vec![7; 1_000]));
+            let frame = pool.share(Bytes::from(vec![7; 1_000]), None);
             outboxes.iter_mut().for_each(|outbox| outbox.push(&mut pool, frame.clone(), None));
             pool.release(frame);
         }

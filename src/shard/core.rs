@@ -73,6 +73,7 @@ impl ShardCore {
             Event::FromHome { batch, .. } => {
                 for message in batch.0 {
                     self.subscribers.take(now_ms, message, connections, &mut speech.toward_home);
+                    connections.relieve(now_ms, effects);
                 }
             }
             Event::Records(batch) => home.take_records(now_ms, batch, speech, effects),
@@ -131,7 +132,7 @@ impl ShardCore {
 
     /// Bytes of records to be taken at once: what one client's outbox has room for many times over.
     pub fn part_bytes(&self) -> usize {
-        (self.settings.outbox_bytes_max / 8).clamp(PART_BYTES_MIN, PART_BYTES_MAX)
+        (self.settings.outbox_bytes_max / 16).clamp(PART_BYTES_MIN, PART_BYTES_MAX)
     }
 
     /// Sends what waits for other shards if it is as much as a part; a shard that gets it in parts can hold back.
@@ -225,6 +226,7 @@ impl ShardCore {
                 subscribers.room_made(now_ms, connection, connections);
             } else if let Some(message) = speech.from_home.next_own() {
                 subscribers.take(now_ms, message, connections, &mut speech.toward_home);
+                connections.relieve(now_ms, effects);
             } else if let Some(message) = speech.toward_home.next_own() {
                 self.home.take(now_ms, self.shard, message, speech, effects);
             } else {

@@ -14,6 +14,8 @@ pub struct ShardSettings {
     pub cache_bytes_max: usize,
     /// Records remembered per subject.
     pub cache_records_max: usize,
+    /// Bytes remembered per subject.
+    pub cache_subject_bytes_max: usize,
     /// How long a record is remembered after it arrived here. The newest of each subject is kept longer while there is room.
     pub cache_expire_ms: u64,
     /// Bytes that may wait for one client.
@@ -56,7 +58,8 @@ impl Default for ShardSettings {
         ShardSettings {
             subject_bytes_max: 1024,
             cache_bytes_max: 256 << 20,
-            cache_records_max: 1000,
+            cache_records_max: 1_000_000,
+            cache_subject_bytes_max: 64 << 20,
             cache_expire_ms: 180_000,
             outbox_bytes_max: 1 << 20,
             outboxes_bytes_max: 512 << 20,

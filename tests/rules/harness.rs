@@ -19,8 +19,8 @@ use slotmap::SlotMap;
 #[derive(Default)]
 pub struct Hands {
     pub sockets: HashMap<ConnectionKey, Socket>,
-    toward_home: VecDeque<(ShardId, TowardHomeBatch)>,
-    from_home: VecDeque<(ShardId, FromHomeBatch)>,
+    pub toward_home: VecDeque<(ShardId, TowardHomeBatch)>,
+    pub from_home: VecDeque<(ShardId, FromHomeBatch)>,
     /// Lane messages taken before a lane is full.
     pub lane_room: usize,
     pub assigned: Vec<Assignment>,
@@ -217,6 +217,35 @@ impl Node {
             self.handle(shard, Event::MapActive { version: map.version });
         }
         self.settle();
+    }
+
+    /// One turn of every shard: what was said arrives, outboxes are written once.
+    pub fn turn(&mut self) {
+        for shard in 0..self.cores.len() {
+            self.cores[shard].flush(self.now_ms, &mut self.hands[shard]);
+            for (to, batch) in std::mem::take(&mut self.hands[shard].from_home) {
+                if self.cores[to.index()].drains_from_home() {
+                    self.handle(to.index(), Event::FromHome { from: ShardId(shard as u16), batch });
+                    if self.cores[to.index()].is_crowded() {
+                        self.cores[to.index()].flush(self.now_ms, &mut self.hands[to.index()]);
+                    }
+                } else {
+                    self.hands[shard].from_home.push_back((to, batch));
+                }
+            }
+            for (to, batch) in std::mem::take(&mut self.hands[shard].toward_home) {
+                self.handle(to.index(), Event::TowardHome { from: ShardId(shard as u16), batch });
+            }
+        }
+    }
+
+    /// Records of the one partition of a topic, in one turn.
+    pub fn consume_quietly(&mut self, topic: &Topic, records: Vec<Record>) {
+        let next = records.last().map_or(Offset(0), |record| record.offset.next());
+        let partition = PartitionRef { topic: topic.index, partition: 0 };
+        let generation = topic.partitions[0].generation;
+        self.handle(topic.partitions[0].owner.index(), Event::Records(RecordBatch { partition, generation, records, next }));
+        self.turn();
     }
 
     /// Turns until nothing moves. Messages to a shard that does not drain wait.

@@ -12,6 +12,8 @@ use crate::limits::INTAKE_WAIT_MS;
 pub(super) struct Crowd {
     /// Nobody twice: a session knows whether it is here.
     pub members: Vec<ConnectionKey>,
+    /// Those of them that have not been written to since they are.
+    pub unwritten: Vec<ConnectionKey>,
     /// Since when Kafka waits.
     since_ms: Option<u64>,
     /// The second that is counted, and how much of it was waited.

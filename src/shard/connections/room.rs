@@ -12,9 +12,9 @@ use super::publish::{OpenPublish, TopicLookup};
 use super::session::{Held, Phase, Session, disconnect};
 use super::timers::Timer;
 use super::waiting::{Wait, Waiting};
-use crate::handoff::{ConnectionKey, Protocol, PublishKey, ShardId, SubscriptionKey};
-use crate::limits::CLOSE_LINGER_MS;
-use crate::session::outbox::{Dropped, Outbox, OutboxPool, Tag};
+use crate::handoff::{ConnectionKey, Offset, Protocol, PublishKey, ShardId, SubscriptionKey};
+use crate::limits::{CLOSE_LINGER_MS, REPLY_BYTES};
+use crate::session::outbox::{Dropped, Frame, Outbox, OutboxPool};
 use crate::session::{Command, ConnectResult, ErrorReply, Reply, encode_close, encode_reply};
 use crate::shard::counters::ShardCounters;
 use crate::shard::settings::ShardSettings;
@@ -186,16 +186,16 @@ impl Connections {
 
     /// One record for one client: a reference to bytes that others share. An empty outbox takes any frame, for homes cut frames to what an outbox
     /// may hold.
-    pub fn deliver(&mut self, connection: ConnectionKey, frame: &Rc<Bytes>, tag: Tag) -> Delivered {
+    pub fn deliver(&mut self, connection: ConnectionKey, subscription: SubscriptionKey, frame: &Rc<Frame>, bytes: usize) -> Delivered {
         let Some(session) = self.sessions.get_mut(connection).filter(|session| session.is_open()) else {
             return Delivered::Gone;
         };
-        let load = session.outbox.load() + Outbox::load_of(frame.len());
+        let load = session.outbox.load() + Outbox::load_of(bytes);
         let fits = load <= self.settings.outbox_bytes_max && self.pool.bytes() <= self.settings.outboxes_bytes_max;
         if !fits && !session.outbox.is_empty() {
             return Delivered::Full;
         }
-        session.outbox.push(&mut self.pool, frame.clone(), Some(tag));
+        session.outbox.push(&mut self.pool, frame.clone(), Some(subscription));
         self.counters.deliveries += 1;
         if !session.to_write {
             session.to_write = true;
@@ -204,37 +204,39 @@ impl Connections {
         if !session.crowded && (load > self.settings.outbox_bytes_max / 2 || self.pool.bytes() > self.settings.outboxes_bytes_max / 2) {
             session.crowded = true;
             self.crowd.members.push(connection);
+            self.crowd.unwritten.push(connection);
         }
         Delivered::Queued
     }
 
     /// Makes a frame that outboxes can share. Give it back with `release`.
-    pub fn share(&mut self, frame: Bytes) -> Rc<Bytes> {
-        self.pool.share(frame)
+    pub fn share(&mut self, frame: Bytes, offset: Option<Offset>) -> Rc<Frame> {
+        self.pool.share(frame, offset)
     }
 
     /// See `share`.
-    pub fn release(&mut self, frame: Rc<Bytes>) {
+    pub fn release(&mut self, frame: Rc<Frame>) {
         self.pool.release(frame);
     }
 
     /// Queues a frame for which room was promised.
-    pub fn queue_record(&mut self, connection: ConnectionKey, frame: Bytes, tag: Tag) {
+    pub fn queue_record(&mut self, connection: ConnectionKey, subscription: SubscriptionKey, offset: Offset, frame: Bytes) {
         self.counters.deliveries += 1;
-        self.queue_tagged(connection, frame, Some(tag));
+        self.queue_own(connection, frame, Some(offset), Some(subscription));
     }
 
     /// Queues a frame that is no record.
     pub fn queue(&mut self, connection: ConnectionKey, frame: Bytes) {
-        self.queue_tagged(connection, frame, None);
+        // A short reply holds no more than it says.
+        let frame = if frame.len() < REPLY_BYTES { Bytes::copy_from_slice(&frame) } else { frame };
+        self.queue_own(connection, frame, None, None);
     }
 
-    fn queue_tagged(&mut self, connection: ConnectionKey, frame: Bytes, tag: Option<Tag>) {
+    fn queue_own(&mut self, connection: ConnectionKey, frame: Bytes, offset: Option<Offset>, subscription: Option<SubscriptionKey>) {
         let Some(session) = self.sessions.get_mut(connection).filter(|session| session.is_open()) else {
             return;
         };
-        let frame = self.pool.share(frame);
-        session.outbox.push(&mut self.pool, frame, tag);
+        session.outbox.push_own(&mut self.pool, frame, offset, subscription);
         self.has_to_write(connection);
     }
 
@@ -317,7 +319,7 @@ impl Connections {
         &mut self,
         connection: ConnectionKey,
         parks: impl FnMut(SubscriptionKey) -> bool,
-        dropped: impl FnMut(SubscriptionKey, crate::handoff::Offset),
+        dropped: impl FnMut(SubscriptionKey, Offset),
     ) {
         if let Some(session) = self.sessions.get_mut(connection) {
             session.outbox.drop_positioned(&mut self.pool, parks, dropped);

@@ -29,10 +29,23 @@ impl Connections {
         let count = self.to_write.len().min(connections_max);
         for _ in 0..count {
             if let Some(connection) = self.to_write.pop_front() {
+                if let Some(session) = self.sessions.get_mut(connection) {
+                    session.to_write = false;
+                }
                 self.write_outbox(now_ms, connection, effects);
             }
         }
         count
+    }
+
+    /// Writes at once what would not keep until the end of the turn: outboxes that are more than half full, or all of them if together they are.
+    pub fn relieve<E: Effects>(&mut self, now_ms: u64, effects: &mut E) {
+        while let Some(connection) = self.crowd.unwritten.pop() {
+            self.write_outbox(now_ms, connection, effects);
+        }
+        if self.pool.bytes() > self.settings.outboxes_bytes_max / 2 {
+            self.write(now_ms, usize::MAX, effects);
+        }
     }
 
     /// Writes what waits in one outbox, one call a time, until it is empty or the socket is full.
@@ -40,13 +53,11 @@ impl Connections {
         let Some(session) = self.sessions.get_mut(connection) else {
             return;
         };
-        session.to_write = false;
         if session.blocked || session.phase == Phase::Closed {
             return;
         }
         if let Some(payload) = session.pong.take() {
-            let pong = self.pool.share(encode_pong_frame(&payload));
-            session.outbox.push(&mut self.pool, pong, None);
+            session.outbox.push_own(&mut self.pool, encode_pong_frame(&payload), None, None);
         }
         while !session.outbox.is_empty() {
             let mut slices = [IoSlice::new(&[]); WRITE_SLICES_MAX];
@@ -96,6 +107,7 @@ impl Connections {
         if self.crowd.members.is_empty() && !self.crowd.waits() {
             return;
         }
+        self.crowd.unwritten.clear();
         let pool_is_full = self.pool.bytes() > self.settings.outboxes_bytes_max / 2;
         let mut members = std::mem::take(&mut self.crowd.members);
         members.retain(|connection| {
@@ -105,6 +117,9 @@ impl Connections {
             let full = !session.outbox.is_empty() && (pool_is_full || session.outbox.load() > self.settings.outbox_bytes_max / 2);
             let stuck = session.blocked_since_ms > 0 && now_ms.saturating_sub(session.blocked_since_ms) >= STUCK_MS;
             session.crowded = full && !stuck && session.is_open();
+            if session.crowded && !session.blocked {
+                self.crowd.unwritten.push(*connection);
+            }
             session.crowded
         });
         self.crowd.members = members;

@@ -180,7 +180,7 @@ impl Home {
             return;
         }
         self.counters.strays += 1;
-        if let Some(subjects) = self.strays.to_say(now_ms) {
+        if let Some(subjects) = self.strays.unsaid(now_ms) {
             tracing::warn!(
                 subject = name.as_str(),
                 partition,

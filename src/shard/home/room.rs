@@ -46,6 +46,7 @@ impl Home {
         let limits = CacheLimits {
             bytes_max: settings.cache_bytes_max,
             records_max: settings.cache_records_max.max(1),
+            subject_bytes_max: settings.cache_subject_bytes_max,
             expire_ms: settings.cache_expire_ms,
             push_bytes_max: settings.outbox_bytes_max,
         };

@@ -37,7 +37,7 @@ impl Strays {
     }
 
     /// How many there were since the log named one, if it is time to name one again.
-    pub fn to_say(&mut self, now_ms: u64) -> Option<u64> {
+    pub fn unsaid(&mut self, now_ms: u64) -> Option<u64> {
         self.unsaid += 1;
         if self.said_ms.is_some_and(|said_ms| said_ms + STRAY_SAY_MS > now_ms) {
             return None;

@@ -60,6 +60,8 @@ pub struct HomeSubject {
     /// Complete from here on.
     pub floor: Offset,
     records: VecDeque<CachedRecord>,
+    /// What they weigh, without encodings and without the queue itself.
+    bytes: usize,
     interest: Vec<Interest>,
 }
 
@@ -100,6 +102,7 @@ pub struct HomePartition {
 pub struct CacheLimits {
     pub bytes_max: usize,
     pub records_max: usize,
+    pub subject_bytes_max: usize,
     pub expire_ms: u64,
     /// A push larger than this is announced without its value.
     pub push_bytes_max: usize,
@@ -341,7 +344,8 @@ impl HomeTable {
         let id = ChannelId::Unasked;
         self.bytes += SUBJECT_WEIGHT + name.as_str().len();
         let topic = partition.topic;
-        let subject = HomeSubject { topic, partition, name, id, recoverable, kind, floor, records: VecDeque::new(), interest: Vec::new() };
+        let subject =
+            HomeSubject { topic, partition, name, id, recoverable, kind, floor, records: VecDeque::new(), bytes: 0, interest: Vec::new() };
         let key = self.subjects.insert(subject);
         let (subjects, hasher) = (&self.subjects, &self.hasher);
         self.by_key.insert_unique(hash, key, |other| {
@@ -374,7 +378,9 @@ impl HomeTable {
         let subject = &mut self.subjects[key];
         let Record { value, headers, timestamp_ms, .. } = record;
         let cached = CachedRecord { value, headers, timestamp_ms, offset, sequence, arrived_ms: now_ms, encoded: None };
-        self.bytes += cached.weight(subject.key_len());
+        let weight = cached.weight(subject.key_len());
+        self.bytes += weight;
+        subject.bytes += weight;
         let capacity = subject.records.capacity();
         subject.records.push_back(cached);
         self.bytes += (subject.records.capacity() - capacity) * size_of::<CachedRecord>();
@@ -382,7 +388,9 @@ impl HomeTable {
         let expire_ms = self.limits.expire_ms;
         let expired = |cached: &CachedRecord| cached.arrived_ms + expire_ms <= now_ms;
         while self.subjects[key].records.len() > 1
-            && (self.subjects[key].records.len() > self.limits.records_max || expired(&self.subjects[key].records[0]))
+            && (self.subjects[key].records.len() > self.limits.records_max
+                || self.subjects[key].bytes > self.limits.subject_bytes_max
+                || expired(&self.subjects[key].records[0]))
         {
             self.evict_first(key);
         }
@@ -501,7 +509,9 @@ impl HomeTable {
         let subject = &mut self.subjects[key];
         let key_len = subject.key_len();
         if let Some(cached) = subject.records.pop_front() {
-            self.bytes -= cached.weight(key_len);
+            let weight = cached.weight(key_len);
+            self.bytes -= weight;
+            subject.bytes -= weight;
             if let Some(encoded) = &cached.encoded {
                 self.bytes -= encoded.weight();
                 self.encoded_bytes -= encoded.weight();
@@ -662,7 +672,10 @@ impl HomeTable {
         );
         assert_eq!(self.by_key.len(), self.subjects.len(), "every subject is found by its key");
         for subject in self.subjects.values() {
-            assert!(subject.records.len() <= self.limits.records_max, "records per subject are bounded");
+            let bytes: usize = subject.records.iter().map(|cached| cached.weight(subject.key_len())).sum();
+            assert_eq!(bytes, subject.bytes, "bytes of a subject are counted");
+            let bounded = subject.records.len() <= self.limits.records_max && bytes <= self.limits.subject_bytes_max;
+            assert!(bounded || subject.records.len() <= 1, "records per subject are bounded");
             assert!(
                 subject.records.iter().zip(subject.records.iter().skip(1)).all(|(one, two)| one.sequence < two.sequence),
                 "records are in order"

@@ -1,14 +1,17 @@
 //! The cursor: records to those who are live, parking, catching up.
 
+use std::rc::Rc;
+
+use bytes::Bytes;
+
 use super::room::{CatchUp, Subscribers};
 use super::table::SubscriptionState;
 use crate::handoff::message::{CatchUpRequest, PieceState};
 use crate::handoff::{ConnectionKey, LocalSubjectKey, Offset, Piece, SubscriptionKey, TowardHome, Variant};
 use crate::limits::PIECE_BYTES_MAX;
-use crate::session::outbox::Tag;
+use crate::session::outbox::Frame;
 use crate::shard::connections::{Connections, Delivered, Phase};
 use crate::shard::outgoing::Outgoing;
-use bytes::Bytes;
 
 impl Subscribers {
     /// One record to every live subscriber of one variant: a reference to the same bytes in each outbox.
@@ -29,18 +32,16 @@ impl Subscribers {
         if let Some(offset) = offset {
             subject.next = subject.next.max(offset.next());
         }
-        let frame = connections.share(frame);
+        let bytes = frame.len();
+        let frame = connections.share(frame, offset);
         let mut overflowed = std::mem::take(&mut self.overflowed);
         for member in subject.members(variant) {
-            if member.live {
-                let tag = Tag { subscription: member.subscription, offset };
-                if connections.deliver(member.connection, &frame, tag) == Delivered::Full {
-                    overflowed.push(member.subscription);
-                }
+            if member.live && connections.deliver(member.connection, member.subscription, &frame, bytes) == Delivered::Full {
+                overflowed.push(member.subscription);
             }
         }
         for key in overflowed.drain(..) {
-            self.overflow(now_ms, key, offset, &frame, connections, toward_home);
+            self.overflow(now_ms, key, offset, (&frame, bytes), connections, toward_home);
         }
         self.overflowed = overflowed;
         connections.release(frame);
@@ -53,7 +54,7 @@ impl Subscribers {
         now_ms: u64,
         key: SubscriptionKey,
         offset: Option<Offset>,
-        frame: &std::rc::Rc<Bytes>,
+        (frame, bytes): (&Rc<Frame>, usize),
         connections: &mut Connections,
         toward_home: &mut Outgoing<TowardHome>,
     ) {
@@ -72,14 +73,17 @@ impl Subscribers {
                 self.park(now_ms, key, from, connections, toward_home);
             }
         }
-        let Some(subscription) = self.local.get(key).filter(|subscription| matches!(subscription.state, SubscriptionState::Live)) else {
+        let Some(subscription) = self.local.get(key) else {
             return;
         };
+        let live = matches!(subscription.state, SubscriptionState::Live);
         match offset.filter(|_| subscription.recoverable) {
-            Some(from) => self.park(now_ms, key, from, connections, toward_home),
+            Some(from) if live => self.park(now_ms, key, from, connections, toward_home),
+            // It is parked where its queued records began.
+            Some(_) => {}
+            // Parked or not, it was live when the record came.
             None => {
-                let tag = Tag { subscription: key, offset };
-                if connections.deliver(connection, frame, tag) == Delivered::Full {
+                if connections.deliver(connection, key, frame, bytes) == Delivered::Full {
                     self.lose(key, connections, toward_home);
                 }
             }
@@ -283,7 +287,7 @@ impl Subscribers {
         self.local.set_state(key, SubscriptionState::Parked { from: next });
         let empty = frames.is_empty();
         for (offset, frame) in frames {
-            connections.queue_record(connection, frame, Tag { subscription: key, offset: Some(offset) });
+            connections.queue_record(connection, key, offset, frame);
         }
         match state {
             PieceState::Live => {

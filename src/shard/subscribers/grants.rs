@@ -88,11 +88,11 @@ impl Subscribers {
             subject.entered |= answer.is_ok();
             let group = subject.group_mut(variant);
             group.pending -= 1;
-            if let Ok(answer) = &answer {
-                if answer.catch_up.is_none() {
-                    group.live_at_home = true;
-                    subject.next = subject.next.max(answer.next);
-                }
+            if let Ok(answer) = &answer
+                && answer.catch_up.is_none()
+            {
+                group.live_at_home = true;
+                subject.next = subject.next.max(answer.next);
             }
         }
         let pending = self
