@@ -9,7 +9,8 @@ use crossbeam_channel::bounded;
 
 use super::batches::{Routes, Way};
 use super::consumer::{Polled, ShardConsumer};
-use super::metadata::{self, MetadataHandle};
+use super::line::Line;
+use super::metadata::{self, MetadataHandle, Word};
 use super::producer::Producers;
 use super::settings::{KafkaOptions, consumer_config};
 use crate::handoff::{Generation, LogEndQuestion, MailboxSender, PartitionRef, PublishKey, RecordBatch, ShardId, TopicIndex, Wake};
@@ -28,6 +29,7 @@ pub struct ShardBroker {
     producers: Arc<Producers>,
     routes: Routes,
     metadata: MetadataHandle,
+    words: Line<Word>,
     /// Where this shard's own letters go.
     letters: MailboxSender<Letter>,
     topics: HashMap<TopicIndex, Arc<str>>,
@@ -75,6 +77,7 @@ impl KafkaSide {
             consumer,
             producers: producers.clone(),
             routes: producers.routes(embedded),
+            words: Line::new(metadata.words()),
             metadata: metadata.clone(),
             letters: letters[place].clone(),
             topics: HashMap::new(),
@@ -106,16 +109,19 @@ impl ShardBroker {
 
 impl Broker for ShardBroker {
     fn poll(&mut self, bytes_max: usize) -> Option<RecordBatch> {
+        self.words.catch_up();
         loop {
             match self.consumer.poll(bytes_max)? {
                 Polled::Batch(batch) => return Some(batch),
-                Polled::OutOfRange { partition, generation, position } => self.metadata.out_of_range(partition, generation, position),
+                Polled::OutOfRange { partition, generation, position } => {
+                    self.words.say(Word::OutOfRange { partition, generation, position })
+                }
                 Polled::Missing => self.metadata.look(),
-                Polled::Corrupt { partition, generation, base } => self.metadata.held(partition, generation, Some(base)),
-                Polled::Mended { partition, generation } => self.metadata.held(partition, generation, None),
+                Polled::Corrupt { partition, generation, base } => self.words.say(Word::Held { partition, generation, base: Some(base) }),
+                Polled::Mended { partition, generation } => self.words.say(Word::Held { partition, generation, base: None }),
                 Polled::Stuck { partition, generation, is_stuck } => {
                     self.metadata.count(|counts| counts.partitions_stuck += u64::from(is_stuck));
-                    self.metadata.stuck(partition, generation, is_stuck);
+                    self.words.say(Word::Stuck { partition, generation, is_stuck });
                 }
                 Polled::Skipped => self.metadata.count(|counts| counts.batches_skipped += 1),
                 Polled::Renewed => self.metadata.count(|counts| counts.consumers_renewed += 1),
@@ -158,14 +164,14 @@ impl Broker for ShardBroker {
 
     fn acknowledge_map(&mut self, version: u64) {
         self.map_version = version;
-        self.metadata.acknowledge(self.shard, version);
+        self.words.say(Word::Acknowledged { shard: self.shard, version });
     }
 
     fn report_misfit(&mut self, topic: TopicIndex) {
-        self.metadata.misfit(topic, self.map_version);
+        self.words.say(Word::Misfit { topic, version: self.map_version });
     }
 
     fn partition_ready(&mut self, partition: PartitionRef, generation: Generation) {
-        self.metadata.ready(partition, generation);
+        self.words.say(Word::Ready { partition, generation });
     }
 }

@@ -14,6 +14,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::{ClientConfig, ClientContext, Offset as KafkaOffset, TopicPartitionList};
 
+use super::line::Line;
 use super::raw::{ConsumerQueue, RawEvent};
 use super::stall::{self, Renewals, Stall, Verdict};
 use super::troubles;
@@ -199,7 +200,7 @@ fn make(config: &ClientConfig, wake: &OnRecords) -> Result<Client, rdkafka::erro
 /// See the module's documentation.
 pub struct ShardConsumer {
     queue: ConsumerQueue,
-    orders: Sender<Order>,
+    orders: Line<Order>,
     /// Places in `readings`; a partition keeps its place.
     places: HashMap<String, HashMap<i32, usize>>,
     readings: Vec<Option<Reading>>,
@@ -260,7 +261,7 @@ impl ShardConsumer {
             .map_err(|error| rdkafka::error::KafkaError::ClientCreation(error.to_string()))?;
         Ok(ShardConsumer {
             queue,
-            orders,
+            orders: Line::new(orders),
             places: HashMap::new(),
             readings: Vec::new(),
             ahead: None,
@@ -300,8 +301,7 @@ impl ShardConsumer {
             self.readings.push(None);
         }
         self.readings[place] = Some(reading);
-        // Fails only if the helper has ended, and then the process ends too.
-        let _ = self.orders.send(Order::Assign { topic, partition: number, from: StartFrom { start, current } });
+        self.orders.say(Order::Assign { topic, partition: number, from: StartFrom { start, current } });
     }
 
     /// Reads a partition no longer.
@@ -312,7 +312,7 @@ impl ShardConsumer {
                 && self.readings[*place].as_ref().is_some_and(|reading| reading.partition == partition)
             {
                 self.readings[*place] = None;
-                let _ = self.orders.send(Order::Unassign { topic: Arc::from(topic.as_str()), partition: number });
+                self.orders.say(Order::Unassign { topic: Arc::from(topic.as_str()), partition: number });
                 return;
             }
         }
@@ -335,7 +335,7 @@ impl ShardConsumer {
         let Some(reading) = place.and_then(|place| self.readings[*place].as_mut()) else { return };
         let current = Arc::new(AtomicBool::new(false));
         reading.current = current.clone();
-        let _ = self.orders.send(Order::Assign { topic: Arc::from(topic), partition: number, from: StartFrom { start, current } });
+        self.orders.say(Order::Assign { topic: Arc::from(topic), partition: number, from: StartFrom { start, current } });
     }
 
     /// librdkafka says that the log does not hold the partition's position. It says so of logs that do, while leaders move: a broker that has not heard
@@ -462,7 +462,7 @@ impl ShardConsumer {
                 reading.trouble = Some(Trouble::Stopped { base, retry_at: Some(retry_at) });
                 reading.current = Arc::default();
                 self.retry_at = Some(self.retry_at.map_or(retry_at, |earlier| earlier.min(retry_at)));
-                let _ = self.orders.send(Order::Unassign { topic: Arc::from(topic), partition: number });
+                self.orders.say(Order::Unassign { topic: Arc::from(topic), partition: number });
                 if !is_known {
                     tracing::error!(
                         topic,
@@ -537,7 +537,7 @@ impl ShardConsumer {
         }
         if renew && self.renewals.may_renew(now_ms) {
             tracing::warn!("a consumer reads nothing although its partitions' logs go on: another takes its place");
-            let _ = self.orders.send(Order::Renew);
+            self.orders.say(Order::Renew);
         }
     }
 
@@ -558,6 +558,7 @@ impl ShardConsumer {
 
     /// What waits: consecutive records of one partition, about `bytes_max` bytes of them.
     pub fn poll(&mut self, bytes_max: usize) -> Option<Polled> {
+        self.orders.catch_up();
         if let Some(told) = self.told.pop_front() {
             return Some(told);
         }

@@ -3,13 +3,14 @@
 //! A rule that explains the newest keys but for a few is the rule: whoever may write to a topic could else take recovery from all of it with one
 //! record. The subjects of those few are the shards' business (`shard::home`).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::{Message as _, Offset as KafkaOffset, TopicPartitionList};
+use rdkafka::{Offset as KafkaOffset, TopicPartitionList};
 
 use super::consumer::QuietContext;
+use super::raw::{ConsumerQueue, RawEvent};
 use crate::limits::MISFITS_PER;
 use crate::subject::Partitioner;
 use crate::subject::name::record_key;
@@ -22,6 +23,9 @@ const SAMPLE_RECORDS_MIN: i64 = 200;
 
 /// Bytes of keys and values that are looked at together: they are counted and not kept, but a broker has to send them.
 const SAMPLE_BYTES_MAX: usize = 256 << 20;
+
+/// Between two looks at a queue that was empty.
+const POLL_PAUSE: Duration = Duration::from_millis(2);
 
 const RULES: [Partitioner; 2] = [Partitioner::Murmur2, Partitioner::Crc32];
 
@@ -97,32 +101,42 @@ pub(super) fn read_newest(
     samples: &mut HashMap<String, Sample>,
 ) {
     let mut list = TopicPartitionList::new();
-    let mut open = 0;
+    let mut open = HashSet::new();
     let each = (SAMPLES_MAX / partitions.len().max(1) as i64).clamp(SAMPLE_RECORDS_MIN, SAMPLE_RECORDS);
     for (topic, partition, low, high) in partitions.iter().filter(|(_, _, low, high)| low < high) {
         if list.add_partition_offset(topic, *partition, KafkaOffset::Offset((*low).max(high - each))).is_ok() {
-            open += 1;
+            open.insert((topic.as_str(), *partition));
         }
     }
-    if open == 0 || consumer.assign(&list).is_err() {
+    if open.is_empty() || consumer.assign(&list).is_err() {
         return;
     }
     let deadline = Instant::now() + patience;
+    let mut queue = ConsumerQueue::of(consumer.client().native_ptr());
     let mut bytes = 0;
-    while open > 0 && bytes < SAMPLE_BYTES_MAX && Instant::now() < deadline {
-        match consumer.poll(Duration::from_millis(50)) {
-            Some(Ok(message)) => {
-                bytes += message.key_len() + message.payload_len();
-                let topic = message.topic();
-                if let (Some(key), Some(sample)) = (message.key(), samples.get_mut(topic))
+    while !open.is_empty() && bytes < SAMPLE_BYTES_MAX && Instant::now() < deadline {
+        let mut place = None;
+        let event = queue.poll(|topic, partition| {
+            place = std::str::from_utf8(topic).ok().map(|topic| (topic.to_owned(), partition));
+            true
+        });
+        match event {
+            Some(RawEvent::Record { record }) => {
+                bytes += record.weight();
+                if let (Some((topic, partition)), Some(key)) = (place, &record.key)
+                    && let Some(sample) = samples.get_mut(&topic)
                     && record_key(topic.len(), key, subject_bytes_max).is_ok()
                 {
-                    sample.add(key, message.partition() as u32);
+                    sample.add(key, partition as u32);
                 }
             }
-            Some(Err(rdkafka::error::KafkaError::PartitionEOF(_))) => open -= 1,
-            Some(Err(error)) => tracing::debug!(%error, "reading newest keys"),
-            None => {}
+            // Said again whenever a partition that grows has been read to its end: each counts once.
+            Some(RawEvent::EndOfPartition { topic, partition, .. }) => {
+                open.remove(&(topic.as_str(), partition));
+            }
+            Some(RawEvent::Error { text, .. }) => tracing::debug!(error = text, "reading newest keys"),
+            Some(RawEvent::Log { .. } | RawEvent::Other) => {}
+            None => std::thread::sleep(POLL_PAUSE),
         }
     }
     let _ = consumer.unassign();

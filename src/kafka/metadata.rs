@@ -84,7 +84,7 @@ const ABSENCES_MAX: u32 = 2;
 
 /// What shards tell the reader.
 #[derive(Debug)]
-enum Word {
+pub(super) enum Word {
     Acknowledged {
         shard: ShardId,
         version: u64,
@@ -230,33 +230,14 @@ impl MetadataHandle {
         let _ = self.questions.try_send(Question::Stop);
     }
 
-    pub(super) fn acknowledge(&self, shard: ShardId, version: u64) {
-        let _ = self.words.send(Word::Acknowledged { shard, version });
-    }
-
-    pub(super) fn ready(&self, partition: PartitionRef, generation: Generation) {
-        let _ = self.words.send(Word::Ready { partition, generation });
-    }
-
-    pub(super) fn misfit(&self, topic: TopicIndex, version: u64) {
-        let _ = self.words.send(Word::Misfit { topic, version });
+    /// Where words for the reader go.
+    pub(super) fn words(&self) -> Sender<Word> {
+        self.words.clone()
     }
 
     /// Asks for a reading soon. One that finds no room is not needed: the reader has enough to look at.
     pub(super) fn look(&self) {
         let _ = self.words.try_send(Word::Look);
-    }
-
-    pub(super) fn out_of_range(&self, partition: PartitionRef, generation: Generation, position: Offset) {
-        let _ = self.words.send(Word::OutOfRange { partition, generation, position });
-    }
-
-    pub(super) fn stuck(&self, partition: PartitionRef, generation: Generation, is_stuck: bool) {
-        let _ = self.words.send(Word::Stuck { partition, generation, is_stuck });
-    }
-
-    pub(super) fn held(&self, partition: PartitionRef, generation: Generation, base: Option<Offset>) {
-        let _ = self.words.send(Word::Held { partition, generation, base });
     }
 
     /// `false`: there is no room, the answer is "not known".

@@ -10,6 +10,7 @@ pub mod consumer;
 pub mod detect;
 pub mod embedded;
 pub mod library;
+mod line;
 pub mod load;
 pub mod metadata;
 pub mod producer;
