@@ -105,7 +105,7 @@ pub(super) fn read_newest(
     let each = (SAMPLES_MAX / partitions.len().max(1) as i64).clamp(SAMPLE_RECORDS_MIN, SAMPLE_RECORDS);
     for (topic, partition, low, high) in partitions.iter().filter(|(_, _, low, high)| low < high) {
         if list.add_partition_offset(topic, *partition, KafkaOffset::Offset((*low).max(high - each))).is_ok() {
-            open.insert((topic.as_str(), *partition));
+            open.insert((topic.clone(), *partition));
         }
     }
     if open.is_empty() || consumer.assign(&list).is_err() {
@@ -132,7 +132,7 @@ pub(super) fn read_newest(
             }
             // Said again whenever a partition that grows has been read to its end: each counts once.
             Some(RawEvent::EndOfPartition { topic, partition, .. }) => {
-                open.remove(&(topic.as_str(), partition));
+                open.remove(&(topic, partition));
             }
             Some(RawEvent::Error { text, .. }) => tracing::debug!(error = text, "reading newest keys"),
             Some(RawEvent::Log { .. } | RawEvent::Other) => {}

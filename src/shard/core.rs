@@ -21,6 +21,15 @@ use super::subscribers::Subscribers;
 use crate::handoff::{ConnectionKey, FromHome, FromHomeBatch, LaneFull, ShardId, TowardHome, TowardHomeBatch};
 use crate::limits::{PART_BYTES_MAX, PART_BYTES_MIN};
 
+/// What is bounded in a shard. Bytes are bytes in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    pub outbox_bytes: usize,
+    pub spill_bytes: usize,
+    pub cache_bytes: usize,
+    pub requests_held: usize,
+}
+
 /// One shard's state machine.
 pub struct ShardCore {
     shard: ShardId,
@@ -184,6 +193,16 @@ impl ShardCore {
         self.counters.add(self.subscribers.counters());
         self.counters.add(self.connections.counters());
         &self.counters
+    }
+
+    /// What is bounded, as it is now: cheaper than all counters.
+    pub fn bounds(&self) -> Bounds {
+        Bounds {
+            outbox_bytes: self.connections.outbox_bytes(),
+            spill_bytes: self.speech.toward_home.bytes() + self.speech.from_home.bytes(),
+            cache_bytes: self.home.cache_bytes(),
+            requests_held: self.home.requests_held(),
+        }
     }
 
     /// Subjects that some shard has subscribers of, and subjects that connections here want: both are 0 when every client is gone.

@@ -19,7 +19,7 @@ mod hands;
 pub mod letter;
 pub mod pacemaker;
 
-pub use core::ShardCore;
+pub use core::{Bounds, ShardCore};
 pub use counters::ShardCounters;
 pub use driver::{ShardFailed, ShardPlan, spawn};
 pub use effects::{Assignment, Effects, ProduceRecord, ProduceStatus, WriteStatus};

@@ -376,19 +376,19 @@ impl World {
     /// Queues stay in their bounds.
     fn check_bounds(&mut self, node: usize, shard: usize) -> Result<(), String> {
         let settings = &self.settings;
-        let connections = self.nodes[node].sockets.len() as u64;
-        let core = &mut self.nodes[node].cores[shard];
-        let counters = core.counters();
-        // One push beyond the bound for each: what an empty outbox takes, or the last record of a piece.
-        let outboxes = connections * 3 * settings.outbox_bytes_max as u64;
-        if counters.outbox_bytes > outboxes {
-            return Err(format!("outboxes hold {} bytes, {outboxes} are allowed", counters.outbox_bytes));
+        let connections = self.nodes[node].sockets.len();
+        let bounds = self.nodes[node].cores[shard].bounds();
+        // Beyond the bound of all: what an empty outbox takes of one push, and answers that were promised room.
+        let each = connections * 2 * settings.outbox_bytes_max;
+        let outboxes = (connections * 3 * settings.outbox_bytes_max).min(settings.outboxes_bytes_max + each);
+        if bounds.outbox_bytes > outboxes {
+            return Err(format!("outboxes hold {} bytes, {outboxes} are allowed", bounds.outbox_bytes));
         }
-        if counters.spill_bytes > (TURN_BYTES_MAX * 12) as u64 {
-            return Err(format!("{} bytes wait for lanes", counters.spill_bytes));
+        if bounds.spill_bytes > TURN_BYTES_MAX * 12 {
+            return Err(format!("{} bytes wait for lanes", bounds.spill_bytes));
         }
-        if counters.requests_held_now > settings.held_max as u64 {
-            return Err(format!("{} requests are held", counters.requests_held_now));
+        if bounds.requests_held > settings.held_max {
+            return Err(format!("{} requests are held", bounds.requests_held));
         }
         Ok(())
     }

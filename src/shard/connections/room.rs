@@ -97,6 +97,11 @@ impl Connections {
         &self.counters
     }
 
+    /// Bytes that all outboxes hold.
+    pub fn outbox_bytes(&self) -> usize {
+        self.pool.bytes()
+    }
+
     // What happens to connections.
 
     pub fn opened(&mut self, now_ms: u64, connection: ConnectionKey, protocol: Protocol) {
@@ -490,7 +495,10 @@ impl Connections {
 
     /// Those were refused by the producer again: they keep their places, but for one flush in `refusals_kept`.
     pub fn refused_by_producer(&mut self, refused: Vec<ConnectionKey>, refusals_kept: u64) {
-        self.lines_refused += u64::from(!refused.is_empty());
+        if refused.is_empty() {
+            return;
+        }
+        self.lines_refused += 1;
         if self.lines_refused.is_multiple_of(refusals_kept) {
             return;
         }

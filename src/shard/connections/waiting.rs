@@ -4,8 +4,10 @@
 //! `Wait::Turn`, and the next flush looks at it. Nothing is looked at because something might have happened. Entries cost memory while a connection
 //! waits only; a connection that ends leaves its queue.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::Arc;
+
+use hashbrown::HashMap;
 
 use crate::handoff::ConnectionKey;
 

@@ -107,6 +107,16 @@ impl Home {
         counters
     }
 
+    /// Bytes that the cache holds.
+    pub fn cache_bytes(&self) -> usize {
+        self.table.bytes()
+    }
+
+    /// Requests that wait.
+    pub fn requests_held(&self) -> usize {
+        self.held.len()
+    }
+
     /// Subjects that some shard has subscribers of.
     pub fn wanted(&self) -> usize {
         self.table.wanted()
