@@ -7,7 +7,7 @@ mod harness;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-use corespan::handoff::{Offset, PartitionRef, RecordBatch};
+use corespan::handoff::{Offset, PartitionRef, Record, RecordBatch, ShardId};
 use corespan::shard::{Event, ShardSettings};
 use corespan::subject::Topic;
 use harness::{Client, Node, publications, record, topic};
@@ -48,17 +48,54 @@ fn held() -> usize {
     HELD.get()
 }
 
+/// A node as its driver runs it, turn by turn.
+trait Turns {
+    fn turn(&mut self);
+    fn consume_quietly(&mut self, topic: &Topic, records: Vec<Record>);
+}
+
+impl Turns for Node {
+    /// One turn of every shard: what was said arrives, outboxes are written once.
+    fn turn(&mut self) {
+        for shard in 0..self.cores.len() {
+            self.cores[shard].flush(self.now_ms, &mut self.hands[shard]);
+            for (to, batch) in std::mem::take(&mut self.hands[shard].from_home) {
+                if self.cores[to.index()].drains_from_home() {
+                    self.handle(to.index(), Event::FromHome { from: ShardId(shard as u16), batch });
+                    if self.cores[to.index()].is_crowded() {
+                        self.cores[to.index()].flush(self.now_ms, &mut self.hands[to.index()]);
+                    }
+                } else {
+                    self.hands[shard].from_home.push_back((to, batch));
+                }
+            }
+            for (to, batch) in std::mem::take(&mut self.hands[shard].toward_home) {
+                self.handle(to.index(), Event::TowardHome { from: ShardId(shard as u16), batch });
+            }
+        }
+    }
+
+    /// Records of the one partition of a topic, in one turn.
+    fn consume_quietly(&mut self, topic: &Topic, records: Vec<Record>) {
+        let next = records.last().map_or(Offset(0), |record| record.offset.next());
+        let partition = PartitionRef { topic: topic.index, partition: 0 };
+        let generation = topic.partitions[0].generation;
+        self.handle(topic.partitions[0].owner.index(), Event::Records(RecordBatch { partition, generation, records, next }));
+        self.turn();
+    }
+}
+
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
 
 /// Records of about a kilobyte, of one key (or none), on one partition.
-fn records(first: i64, count: i64, key: Option<&str>) -> Vec<corespan::handoff::Record> {
+fn records(first: i64, count: i64, key: Option<&str>) -> Vec<Record> {
     (first..first + count).map(|offset| record(offset, key, Some(&format!("{{\"n\":{offset},\"pad\":\"{}\"}}", "x".repeat(980))))).collect()
 }
 
 /// A burst that waits in Kafka, partition by partition, and clients that take so many bytes in a millisecond. As the driver does it: the shard gets parts
 /// as long as it takes them, and time passes. Until all is read and the clients have everything.
-fn burst(node: &mut Node, topic: &Topic, mut logs: Vec<Vec<corespan::handoff::Record>>, clients: &[Client], bytes_per_ms: usize) {
+fn burst(node: &mut Node, topic: &Topic, mut logs: Vec<Vec<Record>>, clients: &[Client], bytes_per_ms: usize) {
     for client in clients {
         node.set_room(*client, bytes_per_ms);
     }
@@ -402,4 +439,36 @@ fn a_lost_answer_about_the_end_of_a_log_is_asked_for_again() {
     node.settle();
     let reply = node.reply(client, id).expect("a position beyond the end is answered at once");
     assert_eq!(reply["subscribe"]["was_recovering"], true);
+}
+
+#[test]
+fn subscriptions_are_bounded_in_bytes_and_one_more_is_told_so() {
+    let topic = topic(0, "v", 1, 1);
+    let settings = ShardSettings { subscriptions_bytes_max: MIB, ..ShardSettings::default() };
+    let mut node = Node::serving(1, settings, vec![topic]);
+    let before = held();
+    let (mut clients, mut granted) = (Vec::new(), 0);
+    let refused = 'clients: loop {
+        let client = node.connect(0);
+        clients.push(client);
+        for key in 0..100 {
+            let reply = node.subscribe(client, &format!("/v/{}-{key}", clients.len()));
+            if reply["error"].is_object() {
+                break 'clients reply;
+            }
+            granted += 1;
+        }
+        assert!(granted < 10_000);
+    };
+    assert_eq!(refused["error"]["code"], 106);
+    assert!(refused["error"]["message"].as_str().unwrap().contains("client.subscriptions.shard.bytes.max"));
+    let counters = node.cores[0].counters().clone();
+    assert!(granted > 500 && counters.subscriptions_refused == 1, "{granted} were granted: {counters:?}");
+    // At home they take as much again.
+    let took = held() - before;
+    assert!(took < 3 * MIB, "{took} bytes for {granted}, {} are counted", counters.subscriptions_bytes);
+    for client in clients {
+        node.leave(client);
+    }
+    assert_eq!(node.cores[0].counters().subscriptions_bytes, 0);
 }

@@ -108,6 +108,7 @@ fn read(reader: &mut Reader, file: &str) -> Config {
     let listen = read_listen(reader);
     let cores = read_cores(reader);
     let mut kafka = kafka_settings::read(reader);
+    let cache_origins = ["cache.bytes.max", "cache.subject.bytes.max", "outbox.bytes.max"].map(|key| reader.origin(key));
     let cache = CacheSettings {
         bytes_max: reader.size("cache.bytes.max", shard.cache_bytes_max as u64, 1 << 20..=1 << 40) as usize,
         records_max: reader.whole("cache.records.max", shard.cache_records_max as u64, 1..=1_000_000) as usize,
@@ -134,13 +135,16 @@ fn read(reader: &mut Reader, file: &str) -> Config {
         let text = format!("outbox.shard.bytes.max = {all:?} is less than outbox.bytes.max = {one:?}; raise the first or lower the second");
         reader.problem(None, text);
     }
-    for (key, bytes) in [("cache.bytes.max", cache.bytes_max), ("cache.subject.bytes.max", cache.subject_bytes_max)] {
+    let [origin, subject_origin, outbox_origin] = cache_origins;
+    for (key, bytes, origin) in
+        [("cache.bytes.max", cache.bytes_max, origin), ("cache.subject.bytes.max", cache.subject_bytes_max, subject_origin)]
+    {
         if bytes < outbox.bytes_max {
             let (cache, outbox) = (super::size_text(bytes as u64), super::size_text(outbox.bytes_max as u64));
             let text = format!(
                 "{key} = {cache:?} is less than outbox.bytes.max = {outbox:?}: a client that lags could not catch up from the cache; raise the first or lower the second"
             );
-            reader.problem(reader.origin(key).or_else(|| reader.origin("outbox.bytes.max")), text);
+            reader.problem(origin.or(outbox_origin), text);
         }
     }
     let topics = read_topics(reader);
@@ -290,6 +294,11 @@ fn read_client(reader: &mut Reader, shard: &ShardSettings) -> ClientSettings {
     let ping_origin = reader.origin("client.ping.interval");
     let client = ClientSettings {
         subscriptions_max: reader.whole("client.subscriptions.max", shard.subscriptions_max as u64, 1..=1_000_000) as usize,
+        subscriptions_shard_bytes_max: reader.size(
+            "client.subscriptions.shard.bytes.max",
+            shard.subscriptions_bytes_max as u64,
+            1 << 20..=1 << 40,
+        ) as usize,
         ping_interval: reader.time("client.ping.interval", Duration::from_millis(shard.ping_interval_ms), seconds(1)..=seconds(3_600)),
         pong_timeout: reader.time("client.pong.timeout", Duration::from_millis(shard.pong_timeout_ms), seconds(1)..=seconds(3_600)),
         connect_timeout: reader.time("client.connect.timeout", Duration::from_millis(shard.connect_timeout_ms), seconds(1)..=seconds(300)),

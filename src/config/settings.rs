@@ -114,6 +114,8 @@ pub struct PublishSettings {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientSettings {
     pub subscriptions_max: usize,
+    /// Of all connections of a shard.
+    pub subscriptions_shard_bytes_max: usize,
     /// Whole seconds.
     pub ping_interval: Duration,
     /// Less than `ping_interval`.
@@ -223,6 +225,7 @@ impl Config {
             outboxes_bytes_max: self.outbox.shard_bytes_max,
             slow_client_timeout_ms: ms(self.slow_client_timeout),
             subscriptions_max: self.client.subscriptions_max,
+            subscriptions_bytes_max: self.client.subscriptions_shard_bytes_max,
             publish_bytes_max: self.publish.bytes_max,
             publishes_open_max: self.publish.open_max,
             publishes_open_shard_max: self.publish.open_shard_max,

@@ -39,6 +39,10 @@ counters! {
     connections_opened: Counter,
     /// Subscriptions held now.
     subscriptions: Gauge,
+    /// Bytes of subscriptions and of the subjects that they want now (at most `client.subscriptions.shard.bytes.max`).
+    subscriptions_bytes: Gauge,
+    /// Subscribes refused with error 106, because subscriptions of this shard had taken that many bytes.
+    subscriptions_refused: Counter,
     /// Subscriptions that are parked or catching up now.
     subscriptions_catching_up: Gauge,
     /// Records read from Kafka.

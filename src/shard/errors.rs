@@ -13,6 +13,8 @@ const fn error(code: u32, message: &'static str, temporary: bool) -> ErrorReply 
 pub const NOT_READY: ErrorReply = error(100, "not ready yet, try again", true);
 pub const ALREADY_SUBSCRIBED: ErrorReply = error(105, "already subscribed", false);
 pub const SUBSCRIPTION_LIMIT: ErrorReply = error(106, "too many subscriptions on this connection (subscriptions.max)", false);
+pub const SUBSCRIPTIONS_FULL: ErrorReply =
+    error(106, "this node has no room for more subscriptions (client.subscriptions.shard.bytes.max): try another node", false);
 pub const UNKNOWN_METHOD: ErrorReply = error(104, "no such method", false);
 pub const NOT_OFFERED: ErrorReply = error(108, "not offered by this server", false);
 pub const UNRECOVERABLE: ErrorReply = error(112, "unrecoverable position: start again without it", false);

@@ -26,6 +26,8 @@ pub struct ShardSettings {
     pub slow_client_timeout_ms: u64,
     /// Subscriptions per connection.
     pub subscriptions_max: usize,
+    /// Bytes that subscriptions of this shard and the subjects that they want may take.
+    pub subscriptions_bytes_max: usize,
     /// Largest value of a publish.
     pub publish_bytes_max: usize,
     /// Publishes of one connection that Kafka has not answered yet.
@@ -65,6 +67,7 @@ impl Default for ShardSettings {
             outboxes_bytes_max: 512 << 20,
             slow_client_timeout_ms: 60_000,
             subscriptions_max: 1000,
+            subscriptions_bytes_max: 512 << 20,
             publish_bytes_max: 1_000_000,
             publishes_open_max: 256,
             publishes_open_shard_max: 65_536,

@@ -219,35 +219,6 @@ impl Node {
         self.settle();
     }
 
-    /// One turn of every shard: what was said arrives, outboxes are written once.
-    pub fn turn(&mut self) {
-        for shard in 0..self.cores.len() {
-            self.cores[shard].flush(self.now_ms, &mut self.hands[shard]);
-            for (to, batch) in std::mem::take(&mut self.hands[shard].from_home) {
-                if self.cores[to.index()].drains_from_home() {
-                    self.handle(to.index(), Event::FromHome { from: ShardId(shard as u16), batch });
-                    if self.cores[to.index()].is_crowded() {
-                        self.cores[to.index()].flush(self.now_ms, &mut self.hands[to.index()]);
-                    }
-                } else {
-                    self.hands[shard].from_home.push_back((to, batch));
-                }
-            }
-            for (to, batch) in std::mem::take(&mut self.hands[shard].toward_home) {
-                self.handle(to.index(), Event::TowardHome { from: ShardId(shard as u16), batch });
-            }
-        }
-    }
-
-    /// Records of the one partition of a topic, in one turn.
-    pub fn consume_quietly(&mut self, topic: &Topic, records: Vec<Record>) {
-        let next = records.last().map_or(Offset(0), |record| record.offset.next());
-        let partition = PartitionRef { topic: topic.index, partition: 0 };
-        let generation = topic.partitions[0].generation;
-        self.handle(topic.partitions[0].owner.index(), Event::Records(RecordBatch { partition, generation, records, next }));
-        self.turn();
-    }
-
     /// Turns until nothing moves. Messages to a shard that does not drain wait.
     pub fn settle(&mut self) {
         loop {

@@ -2,7 +2,7 @@
 
 use super::left::Left;
 use super::room::Subscribers;
-use super::table::{Follower, PendingSubscribe, SubscriptionState};
+use super::table::{Follower, LocalTable, PendingSubscribe, SubscriptionState};
 use crate::handoff::message::ClientPosition;
 use crate::handoff::{ConnectionKey, HistoryRequest, Protocol, Start, SubscriptionKey, TowardHome, Variant};
 use crate::limits::{ANSWER_BYTES_MAX, HISTORY_BYTES_MAX, HOLD_MS, REPLY_BYTES};
@@ -87,6 +87,11 @@ impl Subscribers {
         }
         if self.of.get(connection).is_some_and(|subscribed| subscribed.subscriptions.len() >= self.settings.subscriptions_max) {
             connections.reply_error(connection, id, &errors::SUBSCRIPTION_LIMIT);
+            return Taken::Yes;
+        }
+        if self.local.bytes() + LocalTable::weight_of(&name) > self.settings.subscriptions_bytes_max {
+            self.counters.subscriptions_refused += 1;
+            connections.reply_error(connection, id, &errors::SUBSCRIPTIONS_FULL);
             return Taken::Yes;
         }
         let left = self.left.take(now_ms, connection, &name);

@@ -113,6 +113,7 @@ impl Subscribers {
     /// The counters of this room, with the gauges as they are now.
     pub fn counters(&mut self) -> &ShardCounters {
         self.counters.subscriptions = self.local.subscriptions() as u64;
+        self.counters.subscriptions_bytes = self.local.bytes() as u64;
         self.counters.subscriptions_left = self.left.len() as u64;
         &self.counters
     }

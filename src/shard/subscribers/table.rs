@@ -112,9 +112,23 @@ impl PendingSubscribe {
     }
 }
 
+/// What a subject takes beside its name: its place in tables that are at most half empty, a group of one variant, the name's own count.
+const SUBJECT_WEIGHT: usize = 2 * (size_of::<LocalSubject>() + size_of::<(SubjectName, LocalSubjectKey)>()) + size_of::<Group>() + 64;
+
+/// What a subscription takes: its place in tables, in its subject's list and its connection's, and its start while it is not answered.
+const SUBSCRIPTION_WEIGHT: usize = 2
+    * (size_of::<Subscription>()
+        + size_of::<((ConnectionKey, LocalSubjectKey), SubscriptionKey)>()
+        + size_of::<Member>()
+        + size_of::<SubscriptionKey>())
+    + size_of::<PendingSubscribe>()
+    + 32;
+
 /// The table.
 #[derive(Debug, Default)]
 pub struct LocalTable {
+    /// Of subjects and subscriptions.
+    bytes: usize,
     subjects: SlotMap<LocalSubjectKey, LocalSubject>,
     subscriptions: SlotMap<SubscriptionKey, Subscription>,
     by_name: HashMap<SubjectName, LocalSubjectKey>,
@@ -201,6 +215,16 @@ impl LocalTable {
         self.subjects.len()
     }
 
+    /// Bytes that subjects and subscriptions take.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// What one more subscription takes at most.
+    pub fn weight_of(name: &SubjectName) -> usize {
+        SUBJECT_WEIGHT + name.as_str().len() + SUBSCRIPTION_WEIGHT
+    }
+
     /// Subscriptions held now.
     pub fn subscriptions(&self) -> usize {
         self.subscriptions.len()
@@ -234,6 +258,7 @@ impl LocalTable {
 
     /// Makes a subject wanted.
     pub fn insert(&mut self, name: SubjectName, partition: PartitionRef, home: ShardId, recoverable: bool) -> LocalSubjectKey {
+        self.bytes += SUBJECT_WEIGHT + name.as_str().len();
         let local = self.subjects.insert(LocalSubject {
             name: name.clone(),
             topic: partition.topic,
@@ -263,6 +288,7 @@ impl LocalTable {
         let Some(subject) = self.subjects.remove(local) else {
             return;
         };
+        self.bytes -= SUBJECT_WEIGHT + subject.name.as_str().len();
         if subject.stale {
             self.stale.retain(|other| *other != local);
         } else {
@@ -278,6 +304,7 @@ impl LocalTable {
         variant: Variant,
         pending: PendingSubscribe,
     ) -> SubscriptionKey {
+        self.bytes += SUBSCRIPTION_WEIGHT;
         let subject = &mut self.subjects[local];
         let recoverable = subject.recoverable;
         let members = &mut subject.group_mut(variant).members;
@@ -338,6 +365,7 @@ impl LocalTable {
     /// Ends a subscription and hands it out. The subject stays, even if it is idle now.
     pub fn unsubscribe(&mut self, key: SubscriptionKey) -> Option<Subscription> {
         let subscription = self.subscriptions.remove(key)?;
+        self.bytes -= SUBSCRIPTION_WEIGHT;
         self.take_member(subscription.local, subscription.variant, subscription.place);
         self.by_connection.remove(&(subscription.connection, subscription.local));
         Some(subscription)
