@@ -1,5 +1,7 @@
 //! Keeping threads on their CPUs. Shards pin themselves through glommio; everything else goes through here.
 
+use std::io;
+
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 
@@ -7,6 +9,13 @@ use super::error::CoresError;
 
 /// Keeps the calling thread, and every thread that it starts from now on, on these CPUs.
 pub fn pin_current_thread_to(cpus: &[usize]) -> Result<(), CoresError> {
+    if let [cpu] = cpus {
+        if core_affinity::set_for_current(core_affinity::CoreId { id: *cpu }) {
+            return Ok(());
+        }
+        return Err(CoresError::Pin { cpus: cpus.to_vec(), error: io::Error::last_os_error() });
+    }
+    // core_affinity knows single CPUs only.
     let failed = |error: nix::Error| CoresError::Pin { cpus: cpus.to_vec(), error: error.into() };
     let mut set = CpuSet::new();
     for cpu in cpus {

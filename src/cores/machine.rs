@@ -4,9 +4,6 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use nix::sched::{CpuSet, sched_getaffinity};
-use nix::unistd::Pid;
-
 use super::error::CoresError;
 
 /// One CPU (a hardware thread).
@@ -33,8 +30,9 @@ pub struct Machine {
 impl Machine {
     /// Asks the kernel.
     pub fn probe() -> Result<Machine, CoresError> {
-        let set = sched_getaffinity(Pid::from_raw(0)).map_err(|error| CoresError::Affinity(error.into()))?;
-        let allowed: Vec<usize> = (0..CpuSet::count()).filter(|cpu| set.is_set(*cpu).unwrap_or(false)).collect();
+        let ids = core_affinity::get_core_ids().ok_or_else(|| CoresError::Affinity(io::Error::last_os_error()))?;
+        let mut allowed: Vec<usize> = ids.into_iter().map(|core| core.id).collect();
+        allowed.sort_unstable();
         if allowed.is_empty() {
             return Err(CoresError::Affinity(io::Error::other("the mask is empty")));
         }

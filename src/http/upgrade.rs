@@ -2,11 +2,10 @@
 
 use std::time::SystemTime;
 
-use tungstenite::handshake::derive_accept_key;
-
 use super::request::Request;
 use super::response::Response;
-use crate::handoff::Protocol;
+use crate::ids::Protocol;
+use crate::session::accept_key;
 
 /// Where clients connect.
 pub const WEBSOCKET_PATH: &str = "/connection/websocket";
@@ -78,7 +77,7 @@ impl UpgradeRequest {
         let mut text = format!(
             "HTTP/1.1 101 Switching Protocols\r\nDate: {}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {}\r\n",
             httpdate::fmt_http_date(now),
-            derive_accept_key(self.key.as_bytes())
+            accept_key(self.key.as_bytes())
         );
         if let Some(name) = subprotocol {
             text.push_str("Sec-WebSocket-Protocol: ");

@@ -1,7 +1,7 @@
 //! Which partitioner a topic's producers use, judged by where their newest records are.
 //!
 //! A rule that explains the newest keys but for a few is the rule: whoever may write to a topic could else take recovery from all of it with one
-//! record. The subjects of those few are the shards' business (`shard::home`).
+//! record. The subjects of those few are the shards' business (`shard::home::strays`).
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};

@@ -1199,8 +1199,8 @@ impl Reader {
     }
 
     fn owner(&self, name: &str, partition: u32) -> ShardId {
-        // FNV-1a: any spread will do, as long as it is the same in every version.
-        let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+        // Any spread will do, as long as it is the same whenever the node starts.
+        let hash = u64::from(crc32fast::hash(name.as_bytes()));
         let consumers = u64::from(lock(&self.options).consumers_size.max(1));
         ShardId(((hash % consumers + u64::from(partition)) % consumers) as u16)
     }

@@ -19,4 +19,4 @@ pub use reply::{
     ConnectResult, ErrorReply, HistoryResult, Reply, SubscribeResult, encode_close, encode_ping, encode_pong_frame, encode_reply,
     encode_subscribe_lost,
 };
-pub use websocket::{Inbound, Violation, WebSocketDecoder};
+pub use websocket::{Inbound, Violation, WebSocketDecoder, accept_key};

@@ -46,6 +46,11 @@ const fn broken(reason: &'static str) -> Violation {
 const NOT_UTF8: Violation = Violation { code: 1007, reason: "text that is not UTF-8" };
 const TOO_LARGE: Violation = Violation { code: 1009, reason: "command too large" };
 
+/// What a server answers to `Sec-WebSocket-Key` (RFC 6455, section 4.2.2).
+pub fn accept_key(key: &[u8]) -> String {
+    tungstenite::handshake::derive_accept_key(key)
+}
+
 /// See the module's documentation.
 #[derive(Debug)]
 pub struct WebSocketDecoder {
