@@ -8,6 +8,7 @@ use super::coverage::Coverage;
 use super::oracle::{Asked, Followed, Kept, Page, Verdict, Witness, judge_history};
 use crate::handoff::{ConnectionKey, Protocol};
 use crate::session::wire;
+use crate::shard::{PublishFailure, PublishResult};
 use crate::subject::SubjectName;
 
 /// A command that has no reply yet.
@@ -214,8 +215,12 @@ impl Client {
                 self.leaves(&channel);
                 reply.unsubscribe.map(|_| ()).ok_or_else(|| "an unsubscribe is answered with its result".to_owned())
             }
-            Open::Publish { .. } => {
+            Open::Publish { number, .. } => {
                 coverage.note("publish acknowledged");
+                let fate = witness.fates.get(&number);
+                if number > 0 && !matches!(fate, Some(PublishResult::Stored { .. })) {
+                    return Err(format!("rule 15: publish {number} is acknowledged, and Kafka said {fate:?}"));
+                }
                 reply.publish.map(|_| ()).ok_or_else(|| "a publish is answered with its result".to_owned())
             }
             Open::History { channel, page } => {
@@ -267,13 +272,23 @@ impl Client {
                 _ => false,
             },
             Open::Unsubscribe { .. } => false,
-            Open::Publish { channel, bytes, .. } => match code {
-                106 => *bytes > witness.settings.publish_bytes_max,
-                107 => bad(channel),
-                // Held for too long, whatever it is.
-                100 => true,
-                _ => !bad(channel) && matches!(code, 102 | 103 | 400 | 401),
-            },
+            Open::Publish { channel, bytes, number } => {
+                // Tombstones carry no number.
+                let fate = witness.fates.get(number).filter(|_| *number > 0);
+                match code {
+                    106 => *bytes > witness.settings.publish_bytes_max && fate.is_none(),
+                    107 => bad(channel) && fate.is_none(),
+                    // Held for too long, whatever it is; never handed over.
+                    100 => fate.is_none(),
+                    // Kafka said so of the record, or of the topic when that was looked up.
+                    102 => !bad(channel) && matches!(fate, None | Some(PublishResult::Failed(PublishFailure::NoSuchTopic))),
+                    103 => !bad(channel) && (*number == 0 || matches!(fate, Some(PublishResult::Failed(PublishFailure::Denied)))),
+                    400 => !bad(channel) && matches!(fate, None | Some(PublishResult::Failed(PublishFailure::Unavailable))),
+                    // Whatever Kafka says later.
+                    401 => !bad(channel),
+                    _ => false,
+                }
+            }
             Open::History { channel, page } => match code {
                 107 => bad(channel),
                 112 => page.since.is_some(),

@@ -97,7 +97,7 @@ impl SimHands {
         let Some(sabotage) = self.sabotage else { return };
         if self.fuse > 0 {
             self.fuse -= 1;
-        } else if sabotage.strike(batch) {
+        } else if sabotage.strike(batch) && !sabotage.goes_on() {
             self.sabotage = None;
         }
     }

@@ -16,4 +16,4 @@ pub mod world;
 
 pub use coverage::Coverage;
 pub use sabotage::{Place, Sabotage, Way};
-pub use world::{Broken, run};
+pub use world::{Broken, run, whole_trace};

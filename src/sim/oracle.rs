@@ -3,7 +3,7 @@
 //! From the subscribe reply on, the publications of a subscription are exactly the log's records of that subject, in order, none missing, none
 //! twice, each as protocol.md says. It knows the logs (also what they were before an unclean election) and how far the node has read them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -16,7 +16,7 @@ use super::kafka::{Era, FakeKafka, Incarnation, Log, LogRecord};
 use super::node::Node;
 use crate::limits::{ANSWER_BYTES_MAX, HISTORY_BYTES_MAX};
 use crate::session::wire;
-use crate::shard::ShardSettings;
+use crate::shard::{PublishResult, ShardSettings};
 use crate::subject::{Epoch, Partitioner, SubjectName};
 
 /// A broken promise.
@@ -33,6 +33,8 @@ pub struct Witness<'w> {
     pub roomy: bool,
     /// Clients note what they hear.
     pub tracing: bool,
+    /// What Kafka said of publishes, by their numbers.
+    pub fates: &'w HashMap<u64, PublishResult>,
 }
 
 /// A position as an SDK keeps it.

@@ -11,6 +11,14 @@ pub enum Place {
     Answer,
     /// A piece of a catch-up.
     Piece,
+    /// The word that a record without a position went by those who are parked: lost.
+    Passing,
+    /// The word that the log under a subject is another one: lost.
+    Reset,
+    /// `recovered: false` becomes `recovered: true`.
+    Recovered,
+    /// A subscription that has to catch up is granted as live.
+    Grant,
 }
 
 /// What happens to it.
@@ -30,7 +38,10 @@ pub struct Sabotage {
 }
 
 impl Place {
-    pub const ALL: [Place; 3] = [Place::Delivery, Place::Answer, Place::Piece];
+    /// Where records go, which can be spoiled in any way.
+    pub const RECORDS: [Place; 3] = [Place::Delivery, Place::Answer, Place::Piece];
+    /// Words that can be wrong in one way only; their `Way` says nothing.
+    pub const WORDS: [Place; 4] = [Place::Passing, Place::Reset, Place::Recovered, Place::Grant];
 }
 
 impl Way {
@@ -54,6 +65,11 @@ impl Way {
 }
 
 impl Sabotage {
+    /// Whether it strikes more than once: most words say nothing that matters.
+    pub fn goes_on(self) -> bool {
+        Place::WORDS.contains(&self.place)
+    }
+
     /// Spoils the first record in a batch that it can; `false`: there was none.
     pub fn strike(self, batch: &mut FromHomeBatch) -> bool {
         match self.place {
@@ -63,6 +79,19 @@ impl Sabotage {
                     let second = (answer.publications.len() > 1).then_some(1);
                     !answer.publications.is_empty() && self.way.strike(&mut answer.publications, 0, second, Clone::clone)
                 }
+                _ => false,
+            }),
+            Place::Passing => lose(&mut batch.0, |message| matches!(message, FromHome::Passing { .. })),
+            Place::Reset => lose(&mut batch.0, |message| matches!(message, FromHome::Reset { .. })),
+            Place::Recovered => batch.0.iter_mut().any(|message| match message {
+                FromHome::Subscribed { answer: Ok(answer), .. } if answer.recovered == Some(false) => {
+                    answer.recovered = Some(true);
+                    true
+                }
+                _ => false,
+            }),
+            Place::Grant => batch.0.iter_mut().any(|message| match message {
+                FromHome::Subscribed { answer: Ok(answer), .. } => answer.catch_up.take().is_some(),
                 _ => false,
             }),
             Place::Piece => batch.0.iter_mut().any(|message| match message {
@@ -91,4 +120,10 @@ impl Sabotage {
             _ => unreachable!("the place is a delivery's"),
         })
     }
+}
+
+/// Loses the first message of a kind.
+fn lose(messages: &mut Vec<FromHome>, is_it: impl Fn(&FromHome) -> bool) -> bool {
+    let place = messages.iter().position(is_it);
+    place.map(|place| messages.remove(place)).is_some()
 }

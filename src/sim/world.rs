@@ -71,6 +71,24 @@ pub struct World {
     late: Vec<(ProduceRecord, u64)>,
     /// WebSocket pings that clients have sent.
     pings: u32,
+    /// What clients asked to be written, by its number: subject and value.
+    said: HashMap<u64, (String, Bytes)>,
+    /// What Kafka said of publishes.
+    fates: HashMap<u64, PublishResult>,
+    /// A promise that was broken where nobody could say so.
+    broken: Option<String>,
+    /// Steps that the trace remembers.
+    trace_max: usize,
+}
+
+/// Plays one seed to its end and gives everything that happened, in short.
+pub fn whole_trace(seed: u64) -> Vec<String> {
+    let mut world = World::new(seed, None, true);
+    world.trace_max = usize::MAX;
+    if let Err(promise) = world.play() {
+        world.trace.push_back(promise);
+    }
+    world.trace.into_iter().collect()
 }
 
 /// Plays one seed to its end. The coverage counts each state once.
@@ -142,6 +160,10 @@ impl World {
             trouble: Some(Rng::with_seed(seed ^ 0x5eed_dea1)).filter(|_| seed.is_multiple_of(3)),
             late: Vec::new(),
             pings: 0,
+            said: HashMap::new(),
+            fates: HashMap::new(),
+            broken: None,
+            trace_max: TRACE_MAX,
         };
         for _ in 0..world.random.usize(0..60) {
             world.write_record();
@@ -152,7 +174,7 @@ impl World {
 
     fn say(&mut self, what: impl FnOnce() -> String) {
         if self.tracing {
-            if self.trace.len() >= TRACE_MAX {
+            if self.trace.len() >= self.trace_max {
                 self.trace.pop_front();
             }
             self.trace.push_back(format!("{:>7} ms  {}", self.now_ms, what()));
@@ -369,6 +391,9 @@ impl World {
     fn flush(&mut self, node: usize, shard: usize) -> Result<(), String> {
         let now_ms = self.now_ms;
         self.nodes[node].flush(now_ms, shard);
+        if let Some(broken) = self.broken.take() {
+            return Err(broken);
+        }
         self.check_bounds(node, shard)?;
         self.see_closed_sockets(node, shard)
     }
@@ -449,8 +474,14 @@ impl World {
             socket.wants_room = false;
         }
         if let Some(client) = self.clients.iter_mut().find(|client| client.node == node && client.key == key) {
-            let witness =
-                Witness { kafka: &self.kafka, node: &self.nodes[node], settings: &self.settings, roomy: self.roomy, tracing: self.tracing };
+            let witness = Witness {
+                kafka: &self.kafka,
+                node: &self.nodes[node],
+                settings: &self.settings,
+                roomy: self.roomy,
+                tracing: self.tracing,
+                fates: &self.fates,
+            };
             let verdict = client.receive(&bytes, witness, &mut self.coverage);
             let heard = std::mem::take(&mut client.heard);
             for words in heard {
@@ -747,7 +778,10 @@ impl World {
         };
         let data = if removed { Bytes::new() } else { Bytes::from(value_text(number, pad)) };
         let bytes = data.len();
-        let request = wire::PublishRequest { channel: channel.clone().into(), data, removed, ..Default::default() };
+        let request = wire::PublishRequest { channel: channel.clone().into(), data: data.clone(), removed, ..Default::default() };
+        if number > 0 {
+            self.said.insert(number, (channel.clone(), data.clone()));
+        }
         let word = format!("publish {number} to {channel}");
         (word, self.clients[place].command(Open::Publish { number, channel, bytes }, |command| command.publish = Some(request)))
     }
@@ -762,6 +796,13 @@ impl World {
         let fate = if healed { 0 } else { self.random.u8(0..10) };
         let number = number_of(record.value.as_deref());
         *self.published.entry(number).or_default() += 1;
+        if let Some((channel, value)) = self.said.get(&number) {
+            let key = record.key.as_ref().map(|key| String::from_utf8_lossy(key).into_owned());
+            let written = key.map_or_else(|| format!("/{}", record.topic), |key| format!("/{}/{key}", record.topic));
+            if written != *channel || record.value.as_ref() != Some(value) {
+                self.broken = Some(format!("rule 15: publish {number} was to {channel} and is written as {record:?}"));
+            }
+        }
         let partition = record.partition.unwrap_or(0);
         let stores = fate < 7 || fate == 9 && self.random.bool();
         let offset = if stores {
@@ -779,6 +820,7 @@ impl World {
             (8, _) => PublishResult::Failed(PublishFailure::Unavailable),
             _ => PublishResult::Failed(PublishFailure::NoSuchTopic),
         };
+        self.fates.insert(number, result);
         let now_ms = self.now_ms;
         self.say(|| format!("node {node} shard {shard}: publish {number} is {result:?}"));
         self.nodes[node].handle(now_ms, shard, Event::Published { publish, result });
@@ -1066,8 +1108,14 @@ impl World {
             if client.stalled && !self.nodes[client.node].hands[client.shard].resumed.contains(&client.key) {
                 return Err(format!("rule 6: nothing hinders it, and the socket of client {:?} is read no more", client.key));
             }
-            let witness =
-                Witness { kafka: &self.kafka, node: &self.nodes[client.node], settings: &self.settings, roomy: self.roomy, tracing: false };
+            let witness = Witness {
+                kafka: &self.kafka,
+                node: &self.nodes[client.node],
+                settings: &self.settings,
+                roomy: self.roomy,
+                tracing: false,
+                fates: &self.fates,
+            };
             if !client.pings.is_empty() {
                 return Err(format!("client {:?} reads everything and has no pong for its newest ping", client.key));
             }
