@@ -16,13 +16,13 @@ pub struct Command {
 /// What the client wants.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Request {
-    Connect(Box<ConnectRequest>),
-    Subscribe(Box<SubscribeRequest>),
+    Connect(Box<ConnectCommand>),
+    Subscribe(Box<SubscribeCommand>),
     Unsubscribe {
         channel: String,
     },
-    Publish(Box<PublishRequest>),
-    History(Box<HistoryRequest>),
+    Publish(Box<PublishCommand>),
+    History(Box<HistoryCommand>),
     Presence {
         channel: String,
     },
@@ -51,7 +51,7 @@ pub enum Request {
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct ConnectRequest {
+pub struct ConnectCommand {
     pub token: String,
     pub name: String,
     pub version: String,
@@ -73,7 +73,7 @@ impl Position {
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct SubscribeRequest {
+pub struct SubscribeCommand {
     pub channel: String,
     pub token: String,
     pub recover: bool,
@@ -91,7 +91,7 @@ pub struct SubscribeRequest {
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct PublishRequest {
+pub struct PublishCommand {
     /// The subject. A publish to a map (`type` 1, as of the SDKs' `mapPublish` and `mapRemove`) names it in two parts: channel `/T` and key `k`.
     pub channel: String,
     /// JSON: the raw text of `data` (absent: empty). Protobuf: the bytes.
@@ -101,7 +101,7 @@ pub struct PublishRequest {
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct HistoryRequest {
+pub struct HistoryCommand {
     pub channel: String,
     pub limit: i32,
     pub since: Option<Position>,
@@ -174,12 +174,12 @@ fn from_wire(command: wire::Command, empty: bool) -> Command {
     let mut requests = [
         connect.map(|connect| {
             let (name, version) = (text("", &connect.name).unwrap_or_default(), text("", &connect.version).unwrap_or_default());
-            Ok(Request::Connect(Box::new(ConnectRequest { token: text("token", &connect.token)?, name, version })))
+            Ok(Request::Connect(Box::new(ConnectCommand { token: text("token", &connect.token)?, name, version })))
         }),
         subscribe.map(|subscribe| {
             let (snapshot, history, bad_data) = subscribe_data(&subscribe.data);
             let not_offered = not_offered(subscribe.kind, subscribe.tags_filter.is_some());
-            Ok(Request::Subscribe(Box::new(SubscribeRequest {
+            Ok(Request::Subscribe(Box::new(SubscribeCommand {
                 channel: text("channel", &subscribe.channel)?,
                 token: text("token", &subscribe.token)?,
                 recover: subscribe.recover,
@@ -194,7 +194,7 @@ fn from_wire(command: wire::Command, empty: bool) -> Command {
         unsubscribe.map(|request| Ok(Request::Unsubscribe { channel: text("channel", &request.channel)? })),
         publish.map(|publish| {
             let channel = subject_of(text("channel", &publish.channel)?, publish.kind, &text("key", &publish.key)?);
-            Ok(Request::Publish(Box::new(PublishRequest { channel, data: publish.data, removed: publish.removed })))
+            Ok(Request::Publish(Box::new(PublishCommand { channel, data: publish.data, removed: publish.removed })))
         }),
         presence.map(|request| Ok(Request::Presence { channel: text("channel", &request.channel)? })),
         presence_stats.map(|request| Ok(Request::PresenceStats { channel: text("channel", &request.channel)? })),
@@ -204,7 +204,7 @@ fn from_wire(command: wire::Command, empty: bool) -> Command {
                 None => None,
             };
             let channel = text("channel", &history.channel)?;
-            Ok(Request::History(Box::new(HistoryRequest { channel, limit: history.limit, since, reverse: history.reverse })))
+            Ok(Request::History(Box::new(HistoryCommand { channel, limit: history.limit, since, reverse: history.reverse })))
         }),
         ping.map(|_| Ok(Request::Pong)),
         send.map(|_| Ok(Request::Send)),
@@ -478,12 +478,12 @@ mod json {
             let mut requests = [
                 self.connect.map(|connect| {
                     let (name, version) = (connect.name.or_empty(), connect.version.or_empty());
-                    Ok(Request::Connect(Box::new(super::ConnectRequest { token: connect.token.named("token")?, name, version })))
+                    Ok(Request::Connect(Box::new(super::ConnectCommand { token: connect.token.named("token")?, name, version })))
                 }),
                 self.subscribe.map(|subscribe| {
                     let (snapshot, history, bad_data) = subscribe_data(subscribe.data.map_or(&[], |data| data.get().as_bytes()));
                     let not_offered = not_offered(subscribe.kind, subscribe.tf.is_some());
-                    Ok(Request::Subscribe(Box::new(super::SubscribeRequest {
+                    Ok(Request::Subscribe(Box::new(super::SubscribeCommand {
                         channel: subscribe.channel.named("channel")?,
                         token: subscribe.token.named("token")?,
                         recover: subscribe.recover,
@@ -499,7 +499,7 @@ mod json {
                 self.publish.map(|publish| {
                     let channel = subject_of(publish.channel.named("channel")?, publish.kind, &publish.key.named("key")?);
                     let data = Bytes::copy_from_slice(publish.data.0.as_bytes());
-                    Ok(Request::Publish(Box::new(super::PublishRequest { channel, data, removed: publish.removed })))
+                    Ok(Request::Publish(Box::new(super::PublishCommand { channel, data, removed: publish.removed })))
                 }),
                 self.presence.map(|request| Ok(Request::Presence { channel: request.channel.named("channel")? })),
                 self.presence_stats.map(|request| Ok(Request::PresenceStats { channel: request.channel.named("channel")? })),
@@ -509,7 +509,7 @@ mod json {
                         None => None,
                     };
                     let (channel, limit) = (history.channel.named("channel")?, history.limit);
-                    Ok(Request::History(Box::new(super::HistoryRequest { channel, limit, since, reverse: history.reverse })))
+                    Ok(Request::History(Box::new(super::HistoryCommand { channel, limit, since, reverse: history.reverse })))
                 }),
                 self.ping.map(|_| Ok(Request::Pong)),
                 self.send.map(|_| Ok(Request::Send)),
@@ -667,7 +667,7 @@ mod tests {
     #[test]
     fn null_members_are_absent() {
         let text = r#"{"id":1,"connect":null,"subscribe":{"channel":"/v","token":null,"recover":null,"epoch":null,"data":null,"flag":null,"tf":null}}"#;
-        let expected = SubscribeRequest { channel: "/v".into(), ..Default::default() };
+        let expected = SubscribeCommand { channel: "/v".into(), ..Default::default() };
         assert_eq!(request(text), Request::Subscribe(Box::new(expected)));
     }
 
@@ -726,7 +726,7 @@ mod tests {
             let data = format!("{{{spaces}{}:{spaces}[{number},{spaces}null]{spaces}}}", serde_json::to_string(&text).unwrap());
             let message = format!("{{\"id\":1,\"publish\":{{\"data\":{spaces}{data}{spaces},\"channel\":\"/v\"}}}}\n{{}}");
             let commands = all(Protocol::Json, message.as_bytes()).unwrap();
-            let publish = PublishRequest { channel: "/v".into(), data: Bytes::from(data), removed: false };
+            let publish = PublishCommand { channel: "/v".into(), data: Bytes::from(data), removed: false };
             proptest::prop_assert_eq!(&commands[0].request, &Request::Publish(Box::new(publish)));
             proptest::prop_assert_eq!(&commands[1].request, &Request::Pong);
         }

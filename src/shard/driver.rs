@@ -15,12 +15,13 @@ use std::task::Poll as TaskPoll;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use super::broker::Broker;
 use super::executor::{self, ExecutorFailed, Poll};
-use super::hands::{Broker, Hands, LaneEnds};
+use super::hands::Hands;
 use super::letter::Letter;
 use super::pacemaker::Pulse;
 use super::{Event, ShardCore, ShardCounters, ShardSettings};
-use crate::handoff::{ConnectionKey, MailboxReceiver, ShardId, Wake};
+use crate::handoff::{ConnectionKey, LaneEnds, MailboxReceiver, ShardId, Wake};
 use crate::http::Site;
 use crate::limits::{CLOSE_LINGER_MS, TICK_MS};
 use crate::net::{self, Host, NetSettings, Sockets};

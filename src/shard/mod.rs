@@ -12,6 +12,7 @@ mod outgoing;
 pub mod settings;
 mod subscribers;
 
+mod broker;
 pub mod core;
 pub mod driver;
 pub mod executor;
@@ -19,13 +20,14 @@ mod hands;
 pub mod letter;
 pub mod pacemaker;
 
+pub use crate::handoff::{LaneEnds, lanes};
+pub use broker::Broker;
 pub use core::{Bounds, ShardCore};
 pub use counters::ShardCounters;
 pub use driver::{ShardFailed, ShardPlan, spawn};
 pub use effects::{Assignment, Effects, ProduceRecord, ProduceStatus, WriteStatus};
 pub use event::{Event, PublishFailure, PublishResult};
 pub use executor::{Alone, ExecutorFailed, Poll};
-pub use hands::{Broker, LaneEnds, lanes};
 pub use letter::Letter;
 pub use pacemaker::{Pacemaker, Pulse};
 pub use settings::ShardSettings;

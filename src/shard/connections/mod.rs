@@ -5,6 +5,7 @@
 
 mod crowd;
 mod publish;
+mod publishes;
 mod room;
 mod session;
 mod timers;

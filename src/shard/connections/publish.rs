@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::publishes::{OpenPublish, TopicLookup};
 use super::room::Connections;
 use super::waiting::{Taken, Wait};
 use crate::handoff::{ConnectionKey, PublishKey};
@@ -19,26 +20,6 @@ use crate::shard::errors;
 use crate::shard::event::{PublishFailure, PublishResult};
 use crate::subject::{Partitioner, SubjectName, ValueKind};
 
-/// What is known of a topic that is not in the map.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum TopicLookup {
-    Found(u32),
-    Refused(PublishFailure),
-    Asked,
-}
-
-/// A publish that Kafka has not answered yet.
-#[derive(Clone, Debug)]
-pub(super) struct OpenPublish {
-    connection: ConnectionKey,
-    command: u32,
-    topic: Arc<str>,
-    /// When it is answered 401.
-    due_ms: u64,
-    /// It was; the producer still holds it.
-    answered: bool,
-}
-
 impl Connections {
     /// The publish command.
     pub fn publish<E: Effects>(
@@ -47,7 +28,7 @@ impl Connections {
         connection: ConnectionKey,
         id: u32,
         read_ms: u64,
-        request: &session::PublishRequest,
+        request: &session::PublishCommand,
         effects: &mut E,
     ) -> Taken {
         if now_ms >= read_ms + HOLD_MS {

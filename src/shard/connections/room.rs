@@ -8,9 +8,8 @@ use bytes::Bytes;
 use slotmap::{SecondaryMap, SlotMap};
 
 use super::crowd::Crowd;
-use super::publish::{OpenPublish, TopicLookup};
-use super::session::{Held, Phase, Session, disconnect};
-use super::timers::Timer;
+use super::publishes::{OpenPublish, TopicLookup};
+use super::session::{Held, Phase, Session, Timer, disconnect};
 use super::waiting::{Wait, Waiting};
 use crate::handoff::{ConnectionKey, Offset, Protocol, PublishKey, ShardId, SubscriptionKey};
 use crate::limits::{CLOSE_LINGER_MS, REPLY_BYTES};

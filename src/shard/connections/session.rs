@@ -62,6 +62,23 @@ pub(in crate::shard) enum Phase {
     Closed,
 }
 
+/// What a timer of a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Timer {
+    /// The connect command is due.
+    Connect,
+    /// The next ping is due.
+    Ping,
+    /// The pong is due.
+    Pong,
+    /// The close frame had its time.
+    Linger,
+    /// Its turn to be disconnected in a drain.
+    Drain,
+    /// It may have been slow for too long.
+    Slow,
+}
+
 /// The rest of a message.
 #[derive(Debug)]
 pub(in crate::shard) struct Held {

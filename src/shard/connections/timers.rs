@@ -1,29 +1,12 @@
 //! What is due for a connection: its connect command, pings, the end of a drain, the end of patience with a slow client. One heap for the shard.
 
 use super::room::Connections;
-use super::session::{Phase, disconnect};
+use super::session::{Phase, Timer, disconnect};
 use super::waiting::Wait;
 use crate::handoff::ConnectionKey;
 use crate::limits::{DRAIN_PUBLISH_MS, HOLD_MS, TICK_MS};
 use crate::session::encode_ping;
 use crate::shard::effects::Effects;
-
-/// What a timer of a connection is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Timer {
-    /// The connect command is due.
-    Connect,
-    /// The next ping is due.
-    Ping,
-    /// The pong is due.
-    Pong,
-    /// The close frame had its time.
-    Linger,
-    /// Its turn to be disconnected in a drain.
-    Drain,
-    /// It may have been slow for too long.
-    Slow,
-}
 
 impl Connections {
     pub(super) fn set_timer(&mut self, due_ms: u64, connection: ConnectionKey, timer: Timer) {

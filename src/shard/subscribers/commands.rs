@@ -21,7 +21,7 @@ impl Subscribers {
         connection: ConnectionKey,
         id: u32,
         read_ms: u64,
-        request: &session::SubscribeRequest,
+        request: &session::SubscribeCommand,
         connections: &mut Connections,
         toward_home: &mut Outgoing<TowardHome>,
     ) -> Taken {
@@ -177,7 +177,7 @@ impl Subscribers {
         connection: ConnectionKey,
         id: u32,
         read_ms: u64,
-        request: &session::HistoryRequest,
+        request: &session::HistoryCommand,
         connections: &mut Connections,
         toward_home: &mut Outgoing<TowardHome>,
     ) -> Taken {
