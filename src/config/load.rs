@@ -16,6 +16,7 @@ use crate::net::NetSettings;
 use crate::shard::{Poll, ShardSettings};
 use crate::subject::name::is_topic;
 use crate::subject::{Partitioner, ValueKind};
+use crate::subject::{PartitionerChoice, TopicSettings};
 
 /// A configuration is a few kilobytes; this much is another file.
 const FILE_BYTES_MAX: u64 = 4 << 20;

@@ -18,6 +18,7 @@ mod manual_tests;
 #[cfg(test)]
 mod tests;
 
+pub use crate::subject::{PartitionerChoice, TopicSettings};
 pub use document::Origin;
 pub use kafka_settings::{ConsumerSettings, CorruptBatches, KafkaSettings, ProducerSettings, TopicChoice};
 pub use problem::{ConfigError, Problem, did_you_mean};
@@ -25,6 +26,6 @@ pub use properties::{Properties, is_secret, masked};
 pub use reader::{EXTRA_OPTIONS, Effective};
 pub use settings::{
     CacheSettings, ClientSettings, Config, Connections, CoreSettings, HousekeepingChoice, ListenSettings, LogFormat, LogSettings,
-    OutboxSettings, PartitionerChoice, PublishSettings, ShardChoice, TopicSettings,
+    OutboxSettings, PublishSettings, ShardChoice,
 };
 pub use units::{size_text, time_text};

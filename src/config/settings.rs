@@ -11,7 +11,7 @@ use crate::cores;
 use crate::http::{HeadLimits, SiteSettings};
 use crate::net::NetSettings;
 use crate::shard::{Poll, ShardSettings};
-use crate::subject::{Partitioner, ValueKind};
+use crate::subject::TopicSettings;
 
 /// A validated configuration. Made by `Config::load` or `Config::parse`; nobody changes it afterwards.
 #[derive(Clone, Debug)]
@@ -141,34 +141,6 @@ pub struct Connections {
     pub is_asked_for: bool,
     /// Why there are fewer than that, in one line.
     pub note: Option<String>,
-}
-
-/// `[topic."T"]`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct TopicSettings {
-    pub partitioner: PartitionerChoice,
-    pub value: ValueKind,
-    /// `snapshot = "latest"`: a subscribe without recovery gets the newest record unasked.
-    pub snapshot: bool,
-}
-
-/// `partitioner` of a topic.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum PartitionerChoice {
-    /// Detected at start on the newest records.
-    #[default]
-    Auto,
-    Fixed(Partitioner),
-}
-
-impl PartitionerChoice {
-    /// The rule of a topic without records to judge by.
-    pub fn without_records(self) -> Partitioner {
-        match self {
-            PartitionerChoice::Auto => Partitioner::Murmur2,
-            PartitionerChoice::Fixed(rule) => rule,
-        }
-    }
 }
 
 /// `[log]`.

@@ -143,9 +143,11 @@ impl<B: Broker> ShardHost<B> {
         let mut worked = false;
         // What is not taken in now nobody announces again.
         let mut refused = !core.polls_kafka();
+        let mut held_back = !core.drains_from_home();
         for from in 0..hands.lanes.from_home_of.len() {
             for _ in 0..LANE_MESSAGES_PER_TURN {
                 if !core.drains_from_home() {
+                    held_back = true;
                     break;
                 }
                 let Some(batch) = hands.lanes.from_home_of[from].as_ref().and_then(|lane| lane.try_receive()) else { break };
@@ -197,7 +199,7 @@ impl<B: Broker> ShardHost<B> {
             hands.sockets.sweep(now_ms);
         }
         core.flush(now_ms, hands);
-        worked || core.wants_flush() || refused && core.polls_kafka()
+        worked || core.wants_flush() || refused && core.polls_kafka() || held_back && core.drains_from_home()
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::config::TopicSettings;
+use crate::subject::TopicSettings;
 
 /// Settings of one shard. Bytes are bytes, times milliseconds.
 #[derive(Clone, Debug)]

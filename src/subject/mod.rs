@@ -6,9 +6,11 @@ pub mod epoch;
 pub mod name;
 pub mod partitioner;
 pub mod topic_map;
+pub mod topic_settings;
 
 pub use channel_ids::{ChannelId, ChannelIds};
 pub use epoch::Epoch;
 pub use name::{SubjectError, SubjectName};
 pub use partitioner::Partitioner;
 pub use topic_map::{Home, Partition, Topic, TopicId, TopicMap, ValueKind};
+pub use topic_settings::{PartitionerChoice, TopicSettings};
