@@ -9,13 +9,15 @@ use super::error::CoresError;
 
 /// Keeps the calling thread, and every thread that it starts from now on, on these CPUs.
 pub fn pin_current_thread_to(cpus: &[usize]) -> Result<(), CoresError> {
-    if let [cpu] = cpus {
+    // core_affinity knows single CPUs only, and panics over those of a mask that it does not check.
+    if let [cpu] = cpus
+        && *cpu < CpuSet::count()
+    {
         if core_affinity::set_for_current(core_affinity::CoreId { id: *cpu }) {
             return Ok(());
         }
         return Err(CoresError::Pin { cpus: cpus.to_vec(), error: io::Error::last_os_error() });
     }
-    // core_affinity knows single CPUs only.
     let failed = |error: nix::Error| CoresError::Pin { cpus: cpus.to_vec(), error: error.into() };
     let mut set = CpuSet::new();
     for cpu in cpus {
