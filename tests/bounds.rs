@@ -472,3 +472,20 @@ fn subscriptions_are_bounded_in_bytes_and_one_more_is_told_so() {
     }
     assert_eq!(node.cores[0].counters().subscriptions_bytes, 0);
 }
+
+#[test]
+fn a_message_that_fills_a_turns_bytes_goes_on_without_waiting_for_anything() {
+    let topic = topic(0, "v", 4, 2);
+    let mut node = Node::serving(2, ShardSettings { subject_bytes_max: 1_024, ..ShardSettings::default() }, vec![topic]);
+    let client = node.connect(0);
+    let channel = |number: usize| format!("/v/{number}/{}", "s".repeat(900));
+    let mut message = String::new();
+    for number in 0..1_000 {
+        message += &format!("{}\n", json!({"id": 10_000 + number, "subscribe": {"channel": channel(number)}}));
+    }
+    node.handle(0, Event::Received { connection: client.key, payload: message.as_bytes() });
+    node.settle();
+    let granted =
+        (0..1_000).filter(|number| node.reply(client, 10_000 + number).is_some_and(|reply| reply["subscribe"].is_object())).count();
+    assert_eq!(granted, 1_000);
+}

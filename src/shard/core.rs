@@ -53,8 +53,8 @@ impl ShardCore {
             subscribers: Subscribers::new(settings.clone()),
             connections: Connections::new(shard, settings.clone()),
             speech: Speech {
-                toward_home: Outgoing::new(shard, shards, TowardHome::weight),
-                from_home: Outgoing::new(shard, shards, FromHome::weight),
+                toward_home: Outgoing::new(shard, shards, settings.turn_bytes_max, TowardHome::weight),
+                from_home: Outgoing::new(shard, shards, settings.turn_bytes_max, FromHome::weight),
             },
             settings,
             counters: ShardCounters::default(),
@@ -131,7 +131,8 @@ impl ShardCore {
     /// Whether the last flush left work for the next one: a large fan-out is written, and a large message taken, in parts, so that other work of the
     /// core comes between; and a write may have made room for a command that waited.
     pub fn wants_flush(&self) -> bool {
-        self.connections.has_writes() || self.connections.turns() > 0
+        let catches_up = self.subscribers.has_turns() && !self.speech.toward_home.is_full();
+        self.connections.has_writes() || self.connections.turns() > 0 || catches_up
     }
 
     /// Whether what was taken in since the last flush should be on its way before more is: somebody's outbox is more than half full.

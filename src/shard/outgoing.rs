@@ -1,18 +1,18 @@
 //! What a shard has to say to the shards in one direction: gathered per shard until the turn ends, then one lane message each. What it says to
 //! itself takes the same way without the lane, in its order.
 //!
-//! Bounded: with `TURN_BYTES_MAX` for one shard, or a lane that refused, the direction is full, and its shard takes no more work that could add to it.
+//! Bounded: with so many bytes for one shard (`turn_bytes_max`), or a lane that refused, the direction is full, and its shard takes no more work that could add to it.
 
 use std::collections::VecDeque;
 
 use crate::handoff::{LaneFull, ShardId};
-use crate::limits::TURN_BYTES_MAX;
 
 /// See the module's documentation.
 #[derive(Debug)]
 pub(super) struct Outgoing<T> {
     shard: ShardId,
     weigh: fn(&T) -> usize,
+    bytes_max: usize,
     own: VecDeque<T>,
     to: Vec<Waiting<T>>,
 }
@@ -26,20 +26,26 @@ struct Waiting<T> {
     refused: bool,
 }
 
+impl<T> Waiting<T> {
+    fn is_full(&self, bytes_max: usize) -> bool {
+        self.refused || self.bytes >= bytes_max
+    }
+}
+
 /// What became of a sending.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Sent {
     /// Lanes that are full and were not before.
     pub refused: u64,
-    /// A lane that was full has taken what waited.
+    /// What was full, for a lane had refused it or there was so much of it, has gone.
     pub relieved: bool,
 }
 
 impl<T> Outgoing<T> {
     /// Of one of `shards` shards; `weigh` gives the bytes that a message keeps alive.
-    pub fn new(shard: ShardId, shards: u16, weigh: fn(&T) -> usize) -> Outgoing<T> {
+    pub fn new(shard: ShardId, shards: u16, bytes_max: usize, weigh: fn(&T) -> usize) -> Outgoing<T> {
         let waiting = |_| Waiting { messages: Vec::new(), bytes: 0, refused: false };
-        Outgoing { shard, weigh, own: VecDeque::new(), to: (0..shards).map(waiting).collect() }
+        Outgoing { shard, weigh, bytes_max, own: VecDeque::new(), to: (0..shards).map(waiting).collect() }
     }
 
     /// Says something to a shard. Never refuses: who may say much asks `is_full` before.
@@ -60,7 +66,7 @@ impl<T> Outgoing<T> {
 
     /// Whether one of the lanes has no room.
     pub fn is_full(&self) -> bool {
-        self.to.iter().any(|waiting| waiting.refused || waiting.bytes >= TURN_BYTES_MAX)
+        self.to.iter().any(|waiting| waiting.is_full(self.bytes_max))
     }
 
     /// Whether as much waits for one shard.
@@ -87,8 +93,8 @@ impl<T> Outgoing<T> {
             }
             match send(ShardId(to as u16), std::mem::take(&mut waiting.messages)) {
                 Ok(()) => {
-                    sent.relieved |= std::mem::take(&mut waiting.refused);
-                    waiting.bytes = 0;
+                    sent.relieved |= waiting.is_full(self.bytes_max);
+                    (waiting.refused, waiting.bytes) = (false, 0);
                 }
                 Err(LaneFull(messages)) => {
                     waiting.messages = messages;
@@ -106,15 +112,16 @@ mod tests {
 
     #[test]
     fn what_a_lane_refuses_waits_in_its_order_and_what_is_said_to_oneself_takes_no_lane() {
-        let mut outgoing: Outgoing<u32> = Outgoing::new(ShardId(0), 2, |_| TURN_BYTES_MAX / 2);
+        let mut outgoing: Outgoing<u32> = Outgoing::new(ShardId(0), 2, 200, |_| 100);
         outgoing.say(ShardId(0), 7);
         outgoing.say(ShardId(1), 1);
         assert!(!outgoing.is_full());
         outgoing.say(ShardId(1), 2);
-        assert!(outgoing.is_full() && outgoing.holds(TURN_BYTES_MAX));
+        assert!(outgoing.is_full() && outgoing.holds(200));
         let sent = outgoing.send(|_, messages| Err(LaneFull(messages)));
         assert_eq!((sent, outgoing.is_full()), (Sent { refused: 1, relieved: false }, true));
         outgoing.say(ShardId(1), 3);
+        assert!(outgoing.is_full());
         let mut taken = Vec::new();
         let sent = outgoing.send(|to, messages| {
             taken.push((to, messages));

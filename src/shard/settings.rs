@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::limits::TURN_BYTES_MAX;
 use crate::subject::TopicSettings;
 
 /// Settings of one shard. Bytes are bytes, times milliseconds.
@@ -51,6 +52,8 @@ pub struct ShardSettings {
     /// Connections that one flush writes to. At some 5 us a write the default holds the core for about 2 ms: more would delay lanes and sockets
     /// behind a large fan-out, less would cost turns. The simulator makes it small.
     pub flush_writes_max: usize,
+    /// Bytes for one shard that may wait for the end of a turn. The simulator makes it small.
+    pub turn_bytes_max: usize,
     /// This node's name for `connect` replies (`node` of the protocol).
     pub node: String,
 }
@@ -79,6 +82,7 @@ impl Default for ShardSettings {
             null_key_partition: None,
             held_max: 100_000,
             flush_writes_max: 512,
+            turn_bytes_max: TURN_BYTES_MAX,
             node: "corespan".to_owned(),
         }
     }

@@ -117,6 +117,8 @@ impl World {
             subject_bytes_max: 64,
             cache_bytes_max: if roomy { 1 << 30 } else { random.usize(20_000..300_000) },
             cache_records_max: if roomy { 1 << 20 } else { random.usize(1..40) },
+            // By the seed, not by its dice: worlds from before are what they were.
+            turn_bytes_max: if seed % 4 == 1 { 400 + (seed % 11) as usize * 300 } else { TURN_BYTES_MAX },
             cache_subject_bytes_max: 1 << 40,
             cache_expire_ms: if roomy { 1 << 40 } else { random.u64(500..20_000) },
             outbox_bytes_max: if roomy && random.bool() { 1 << 20 } else { random.usize(4_096..40_000) },
