@@ -4,6 +4,7 @@
 pub mod bench;
 pub mod config;
 pub mod cores;
+pub mod executor;
 pub mod handoff;
 pub mod http;
 pub mod ids;

@@ -6,8 +6,8 @@ use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use corespan::config::TopicChoice;
 use corespan::handoff::{LogEndQuestion, Offset, ShardId};
+use corespan::kafka::TopicChoice;
 use corespan::kafka::{EmbeddedCluster, KafkaOptions, NodeState};
 use corespan::shard::{Broker as _, ProduceRecord, ProduceStatus, PublishFailure, PublishResult};
 use corespan::subject::Partitioner;

@@ -7,10 +7,12 @@ use std::rc::Rc;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use corespan::cores::Poll;
+use corespan::executor::Alone;
 use corespan::handoff::ConnectionKey;
 use corespan::http::{Site, SiteSettings};
 use corespan::net::{self, Host, NetSettings, Sockets};
-use corespan::shard::{self, Alone, Event};
+use corespan::shard::Event;
 
 /// Both ends are in this process, so twice as many descriptors.
 const CONNECTIONS: usize = 5_000;
@@ -79,7 +81,7 @@ fn idle_connection_costs_at_most_one_and_a_half_kilobytes_below_the_session() {
     let (stop, stopped) = mpsc::channel::<()>();
     let (tell, outcome) = mpsc::channel();
     let cpu = core_affinity::get_core_ids().expect("the CPUs of this process can be read")[0].id;
-    let server = Alone::start(cpu, shard::Poll::Park, move || {
+    let server = Alone::start(cpu, Poll::Park, move || {
         async move {
             let host = Rc::new(Silent {
                 sockets: RefCell::new(Sockets::new(settings)),

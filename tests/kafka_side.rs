@@ -7,11 +7,11 @@ mod support;
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use corespan::config::{PartitionerChoice, TopicSettings};
 use corespan::handoff::{LogEndQuestion, Offset, PartitionRef};
 use corespan::kafka::{KafkaOptions, NodeState};
 use corespan::shard::{Broker as _, ProduceRecord, ProduceStatus, PublishFailure, PublishResult};
 use corespan::subject::{Partitioner, ValueKind};
+use corespan::subject::{PartitionerChoice, TopicSettings};
 use futures_lite::future::block_on;
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;

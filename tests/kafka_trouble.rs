@@ -7,8 +7,8 @@ mod support;
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
-use corespan::config::CorruptBatches;
 use corespan::handoff::LogEndQuestion;
+use corespan::kafka::CorruptBatches;
 use corespan::kafka::{KafkaOptions, NodeState};
 use corespan::shard::{Broker as _, ProduceStatus, PublishFailure, PublishResult};
 use rdkafka::message::{Header, OwnedHeaders};

@@ -12,8 +12,9 @@ use std::task::{Context, Poll, Waker};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
+use corespan::cores;
+use corespan::executor::{self, Pacemaker, Pulse};
 use corespan::handoff::{LaneReceiver, LaneSender, Wake, Weigh, lane};
-use corespan::shard::{self, Pacemaker, Pulse, executor};
 
 /// A lost wake-up comes about once in 50,000 parkings, and a round trip has two: without the pacemaker no run of this length has ended. A million in
 /// long runs.
@@ -112,7 +113,7 @@ where
     T: Send + 'static,
 {
     let (tell, outcome) = mpsc::channel();
-    executor::start("player", cpu, shard::Poll::Park, pulse, move || async move {
+    executor::start("player", cpu, cores::Poll::Park, pulse, move || async move {
         // Nobody listens if the test has failed already.
         let _ = tell.send(play().await);
     })

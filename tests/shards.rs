@@ -6,11 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use corespan::handoff::{Generation, LogEndQuestion, PartitionRef, PublishKey, RecordBatch, TopicIndex};
+use corespan::cores::Poll;
+use corespan::executor::{self, ShardPlan};
+use corespan::handoff::{self, Generation, LogEndQuestion, PartitionRef, PublishKey, RecordBatch, TopicIndex};
 use corespan::http::{Site, SiteSettings};
 use corespan::lifecycle::{Desks, Shards};
 use corespan::net::{self, NetSettings};
-use corespan::shard::{self, Assignment, Broker, Letter, Poll, ProduceRecord, ProduceStatus, PublishFailure, ShardPlan, ShardSettings};
+use corespan::shard::{Assignment, Broker, Letter, ProduceRecord, ProduceStatus, PublishFailure, ShardSettings};
 use corespan::subject::TopicMap;
 
 /// A Kafka that has nothing and remembers which map it was told of.
@@ -50,13 +52,13 @@ fn start(poll: Poll) -> Node {
     let listening = net::listen(SocketAddr::from(([127, 0, 0, 1], 0)), SHARDS.into(), &settings).expect("a loopback port can be had");
     let desks = Desks::new(SHARDS, 1_000);
     let letters = desks.letters();
-    let mut lanes = shard::lanes(&desks.wakes(), 1 << 20).into_iter();
+    let mut lanes = handoff::lanes(&desks.wakes(), 1 << 20).into_iter();
     let mut listeners = listening.listeners.into_iter();
     let site = Site::new(&SiteSettings { demo: false, allowed_origins: Vec::new() });
     let acknowledged = Arc::new(AtomicU64::new(0));
     let epoch = Instant::now();
     let shards = Shards::start(desks, |id, desk| {
-        shard::spawn(ShardPlan {
+        executor::spawn(ShardPlan {
             id,
             shards: SHARDS,
             cpu: cpus[id.index() % cpus.len()],

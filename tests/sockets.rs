@@ -7,10 +7,12 @@ use std::rc::Rc;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use corespan::cores::Poll;
+use corespan::executor::Alone;
 use corespan::handoff::ConnectionKey;
 use corespan::http::{Site, SiteSettings};
 use corespan::net::{self, Host, NetSettings, Sockets};
-use corespan::shard::{self, Alone, Event, WriteStatus};
+use corespan::shard::{Event, WriteStatus};
 
 const UPGRADE: &[u8] = b"GET /connection/websocket HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
@@ -105,7 +107,7 @@ impl Server {
         let (logger, log) = mpsc::channel();
         let (tell, left) = mpsc::channel();
         let cpu = core_affinity::get_core_ids().expect("the CPUs of this process can be read")[0].id;
-        let executor = Alone::start(cpu, shard::Poll::Park, move || async move {
+        let executor = Alone::start(cpu, Poll::Park, move || async move {
             let host = Rc::new(Script {
                 sockets: RefCell::new(Sockets::new(settings)),
                 read_buffer: RefCell::new(vec![0; 64 << 10].into_boxed_slice()),

@@ -6,15 +6,15 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use corespan::cores::Poll;
+use corespan::executor::{self, ShardPlan};
 use corespan::handoff::{
-    Generation, LogEndQuestion, MailboxSender, Offset, PartitionRef, PublishKey, Record, RecordBatch, ShardId, TopicIndex, Wake,
+    self, Generation, LogEndQuestion, MailboxSender, Offset, PartitionRef, PublishKey, Record, RecordBatch, ShardId, TopicIndex, Wake,
 };
 use corespan::http::{Site, SiteSettings};
 use corespan::lifecycle::{Desks, Shards};
 use corespan::net::{self, NetSettings};
-use corespan::shard::{
-    self, Assignment, Broker, Letter, Poll, ProduceRecord, ProduceStatus, PublishFailure, PublishResult, ShardPlan, ShardSettings,
-};
+use corespan::shard::{Assignment, Broker, Letter, ProduceRecord, ProduceStatus, PublishFailure, PublishResult, ShardSettings};
 use corespan::subject::Partitioner;
 use corespan::subject::topic_map::{Partition, Topic, TopicMap, ValueKind};
 use serde_json::json;
@@ -134,11 +134,11 @@ impl Node {
             acknowledged: AtomicU64::new(0),
         });
         let letters = desks.letters();
-        let mut lanes = shard::lanes(&desks.wakes(), 1 << 20).into_iter();
+        let mut lanes = handoff::lanes(&desks.wakes(), 1 << 20).into_iter();
         let mut listeners = listening.listeners.into_iter();
         let epoch = Instant::now();
         let shards = Shards::start(desks, |id, desk| {
-            shard::spawn(ShardPlan {
+            executor::spawn(ShardPlan {
                 id,
                 shards: SHARDS,
                 cpu: cpus[id.index() % cpus.len()],

@@ -2,9 +2,9 @@
 
 use super::document::{Entry, Origin, Value};
 use super::kafka_settings::{CONSUMER, CONSUMER_OWN, PRODUCER, PRODUCER_OWN, near_miss};
-use super::properties::is_secret;
 use super::reader::Reader;
-use crate::kafka::settings::{other_names, scope};
+use crate::kafka::is_secret;
+use crate::kafka::librdkafka::{other_names, scope};
 
 /// Applies the options in their order.
 pub fn apply(options: &str, reader: &mut Reader) {

@@ -6,9 +6,9 @@ use regex::Regex;
 
 use super::document::{Entry, Origin, Value};
 use super::problem::did_you_mean;
-use super::properties::{Properties, is_secret, masked};
 use super::reader::Reader;
-use crate::kafka::settings::{Role, check_property, check_together, other_names, scope};
+use crate::kafka::librdkafka::{Role, check_property, check_together, other_names, scope};
+use crate::kafka::{ConsumerSettings, CorruptBatches, KafkaSettings, ProducerSettings, Properties, TopicChoice, is_secret, masked};
 use crate::subject::name::is_topic;
 
 pub const CONSUMER: &str = "kafka.consumer";
@@ -40,57 +40,6 @@ const COMMON: [&str; 18] = [
 ];
 /// Topics of a list. Beyond it a regular expression is meant.
 const TOPICS_MAX: usize = 10_000;
-
-/// Which topics are consumed.
-#[derive(Clone, Debug)]
-pub enum TopicChoice {
-    /// `topics`: not empty, valid names, none twice. Each must exist when metadata is first read.
-    Listed(Vec<String>),
-    /// `topics.regex`, anchored at both ends. Internal topics never match, whatever it says: leave them out before asking it.
-    Matching(Regex),
-}
-
-/// Everything about Kafka.
-#[derive(Clone, Debug)]
-pub struct KafkaSettings {
-    /// `kafka.metadata.interval`: how often topics and partition counts are asked for.
-    pub metadata_interval: Duration,
-    pub consumer: ConsumerSettings,
-    pub producer: ProducerSettings,
-}
-
-/// `[kafka.consumer]`.
-#[derive(Clone, Debug)]
-pub struct ConsumerSettings {
-    /// librdkafka's, checked by `kafka::settings`; always with `bootstrap.servers`.
-    pub properties: Properties,
-    pub topics: TopicChoice,
-    /// `consumers.size`: how many shards own partitions; `None` is all of them. Checked against their number by `Config::check_shards`.
-    pub consumers_size: Option<u16>,
-    /// `recovery.on.start`: load the last `cache.expire.time` of the topics before the node is ready.
-    pub recovery_on_start: bool,
-    pub corrupt_batches: CorruptBatches,
-}
-
-/// `corrupt.batches`: what is done about a batch of records whose bytes are corrupt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CorruptBatches {
-    /// The partition is read no further until the batch can be read.
-    Stop,
-    /// It is read on behind the batch, whose records no client gets.
-    Skip,
-}
-
-/// `[kafka.producer]`.
-#[derive(Clone, Debug)]
-pub struct ProducerSettings {
-    /// librdkafka's, checked by `kafka::settings`; always with `bootstrap.servers`.
-    pub properties: Properties,
-    /// `producers.size`: producer instances; a subject always uses the same.
-    pub producers_size: u16,
-    /// `null.key.partition`: where records without a key are written.
-    pub null_key_partition: Option<u32>,
-}
 
 /// Reads both tables.
 pub fn read(reader: &mut Reader) -> KafkaSettings {

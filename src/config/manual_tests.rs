@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
+use crate::subject::TopicSettings;
 
 const MANUAL: &str = include_str!("../../config/corespan.toml");
 

@@ -8,7 +8,6 @@ mod extra_options;
 mod kafka_settings;
 mod load;
 mod problem;
-mod properties;
 mod reader;
 mod settings;
 mod units;
@@ -18,14 +17,10 @@ mod manual_tests;
 #[cfg(test)]
 mod tests;
 
-pub use crate::subject::{PartitionerChoice, TopicSettings};
 pub use document::Origin;
-pub use kafka_settings::{ConsumerSettings, CorruptBatches, KafkaSettings, ProducerSettings, TopicChoice};
 pub use problem::{ConfigError, Problem, did_you_mean};
-pub use properties::{Properties, is_secret, masked};
 pub use reader::{EXTRA_OPTIONS, Effective};
 pub use settings::{
-    CacheSettings, ClientSettings, Config, Connections, CoreSettings, HousekeepingChoice, ListenSettings, LogFormat, LogSettings,
-    OutboxSettings, PublishSettings, ShardChoice,
+    CacheSettings, ClientSettings, Config, Connections, ListenSettings, LogFormat, LogSettings, OutboxSettings, PublishSettings,
 };
 pub use units::{size_text, time_text};

@@ -5,12 +5,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::kafka_settings::{KafkaSettings, TopicChoice};
 use super::reader::Effective;
-use crate::cores;
+use crate::cores::{self, CoreSettings};
 use crate::http::{HeadLimits, SiteSettings};
+use crate::kafka::{KafkaSettings, TopicChoice};
 use crate::net::NetSettings;
-use crate::shard::{Poll, ShardSettings};
+use crate::shard::ShardSettings;
 use crate::subject::TopicSettings;
 
 /// A validated configuration. Made by `Config::load` or `Config::parse`; nobody changes it afterwards.
@@ -58,34 +58,6 @@ pub struct ListenSettings {
     pub idle_timeout: Duration,
     /// `send.buffer.bytes`: `SO_SNDBUF`.
     pub send_buffer_bytes: usize,
-}
-
-/// `[cores]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CoreSettings {
-    pub shards: ShardChoice,
-    pub housekeeping: HousekeepingChoice,
-    pub poll: Poll,
-}
-
-/// `cores.shards`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ShardChoice {
-    /// All allowed CPUs but one where there are four or more, else all.
-    Auto,
-    /// This many, on the last allowed CPUs; the lowest are left to housekeeping.
-    Count(u16),
-    /// One on each of these CPUs: not empty, none twice.
-    Cpus(Vec<usize>),
-}
-
-/// `cores.housekeeping`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum HousekeepingChoice {
-    /// The CPUs without a shard; all if none is left.
-    Auto,
-    /// These CPUs: not empty, none twice.
-    Cpus(Vec<usize>),
 }
 
 /// `[cache]`, of one shard.

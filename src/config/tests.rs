@@ -1,8 +1,10 @@
 use std::time::Duration;
 
 use super::*;
-use crate::shard::Poll;
+use crate::cores::{HousekeepingChoice, Poll, ShardChoice};
+use crate::kafka::TopicChoice;
 use crate::subject::{Partitioner, ValueKind};
+use crate::subject::{PartitionerChoice, TopicSettings};
 
 const LEAST: &str = "[kafka.consumer]\n\"bootstrap.servers\" = \"127.0.0.1:9092\"\ntopics = [\"vehicles\"]\n\
     [kafka.producer]\n\"bootstrap.servers\" = \"127.0.0.1:9092\"\n";

@@ -1,6 +1,6 @@
 //! What the machine can lack.
 
-use super::machine::cpu_ranges;
+use super::ranges::cpu_ranges;
 
 /// Why shards cannot run here as they should.
 #[derive(Debug, thiserror::Error)]

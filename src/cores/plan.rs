@@ -1,9 +1,9 @@
 //! Who runs where.
 
 use super::error::CoresError;
-use super::machine::{Machine, cpu_ranges};
-use crate::config::{CoreSettings, HousekeepingChoice, ShardChoice};
-use crate::shard::Poll;
+use super::machine::Machine;
+use super::ranges::cpu_ranges;
+use super::settings::{CoreSettings, HousekeepingChoice, Poll, ShardChoice};
 
 /// From this many CPUs on, `"auto"` leaves one to housekeeping. With fewer it would cost more than it gives.
 const SPARE_FROM: usize = 4;

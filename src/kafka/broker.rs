@@ -9,10 +9,11 @@ use crossbeam_channel::bounded;
 
 use super::batches::{Routes, Way};
 use super::consumer::{Polled, ShardConsumer};
+use super::librdkafka::consumer_config;
 use super::line::Line;
 use super::metadata::{self, MetadataHandle, Word};
 use super::producer::Producers;
-use super::settings::{KafkaOptions, consumer_config};
+use super::settings::KafkaOptions;
 use crate::handoff::{Generation, LogEndQuestion, MailboxSender, PartitionRef, PublishKey, RecordBatch, ShardId, TopicIndex, Wake};
 use crate::shard::{Assignment, Broker, Letter, ProduceRecord, ProduceStatus, PublishFailure};
 

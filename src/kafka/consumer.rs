@@ -16,9 +16,9 @@ use rdkafka::{ClientConfig, ClientContext, Offset as KafkaOffset, TopicPartition
 
 use super::line::Line;
 use super::raw::{ConsumerQueue, RawEvent};
+use super::settings::CorruptBatches;
 use super::stall::{self, Renewals, Stall, Verdict};
 use super::troubles;
-use crate::config::CorruptBatches;
 use crate::handoff::{Generation, Offset, PartitionRef, RecordBatch};
 use crate::shard::Assignment;
 

@@ -20,16 +20,16 @@ use rdkafka::{ClientConfig, ClientContext, Offset as KafkaOffset, TopicPartition
 
 use super::consumer::{LogEnd, Progress, QuietContext};
 use super::detect::{Sample, read_newest};
+use super::librdkafka::{lookup_config, reader_config};
 use super::lock;
 use super::producer::Producers;
 use super::raw::{self, Described, Descriptions, TopicConfig};
-use super::settings::{KafkaOptions, lookup_config, reader_config};
+use super::settings::{KafkaOptions, TopicChoice};
 use super::troubles;
 use super::watch::{PartitionStanding, Watch, Watched};
-use crate::config::{PartitionerChoice, TopicChoice};
 use crate::handoff::{Generation, LogEndQuestion, MailboxSender, Offset, PartitionRef, ShardId, TopicIndex};
 use crate::shard::{Letter, PublishFailure};
-use crate::subject::{Partition, Partitioner, Topic, TopicMap};
+use crate::subject::{Partition, Partitioner, PartitionerChoice, Topic, TopicMap};
 
 /// One request to Kafka.
 const REQUEST_TIME: Duration = Duration::from_secs(5);

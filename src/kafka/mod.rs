@@ -10,10 +10,12 @@ pub mod consumer;
 pub mod detect;
 pub mod embedded;
 pub mod library;
+pub mod librdkafka;
 mod line;
 pub mod load;
 pub mod metadata;
 pub mod producer;
+pub mod properties;
 #[allow(unsafe_code)]
 mod raw;
 pub mod settings;
@@ -26,7 +28,8 @@ pub use embedded::EmbeddedCluster;
 pub use library::library;
 pub use metadata::{Counts, MetadataHandle, NodeState};
 pub use producer::Producers;
-pub use settings::KafkaOptions;
+pub use properties::{Properties, is_secret, masked};
+pub use settings::{ConsumerSettings, CorruptBatches, KafkaOptions, KafkaSettings, ProducerSettings, TopicChoice};
 pub use watch::PartitionStanding;
 
 /// A mutex's value, whoever panicked with it.

@@ -21,8 +21,9 @@ use rdkafka::metadata::Metadata;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext, PurgeConfig, ThreadedProducer};
 
 use super::batches::{BatchLimits, CLASSES, Class, Routes};
+use super::librdkafka::producer_config;
 use super::raw;
-use super::settings::{KafkaOptions, producer_config};
+use super::settings::KafkaOptions;
 use super::troubles;
 use crate::handoff::{MailboxSender, Offset, PublishKey, ShardId};
 use crate::shard::{Letter, ProduceRecord, ProduceStatus, PublishFailure, PublishResult};

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 
 use crate::config::ConfigError;
 use crate::cores::CoresError;
+use crate::executor::ShardFailed;
 use crate::kafka::KafkaFailed;
-use crate::shard::ShardFailed;
 use crate::telemetry::TelemetryError;
 
 #[derive(Debug, thiserror::Error)]

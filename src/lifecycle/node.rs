@@ -9,12 +9,13 @@ use super::shards::{Desks, Shards};
 use super::signals::Signals;
 use crate::config::Config;
 use crate::cores::{self, Machine, Plan};
+use crate::executor::{self, ShardPlan};
+use crate::handoff;
 use crate::handoff::ShardId;
 use crate::http::Site;
 use crate::kafka::{KafkaOptions, KafkaSide, NodeState};
 use crate::limits::{DRAIN_PUBLISH_MS, END_MS, LANE_BYTES_MAX};
 use crate::net::{self, Listening};
-use crate::shard::{self, ShardPlan};
 use crate::telemetry::{AdminServer, Health, Registry};
 
 /// How often the node looks after itself.
@@ -77,13 +78,13 @@ impl Node {
 
         let site = Site::new(&config.site_settings(demo));
         let epoch = Instant::now();
-        let lanes = shard::lanes(&desks.wakes(), LANE_BYTES_MAX);
+        let lanes = handoff::lanes(&desks.wakes(), LANE_BYTES_MAX);
         let mut parts = brokers.into_iter().zip(lanes).zip(listening.listeners.drain(..)).collect::<Vec<_>>().into_iter();
         assert_eq!(parts.len(), plan.shards.len(), "each shard has a broker");
         let shards = Shards::start(desks, |id: ShardId, desk| {
             let ((broker, lanes), listener) = parts.next().expect("counted above");
             let telemetry = registry.shard(id);
-            shard::spawn(ShardPlan {
+            executor::spawn(ShardPlan {
                 id,
                 shards: plan.shards.len() as u16,
                 cpu: plan.shards[id.index()],

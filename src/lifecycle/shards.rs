@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use crate::executor::{ExecutorFailed, Pacemaker, Pulse, ShardFailed};
 use crate::handoff::{MailboxReceiver, MailboxSender, ShardId, Wake, mailbox};
-use crate::shard::{ExecutorFailed, Letter, Pacemaker, Pulse, ShardFailed};
+use crate::shard::Letter;
 
 /// Letters that wait for one shard, beside its publishes' answers.
 const LETTERS_MAX: usize = 4_096;

@@ -6,10 +6,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use corespan::config::{PartitionerChoice, TopicSettings};
 use corespan::handoff::{Generation, Offset, PartitionRef, RecordBatch, ShardId, TopicIndex};
 use corespan::shard::{Event, PublishFailure, PublishResult, ShardSettings};
 use corespan::subject::{Partitioner, Topic, TopicMap, ValueKind};
+use corespan::subject::{PartitionerChoice, TopicSettings};
 use harness::{Client, Node, map, publications, record, topic};
 use serde_json::{Value, json};
 

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use corespan::config::{CorruptBatches, PartitionerChoice, Properties, TopicChoice, TopicSettings};
 use corespan::handoff::{Generation, MailboxReceiver, Offset, PartitionRef, PublishKey, Record, RecordBatch, ShardId, Wake, mailbox};
+use corespan::kafka::{CorruptBatches, Properties, TopicChoice};
 use corespan::kafka::{KafkaOptions, KafkaSide, NodeState, ShardBroker};
 use corespan::shard::{Assignment, Broker as _, Letter, ProduceRecord, ProduceStatus, PublishFailure, PublishResult};
+use corespan::subject::{PartitionerChoice, TopicSettings};
 use corespan::subject::{Topic, TopicMap, ValueKind};
 use slotmap::SlotMap;
 

@@ -15,16 +15,15 @@ use std::task::Poll as TaskPoll;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::broker::Broker;
-use super::executor::{self, ExecutorFailed, Poll};
 use super::hands::Hands;
-use super::letter::Letter;
 use super::pacemaker::Pulse;
-use super::{Event, ShardCore, ShardCounters, ShardSettings};
+use super::thread::{self, ExecutorFailed};
+use crate::cores::Poll;
 use crate::handoff::{ConnectionKey, LaneEnds, MailboxReceiver, ShardId, Wake};
 use crate::http::Site;
 use crate::limits::{CLOSE_LINGER_MS, TICK_MS};
 use crate::net::{self, Host, NetSettings, Sockets};
+use crate::shard::{Broker, Event, Letter, ShardCore, ShardCounters, ShardSettings};
 
 /// Lane messages of one direction and shard that a turn takes: more than a lane holds would only delay the flush.
 const LANE_MESSAGES_PER_TURN: usize = 64;
@@ -230,7 +229,7 @@ impl<B: Broker> Host for ShardHost<B> {
 /// Runs a shard on a thread of its own; returns once its first task runs.
 pub fn spawn<B: Broker>(plan: ShardPlan<B>) -> Result<JoinHandle<()>, ShardFailed> {
     let (shard, cpu, poll, pulse) = (plan.id.0, plan.cpu, plan.poll, plan.pulse.clone());
-    executor::start(&format!("shard-{shard}"), cpu, poll, pulse, move || live(plan)).map_err(|error| ShardFailed { shard, cpu, error })
+    thread::start(&format!("shard-{shard}"), cpu, poll, pulse, move || live(plan)).map_err(|error| ShardFailed { shard, cpu, error })
 }
 
 /// A shard that could not be started.

@@ -2,14 +2,12 @@
 
 use std::io::IoSlice;
 
-use super::broker::Broker;
-use super::counters::ShardCounters;
-use super::effects::{Assignment, Effects, ProduceRecord, ProduceStatus, WriteStatus};
 use crate::handoff::{
     ConnectionKey, FromHomeBatch, Generation, LaneEnds, LaneFull, LogEndQuestion, PartitionRef, PublishKey, ShardId, TopicIndex,
     TowardHomeBatch,
 };
 use crate::net::Sockets;
+use crate::shard::{Assignment, Broker, Effects, ProduceRecord, ProduceStatus, ShardCounters, WriteStatus};
 
 /// See the module's documentation.
 pub(super) struct Hands<B> {

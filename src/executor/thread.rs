@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use glommio::{LocalExecutorBuilder, Placement};
 
 use super::pacemaker::{Pacemaker, Pulse};
+use crate::cores::Poll;
 
 /// How long an executor has for its first task: far longer than a busy core needs.
 const BEGIN_TIME: Duration = Duration::from_secs(1);
@@ -32,16 +33,6 @@ const RING_DEPTH: usize = 4096;
 const PREEMPT: Duration = Duration::from_micros(500);
 /// `poll = "busy"`: longer than any process lives, so the executor never parks.
 const SPIN_FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
-
-/// How a shard waits when there is nothing to do.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Poll {
-    /// It sleeps: an idle shard costs next to nothing, a wake-up some 20 to 50 us.
-    #[default]
-    Park,
-    /// It spins: lowest latency, a whole core each, always.
-    Busy,
-}
 
 /// An executor that did not begin.
 #[derive(Debug, thiserror::Error)]
