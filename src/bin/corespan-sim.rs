@@ -8,6 +8,9 @@ use std::time::Instant;
 use clap::Parser;
 use corespan::sim::{Broken, Coverage, Place, Sabotage, Way, run};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Plays simulated worlds of shards, Kafka and clients, and checks every promise in each.
 ///
 /// A seed decides a world completely: the same seed gives the same run on every machine.

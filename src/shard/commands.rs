@@ -32,21 +32,13 @@ impl<E: Effects> Commands<'_, E> {
     /// A message of a client.
     pub fn received(&mut self, connection: ConnectionKey, payload: &[u8]) {
         if self.connections.protocol(connection).is_some() && !self.connections.append_to_held(connection, payload) {
-            self.take(connection, None, payload, 0, None, self.now_ms);
+            self.take(connection, payload, 0, None, self.now_ms);
         }
     }
 
-    /// Takes a command that was held, if there is one, and those that follow it in its message, until the end or until one cannot be taken. `shared` is
-    /// the message as it was held before, `read_ms` when it was read.
-    fn take(
-        &mut self,
-        connection: ConnectionKey,
-        mut held: Option<Command>,
-        message: &[u8],
-        mut at: usize,
-        shared: Option<Bytes>,
-        read_ms: u64,
-    ) {
+    /// Takes the commands of a message from `at` on, until the end or until one cannot be taken. `shared` is the message as it was held before,
+    /// `read_ms` when it was read.
+    fn take(&mut self, connection: ConnectionKey, message: &[u8], mut at: usize, shared: Option<Bytes>, read_ms: u64) {
         let mut taken = 0;
         loop {
             let Some(protocol) = self.connections.protocol(connection) else {
@@ -57,7 +49,7 @@ impl<E: Effects> Commands<'_, E> {
                 return;
             }
             taken += 1;
-            let command = match held.take().map_or_else(|| next_command(protocol, message, &mut at), |command| Ok(Some(command))) {
+            let command = match next_command(protocol, message, &mut at) {
                 Ok(Some(command)) => command,
                 Ok(None) => return,
                 Err(malformed) => {
@@ -121,14 +113,32 @@ impl<E: Effects> Commands<'_, E> {
         }
     }
 
-    fn resume(&mut self, connection: ConnectionKey) {
-        if let Some(held) = self.connections.take_held(connection) {
-            let Held { command, message, at, read_ms, .. } = *held;
-            self.take(connection, command, &message.clone(), at, Some(message), read_ms);
+    /// Takes the command that a connection holds, and those that follow it. `false`: it waits for the same thing as before.
+    fn take_held(&mut self, connection: ConnectionKey) -> bool {
+        let Some(mut held) = self.connections.take_held(connection) else {
+            return true;
+        };
+        if let Some(command) = held.command.take()
+            && let Taken::NotNow(wait) = self.command(connection, &command, held.read_ms)
+        {
+            let is_same = wait == held.wait;
+            (held.command, held.wait) = (Some(command), wait);
+            self.connections.put_back(connection, held);
+            return !is_same;
         }
+        self.connections.wait_no_more(connection);
+        let Held { message, at, read_ms, .. } = *held;
+        self.take(connection, &message.clone(), at, Some(message), read_ms);
+        true
+    }
+
+    /// The same, and its socket is read again once it holds nothing.
+    fn resume(&mut self, connection: ConnectionKey) -> bool {
+        let moved = self.take_held(connection);
         if self.connections.held(connection).is_none() && self.connections.reads_again(connection, self.toward_home.is_full()) {
             self.effects.resume_reading(connection);
         }
+        moved
     }
 
     /// Those who wait for the producer, in the order in which they came. Who had a command taken and has more to say goes to the end.
@@ -138,14 +148,10 @@ impl<E: Effects> Commands<'_, E> {
         }
         let mut refused = Vec::new();
         while refused.len() < REFUSALS_MAX && self.connections.has_room_for_publishes() {
-            let Some(connection) = self.connections.next_for_producer() else {
+            let Some(connection) = self.connections.next_for_producer(refused.last()) else {
                 break;
             };
-            let before = self.connections.held(connection).map(|(_, left)| left);
-            self.resume(connection);
-            // Its first command is still there: the producer has no room for it.
-            let after = self.connections.held(connection).filter(|(wait, _)| **wait == Wait::Producer).map(|(_, left)| left);
-            if after.is_some() && after == before {
+            if !self.resume(connection) {
                 refused.push(connection);
             }
         }

@@ -1,7 +1,9 @@
 //! A fake client: speaks the protocol's bytes over a fake socket, keeps the positions that an SDK would keep, and judges every frame: each command
 //! has one answer, an error has its reason, and what a subscription brings is for the oracle.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use hashbrown::HashMap;
 
 use super::codec::{self, Publication, Said, frame_at};
 use super::coverage::Coverage;
@@ -96,20 +98,21 @@ impl Client {
 
     /// Takes bytes from the socket and judges whole frames.
     pub fn receive(&mut self, bytes: &[u8], witness: Witness<'_>, coverage: &mut Coverage) -> Verdict {
-        self.bytes.extend_from_slice(bytes);
+        let mut all = std::mem::take(&mut self.bytes);
+        all.extend_from_slice(bytes);
         let mut at = 0;
-        while let Some((opcode, start, end)) = frame_at(&self.bytes, at) {
-            let payload = self.bytes[start..end].to_vec();
+        while let Some((opcode, start, end)) = frame_at(&all, at) {
+            let payload = &all[start..end];
             let owed = self.pongs_owed;
             at = end;
             if self.closed.is_some() {
                 return Err("nothing follows a close frame".to_owned());
             }
             match opcode {
-                8 => self.closes(&payload, coverage)?,
+                8 => self.closes(payload, coverage)?,
                 10 => {
                     // RFC 6455, 5.5.3: the newest ping may be answered for those before it.
-                    let Some(place) = self.pings.iter().position(|ping| *ping == payload) else {
+                    let Some(place) = self.pings.iter().position(|ping| ping == payload) else {
                         return Err("a WebSocket pong answers a ping that has no answer yet".to_owned());
                     };
                     self.pings.drain(..=place);
@@ -117,14 +120,15 @@ impl Client {
                     coverage.note("WebSocket pong");
                 }
                 1 | 2 if (opcode == 1) == (self.protocol == Protocol::Json) => {
-                    let said = codec::decode(self.protocol, &payload)?;
+                    let said = codec::decode(self.protocol, payload)?;
                     self.takes(said, witness, coverage)?;
                 }
                 other => return Err(format!("an unexpected frame of opcode {other}")),
             }
             self.taken += u64::from(self.pongs_owed == owed);
         }
-        self.bytes.drain(..at);
+        all.drain(..at);
+        self.bytes = all;
         Ok(())
     }
 

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use prost::Message as _;
-use serde_json::{Value, json};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
 
 use crate::handoff::Protocol;
 use crate::session::wire;
@@ -12,7 +14,8 @@ use crate::session::wire;
 /// The data of a publication as its encoding has it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Data {
-    Json(Value),
+    /// JSON text.
+    Json(String),
     Bytes(Bytes),
 }
 
@@ -31,7 +34,7 @@ pub struct Publication {
 impl std::fmt::Debug for Publication {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let data = match &self.data {
-            Data::Json(value) => value.to_string(),
+            Data::Json(text) => text.clone(),
             Data::Bytes(bytes) => format!("{bytes:?}"),
         };
         let data: String = data.chars().take(24).collect();
@@ -61,7 +64,7 @@ pub fn frame_at(bytes: &[u8], at: usize) -> Option<(u8, usize, usize)> {
 /// Encodes a command in either protocol.
 pub fn encode(protocol: Protocol, command: &wire::Command) -> Vec<u8> {
     match protocol {
-        Protocol::Json => to_json(command).to_string().into_bytes(),
+        Protocol::Json => to_json(command).into_bytes(),
         Protocol::Protobuf => command.encode_length_delimited_to_vec(),
     }
 }
@@ -74,38 +77,38 @@ pub fn pong(protocol: Protocol) -> Vec<u8> {
     }
 }
 
-fn to_json(command: &wire::Command) -> Value {
-    let mut json = json!({"id": command.id});
-    let json_text = |bytes: &[u8]| serde_json::from_slice::<Value>(bytes).unwrap_or(Value::Null);
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+fn to_json(command: &wire::Command) -> String {
+    let quote = |bytes: &[u8]| serde_json::to_string(&String::from_utf8_lossy(bytes)).expect("a text is JSON");
+    let value = |bytes: &[u8]| if bytes.is_empty() { "null".to_owned() } else { String::from_utf8_lossy(bytes).into_owned() };
+    let mut json = format!("{{\"id\":{}", command.id);
+    let mut member = |name: &str, members: String| json.extend([",\"", name, "\":{", &members, "}"]);
     if command.connect.is_some() {
-        json["connect"] = json!({});
+        member("connect", String::new());
     }
-    if let Some(request) = &command.subscribe {
-        json["subscribe"] = json!({"channel": text(&request.channel), "recover": request.recover, "epoch": text(&request.epoch), "offset": request.offset,
-            "flag": request.flag});
-        if !request.data.is_empty() {
-            json["subscribe"]["data"] = json_text(&request.data);
-        }
+    if let Some(wire::SubscribeRequest { channel, recover, epoch, offset, flag, data, .. }) = &command.subscribe {
+        let (channel, epoch) = (quote(channel), quote(epoch));
+        let data = if data.is_empty() { String::new() } else { format!(",\"data\":{}", value(data)) };
+        let position = format!("\"recover\":{recover},\"epoch\":{epoch},\"offset\":{offset}");
+        member("subscribe", format!("\"channel\":{channel},{position},\"flag\":{flag}{data}"));
     }
     if let Some(request) = &command.unsubscribe {
-        json["unsubscribe"] = json!({"channel": text(&request.channel)});
+        member("unsubscribe", format!("\"channel\":{}", quote(&request.channel)));
     }
-    if let Some(request) = &command.publish {
-        json["publish"] = json!({"channel": text(&request.channel), "data": json_text(&request.data), "removed": request.removed});
+    if let Some(wire::PublishRequest { channel, data, removed, .. }) = &command.publish {
+        member("publish", format!("\"channel\":{},\"data\":{},\"removed\":{removed}", quote(channel), value(data)));
     }
-    if let Some(request) = &command.history {
-        json["history"] = json!({"channel": text(&request.channel), "limit": request.limit, "reverse": request.reverse});
-        if let Some(since) = &request.since {
-            json["history"]["since"] = json!({"offset": since.offset, "epoch": text(&since.epoch)});
-        }
+    if let Some(wire::HistoryRequest { channel, limit, since, reverse }) = &command.history {
+        let since = since.as_ref().map(|since| format!(",\"since\":{{\"offset\":{},\"epoch\":{}}}", since.offset, quote(&since.epoch)));
+        let since = since.unwrap_or_default();
+        member("history", format!("\"channel\":{},\"limit\":{limit},\"reverse\":{reverse}{since}", quote(channel)));
     }
     if let Some(request) = &command.presence {
-        json["presence"] = json!({"channel": text(&request.channel)});
+        member("presence", format!("\"channel\":{}", quote(&request.channel)));
     }
     if let Some(request) = &command.rpc {
-        json["rpc"] = json!({"method": text(&request.method)});
+        member("rpc", format!("\"method\":{}", quote(&request.method)));
     }
+    json.push('}');
     json
 }
 
@@ -116,11 +119,11 @@ fn to_json(command: &wire::Command) -> Value {
 pub fn decode(protocol: Protocol, payload: &[u8]) -> Result<Said, String> {
     match protocol {
         Protocol::Json => {
-            let value: Value = serde_json::from_slice(payload).map_err(|error| format!("a frame is one JSON text: {error}"))?;
+            let reply: JsonReply<'_> = serde_json::from_slice(payload).map_err(|error| format!("a frame is one JSON text: {error}"))?;
             if payload.contains(&b'\n') {
                 return Err("a JSON frame has no line feed".to_owned());
             }
-            Ok(from_json(&value))
+            from_json(reply).map_err(|error| format!("a publication is a JSON object: {error}"))
         }
         Protocol::Protobuf => {
             let mut rest = payload;
@@ -152,60 +155,128 @@ fn from_wire(publication: wire::Publication) -> Publication {
     }
 }
 
-fn from_json(value: &Value) -> Said {
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let number = |value: &Value| value.as_u64().unwrap_or(0);
-    let flag = |value: &Value| value.as_bool().unwrap_or(false);
-    let publication = |value: &Value| Publication {
-        bytes: value.to_string().len(),
-        data: Data::Json(value["data"].clone()),
-        offset: number(&value["offset"]),
-        removed: flag(&value["removed"]),
-        tags: value["tags"].as_object().into_iter().flatten().map(|(name, value)| (name.clone(), text(value))).collect(),
-        time: value["time"].as_i64().unwrap_or(0),
-    };
-    let mut reply = wire::Reply { id: number(&value["id"]) as u32, ..wire::Reply::default() };
+/// A reply as JSON has it.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct JsonReply<'a> {
+    id: u32,
+    error: Option<JsonError>,
+    #[serde(borrow)]
+    push: Option<JsonPush<'a>>,
+    connect: Option<IgnoredAny>,
+    #[serde(borrow)]
+    subscribe: Option<JsonSubscribed<'a>>,
+    unsubscribe: Option<IgnoredAny>,
+    publish: Option<IgnoredAny>,
+    #[serde(borrow)]
+    history: Option<JsonHistory<'a>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct JsonError {
+    code: u32,
+    message: String,
+    temporary: bool,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct JsonPush<'a> {
+    id: i64,
+    channel: String,
+    #[serde(borrow, rename = "pub")]
+    publication: Option<&'a RawValue>,
+    unsubscribe: Option<JsonUnsubscribe>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct JsonUnsubscribe {
+    code: u32,
+    reason: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct JsonSubscribed<'a> {
+    recoverable: bool,
+    epoch: String,
+    #[serde(borrow)]
+    publications: Vec<&'a RawValue>,
+    recovered: bool,
+    offset: u64,
+    positioned: bool,
+    was_recovering: bool,
+    id: i64,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct JsonHistory<'a> {
+    #[serde(borrow)]
+    publications: Vec<&'a RawValue>,
+    epoch: String,
+    offset: u64,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct JsonPublication<'a> {
+    #[serde(borrow)]
+    data: Option<&'a RawValue>,
+    offset: u64,
+    removed: bool,
+    tags: BTreeMap<String, String>,
+    time: i64,
+}
+
+fn json_publication(raw: &RawValue) -> Result<Publication, serde_json::Error> {
+    let JsonPublication { data, offset, removed, tags, time } = serde_json::from_str(raw.get())?;
+    let data = Data::Json(data.map_or("null", RawValue::get).to_owned());
+    Ok(Publication { data, offset, removed, tags, time, bytes: raw.get().len() })
+}
+
+fn from_json(json: JsonReply<'_>) -> Result<Said, serde_json::Error> {
+    let mut reply = wire::Reply { id: json.id, ..wire::Reply::default() };
     let mut publications: Vec<Publication> = Vec::new();
-    if let Some(error) = value.get("error") {
-        reply.error = Some(wire::Error {
-            code: number(&error["code"]) as u32,
-            message: text(&error["message"]),
-            temporary: flag(&error["temporary"]),
-        });
+    if let Some(JsonError { code, message, temporary }) = json.error {
+        reply.error = Some(wire::Error { code, message, temporary });
     }
-    if let Some(push) = value.get("push") {
-        publications.extend(push.get("pub").map(publication));
+    if let Some(push) = json.push {
+        if let Some(publication) = push.publication {
+            publications.push(json_publication(publication)?);
+        }
         reply.push = Some(wire::Push {
-            id: number(&push["id"]) as i64,
-            channel: text(&push["channel"]),
-            publication: push.get("pub").map(|_| wire::Publication::default()),
-            unsubscribe: push
-                .get("unsubscribe")
-                .map(|unsubscribe| wire::Unsubscribe { code: number(&unsubscribe["code"]) as u32, reason: text(&unsubscribe["reason"]) }),
+            id: push.id,
+            channel: push.channel,
+            publication: push.publication.map(|_| wire::Publication::default()),
+            unsubscribe: push.unsubscribe.map(|JsonUnsubscribe { code, reason }| wire::Unsubscribe { code, reason }),
         });
     }
-    if value.get("connect").is_some() {
-        reply.connect = Some(wire::ConnectResult::default());
-    }
-    if let Some(result) = value.get("subscribe") {
-        publications.extend(result["publications"].as_array().into_iter().flatten().map(publication));
+    if let Some(result) = json.subscribe {
+        for publication in result.publications {
+            publications.push(json_publication(publication)?);
+        }
         reply.subscribe = Some(wire::SubscribeResult {
-            recoverable: flag(&result["recoverable"]),
-            epoch: text(&result["epoch"]),
+            recoverable: result.recoverable,
+            epoch: result.epoch,
             publications: Vec::new(),
-            recovered: flag(&result["recovered"]),
-            offset: number(&result["offset"]),
-            positioned: flag(&result["positioned"]),
-            was_recovering: flag(&result["was_recovering"]),
-            id: number(&result["id"]) as i64,
+            recovered: result.recovered,
+            offset: result.offset,
+            positioned: result.positioned,
+            was_recovering: result.was_recovering,
+            id: result.id,
         });
     }
-    if let Some(result) = value.get("history") {
-        publications.extend(result["publications"].as_array().into_iter().flatten().map(publication));
-        reply.history =
-            Some(wire::HistoryResult { publications: Vec::new(), epoch: text(&result["epoch"]), offset: number(&result["offset"]) });
+    if let Some(result) = json.history {
+        for publication in result.publications {
+            publications.push(json_publication(publication)?);
+        }
+        reply.history = Some(wire::HistoryResult { publications: Vec::new(), epoch: result.epoch, offset: result.offset });
     }
-    reply.unsubscribe = value.get("unsubscribe").map(|_| wire::Empty {});
-    reply.publish = value.get("publish").map(|_| wire::Empty {});
-    Said { reply, publications }
+    reply.connect = json.connect.map(|_| wire::ConnectResult::default());
+    reply.unsubscribe = json.unsubscribe.map(|_| wire::Empty {});
+    reply.publish = json.publish.map(|_| wire::Empty {});
+    Ok(Said { reply, publications })
 }

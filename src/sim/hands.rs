@@ -63,6 +63,10 @@ pub struct SimHands {
     pub assigned_anew: BTreeSet<PartitionRef>,
     /// Since when the producer answers nothing.
     pub stuck_since_ms: Option<u64>,
+    /// Kafka's count of changes when nothing was left to be read.
+    pub quiet_at: Option<u64>,
+    /// Sockets that the shard has asked to be closed.
+    pub closing: usize,
 }
 
 impl<T: crate::handoff::Weigh> FakeLane<T> {
@@ -127,6 +131,7 @@ impl Effects for SimHands {
 
     fn close(&mut self, connection: ConnectionKey) {
         if let Some(socket) = self.sockets.get_mut(&connection) {
+            self.closing += usize::from(!socket.closing);
             socket.closing = true;
         }
     }
@@ -155,6 +160,7 @@ impl Effects for SimHands {
 
     fn assign(&mut self, assignment: Assignment) {
         let start = assignment.start.0;
+        self.quiet_at = None;
         if self.deaf.get(&assignment.partition) == Some(&false) {
             self.deaf.remove(&assignment.partition);
         }

@@ -1,10 +1,11 @@
 //! The fake Kafka: logs that keep everything, for they are also the truth that the oracle compares with.
 
-use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use fastrand::Rng;
+use hashbrown::HashMap;
 
 use crate::handoff::{Offset, Record};
 use crate::subject::Partitioner;
@@ -37,7 +38,9 @@ pub struct Era {
     /// Leader epochs of this era begin here.
     epoch: i32,
     /// Places in `records` by key.
-    by_key: BTreeMap<Option<Vec<u8>>, Vec<usize>>,
+    by_key: HashMap<Vec<u8>, Vec<usize>>,
+    /// The same of records without a key.
+    keyless: Vec<usize>,
 }
 
 /// A partition's log. Offsets have gaps: transaction markers, compaction.
@@ -75,6 +78,10 @@ pub struct FakeKafka {
     pub topics: Vec<FakeTopic>,
     next_number: u64,
     next_id: u64,
+    /// Grows with every change of a log or of the cluster.
+    pub changes: u64,
+    /// Grows with every change of topics and partitions.
+    pub shape: u64,
 }
 
 impl Era {
@@ -84,9 +91,17 @@ impl Era {
         record.offset = self.end;
         record.leader_epoch = self.epoch + (self.end / 20) as i32;
         self.end += 1;
-        self.by_key.entry(record.key.clone()).or_default().push(self.records.len());
-        self.records.push(record);
+        self.keep(record);
         self.end - 1
+    }
+
+    fn keep(&mut self, record: LogRecord) {
+        let places = match &record.key {
+            Some(key) => self.by_key.entry_ref(&key[..]).or_default(),
+            None => &mut self.keyless,
+        };
+        places.push(self.records.len());
+        self.records.push(record);
     }
 
     /// The first record of a key at or above an offset.
@@ -96,7 +111,7 @@ impl Era {
 
     /// The records of a key from an offset to below another.
     pub fn range_of(&self, key: Option<&[u8]>, from: i64, below: i64) -> impl DoubleEndedIterator<Item = &LogRecord> + ExactSizeIterator {
-        let places = self.by_key.get(&key.map(<[u8]>::to_vec)).map_or(&[][..], Vec::as_slice);
+        let places = key.map_or(Some(&self.keyless), |key| self.by_key.get(key)).map_or(&[][..], Vec::as_slice);
         let first = places.partition_point(|place| self.records[*place].offset < from);
         let last = places.partition_point(|place| self.records[*place].offset < below).max(first);
         places[first..last].iter().map(|place| &self.records[*place])
@@ -123,8 +138,7 @@ impl Era {
     fn of(records: impl Iterator<Item = LogRecord>, epoch: i32, end: i64) -> Era {
         let mut era = Era { end, epoch, ..Era::default() };
         for record in records {
-            era.by_key.entry(record.key.clone()).or_default().push(era.records.len());
-            era.records.push(record);
+            era.keep(record);
         }
         era
     }
@@ -213,6 +227,7 @@ impl FakeKafka {
 
     /// Makes a topic, or makes it again.
     pub fn create(&mut self, name: &str, partitions: u32, rule: Partitioner, compacted: bool) {
+        self.reshaped();
         self.next_id += 1;
         let life = Incarnation {
             id: Arc::from(format!("id{}", self.next_id)),
@@ -230,6 +245,17 @@ impl FakeKafka {
         }
     }
 
+    /// Deletes a topic.
+    pub fn delete(&mut self, topic: usize) {
+        self.reshaped();
+        self.topics[topic].exists = false;
+    }
+
+    fn reshaped(&mut self) {
+        self.changes += 1;
+        self.shape += 1;
+    }
+
     /// A topic that exists.
     pub fn topic(&self, name: &str) -> Option<&FakeTopic> {
         self.topics.iter().find(|topic| &*topic.name == name && topic.exists)
@@ -243,6 +269,7 @@ impl FakeKafka {
     /// Writes a record of another producer. `astray`: on a wrong partition. Nothing is written to a topic that is gone.
     pub fn write(&mut self, random: &mut Rng, topic: usize, key: Option<Vec<u8>>, value_bytes: usize, astray: bool) {
         let number = self.number();
+        self.changes += 1;
         let topic = &mut self.topics[topic];
         if !topic.exists {
             return;
@@ -279,6 +306,7 @@ impl FakeKafka {
         publish: u64,
     ) -> Option<i64> {
         let number = self.number();
+        self.changes += 1;
         let topic = self.topics.iter_mut().find(|other| &*other.name == topic && other.exists)?;
         let life = topic.life_mut();
         // The bridge may have known another partition count when it chose.
@@ -289,6 +317,7 @@ impl FakeKafka {
 
     /// Adds partitions.
     pub fn grow(&mut self, topic: usize, by: u32) {
+        self.reshaped();
         let life = self.topics[topic].life_mut();
         life.earlier_counts.push(life.logs.len() as u32);
         life.logs.extend((0..by).map(|_| Log::new()));
@@ -296,6 +325,7 @@ impl FakeKafka {
 
     /// An unclean election: the records of a partition from some offset on are lost.
     pub fn truncate(&mut self, random: &mut Rng, topic: usize) {
+        self.changes += 1;
         let life = self.topics[topic].life_mut();
         let partition = random.usize(0..life.logs.len());
         let log = &mut life.logs[partition];
@@ -308,6 +338,7 @@ impl FakeKafka {
 
     /// Retention deletes the oldest records of a partition.
     pub fn retain(&mut self, random: &mut Rng, topic: usize) {
+        self.changes += 1;
         let life = self.topics[topic].life_mut();
         let partition = random.usize(0..life.logs.len());
         let era = life.logs[partition].now_mut();
@@ -326,6 +357,10 @@ impl FakeKafka {
 }
 
 /// The value of record `number`: JSON of about that many bytes.
-pub fn value_text(number: u64, bytes: usize) -> String {
-    format!("{{\"n\":{number},\"pad\":\"{}\"}}", "x".repeat(bytes))
+pub fn value_text(number: u64, bytes: usize) -> Vec<u8> {
+    let mut text = Vec::with_capacity(bytes + 40);
+    let _ = write!(text, "{{\"n\":{number},\"pad\":\"");
+    text.resize(text.len() + bytes, b'x');
+    text.extend(b"\"}");
+    text
 }

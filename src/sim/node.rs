@@ -1,9 +1,10 @@
 //! A simulated node: some shards with their lanes, and the metadata reader that gives them maps.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use fastrand::Rng;
+use hashbrown::HashMap;
 use slotmap::SlotMap;
 
 use super::hands::{FakeLane, SimHands};
@@ -57,6 +58,8 @@ pub struct Node {
     leader_epochs: BTreeMap<(Arc<str>, usize), i32>,
     /// Readings whose position is not in its log any more.
     out_of_range: Vec<(PartitionRef, Generation)>,
+    /// The shape of the cluster when it was read last.
+    shape: Option<u64>,
     version: u64,
     map: Arc<TopicMap>,
     /// Shards that have not been given the newest map.
@@ -94,6 +97,8 @@ impl Node {
             renewals: Renewals::new(),
             assigned_anew: BTreeSet::new(),
             stuck_since_ms: None,
+            quiet_at: None,
+            closing: 0,
         };
         let mut hands: Vec<SimHands> = (0..shards).map(hands).collect();
         for hand in &mut hands {
@@ -115,6 +120,7 @@ impl Node {
             noticed: BTreeMap::new(),
             leader_epochs: BTreeMap::new(),
             out_of_range: Vec::new(),
+            shape: None,
             version: 0,
             map: Arc::default(),
             to_tell: Vec::new(),
@@ -204,7 +210,16 @@ impl Node {
     }
 
     /// Partitions of a shard that have something to be read, or whose log is not the one that was read.
-    pub fn waiting(&self, kafka: &FakeKafka, shard: usize) -> Vec<PartitionRef> {
+    pub fn waiting(&mut self, kafka: &FakeKafka, shard: usize) -> Vec<PartitionRef> {
+        if self.hands[shard].quiet_at == Some(kafka.changes) {
+            return Vec::new();
+        }
+        let waiting = self.waiting_now(kafka, shard);
+        self.hands[shard].quiet_at = waiting.is_empty().then_some(kafka.changes);
+        waiting
+    }
+
+    fn waiting_now(&self, kafka: &FakeKafka, shard: usize) -> Vec<PartitionRef> {
         let waits = |at: &PartitionRef, generation: Generation| {
             let era = self.eras.get(&(*at, generation)).copied().unwrap_or(0);
             self.log(kafka, shard, *at).is_some_and(|(log, from)| log.now().end != from || from > log.agrees_up_to(era))
@@ -216,7 +231,8 @@ impl Node {
     /// Whether something of a shard waits for a client that gives nothing, or answers nothing.
     pub fn waits_for_clients(&self, kafka: &FakeKafka, shard: usize) -> bool {
         let hands = &self.hands[shard];
-        hands.stuck_since_ms.is_some() || self.waiting(kafka, shard).iter().any(|at| hands.deaf.contains_key(at))
+        hands.stuck_since_ms.is_some()
+            || !hands.deaf.is_empty() && self.waiting_now(kafka, shard).iter().any(|at| hands.deaf.contains_key(at))
     }
 
     /// The watch: another client says where the logs end, and partitions of a shard that stand still meanwhile are assigned anew, or their client is
@@ -251,6 +267,7 @@ impl Node {
 
     /// Reads a partition: at most `take` records, beginning some offsets `back` (librdkafka may give a record again; the shard must not).
     pub fn fetch(&mut self, kafka: &FakeKafka, shard: usize, at: PartitionRef, take: usize, back: i64) -> Option<RecordBatch> {
+        self.hands[shard].quiet_at = None;
         let (log, from) = self.log(kafka, shard, at)?;
         let (assignment, reading) = self.hands[shard].reading.get_mut(&at)?;
         let (generation, start) = (assignment.generation, assignment.start.0);
@@ -281,9 +298,12 @@ impl Node {
 
     /// One reading of the cluster by the metadata reader. Waits while a map is under way.
     pub fn read_metadata(&mut self, random: &mut Rng, kafka: &FakeKafka) {
-        if self.map_is_under_way() {
+        let nothing_new =
+            self.shape == Some(kafka.shape) && self.out_of_range.is_empty() && self.hands.iter().all(|hands| hands.misfits.is_empty());
+        if nothing_new || self.map_is_under_way() {
             return;
         }
+        self.shape = Some(kafka.shape);
         let shards = self.cores.len() as u32;
         let first = self.version == 0;
         let mut changed = first;
@@ -415,7 +435,7 @@ impl Node {
                 snapshot: self.snapshot,
             }));
         }
-        let map = Arc::new(TopicMap::new(self.version, topics, HashMap::new()));
+        let map = Arc::new(TopicMap::new(self.version, topics, Default::default()));
         let ruled = |map: &TopicMap, topic: &Topic| {
             map.at(topic.index).filter(|other| other.id == topic.id).map(|other| (other.partitioner, other.partitions.len()))
         };

@@ -1,9 +1,10 @@
 //! A world: one Kafka, one or two nodes, some clients, virtual time, and one seed that decides everything.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use fastrand::Rng;
+use hashbrown::{HashMap, HashSet};
 use slotmap::Key as _;
 
 use super::client::{Client, Open};
@@ -421,6 +422,9 @@ impl World {
     }
 
     fn see_closed_sockets(&mut self, node: usize, shard: usize) -> Result<(), String> {
+        if self.nodes[node].hands[shard].closing == 0 {
+            return Ok(());
+        }
         let closing: Vec<_> =
             self.nodes[node].hands[shard].sockets.iter().filter(|(_, socket)| socket.closing).map(|(key, _)| *key).collect();
         for key in closing {
@@ -444,7 +448,8 @@ impl World {
 
     fn close_socket(&mut self, node: usize, shard: usize, key: ConnectionKey) {
         let now_ms = self.now_ms;
-        self.nodes[node].hands[shard].sockets.remove(&key);
+        let hands = &mut self.nodes[node].hands[shard];
+        hands.closing -= usize::from(hands.sockets.remove(&key).is_some_and(|socket| socket.closing));
         self.nodes[node].sockets.remove(key);
         self.nodes[node].handle(now_ms, shard, Event::Closed { connection: key });
         if let Some(place) = self.clients.iter().position(|client| client.node == node && client.key == key) {
@@ -648,6 +653,11 @@ impl World {
         }
     }
 
+    /// Words for the trace.
+    fn word(&self, word: impl FnOnce() -> String) -> String {
+        if self.tracing { word() } else { String::new() }
+    }
+
     fn command_of(&mut self, place: usize) -> (String, Vec<u8>) {
         match self.random.u8(0..20) {
             0..=9 => self.subscribe_command(place),
@@ -674,7 +684,7 @@ impl World {
         }));
         let channel = if channels.is_empty() { self.channel() } else { channels.swap_remove(self.random.usize(0..channels.len())) };
         let request = wire::ChannelRequest { channel: channel.clone().into() };
-        let word = format!("unsubscribe {channel}");
+        let word = self.word(|| format!("unsubscribe {channel}"));
         (word, self.clients[place].command(Open::Unsubscribe { channel }, |command| command.unsubscribe = Some(request)))
     }
 
@@ -689,7 +699,7 @@ impl World {
             since: known.map(|kept| wire::StreamPosition { offset: kept.offset, epoch: kept.epoch.into() }),
             reverse: page.reverse,
         };
-        let word = format!("history {channel} {page:?}");
+        let word = self.word(|| format!("history {channel} {page:?}"));
         (word, self.clients[place].command(Open::History { channel, page }, |command| command.history = Some(request)))
     }
 
@@ -744,7 +754,7 @@ impl World {
             data,
             ..wire::SubscribeRequest::default()
         };
-        let word = format!("subscribe {channel} {asked:?}");
+        let word = self.word(|| format!("subscribe {channel} {asked:?}"));
         (word, self.clients[place].command(Open::Subscribe { channel, asked }, |command| command.subscribe = Some(request)))
     }
 
@@ -784,7 +794,7 @@ impl World {
         if number > 0 {
             self.said.insert(number, (channel.clone(), data.clone()));
         }
-        let word = format!("publish {number} to {channel}");
+        let word = self.word(|| format!("publish {number} to {channel}"));
         (word, self.clients[place].command(Open::Publish { number, channel, bytes }, |command| command.publish = Some(request)))
     }
 
@@ -878,7 +888,7 @@ impl World {
                 self.say(|| format!("topic {name} is made again"));
             }
             5 if self.kafka.topics.iter().filter(|topic| topic.exists).count() > 1 => {
-                self.kafka.topics[topic].exists = false;
+                self.kafka.delete(topic);
                 self.coverage.note("a topic was deleted");
                 self.say(|| format!("topic {topic} is deleted"));
             }
@@ -1241,5 +1251,6 @@ fn name(node: usize, key: ConnectionKey) -> String {
 
 /// The number of a publish, from its value.
 fn number_of(value: Option<&[u8]>) -> u64 {
-    value.and_then(|value| serde_json::from_slice::<serde_json::Value>(value).ok()).and_then(|value| value["n"].as_u64()).unwrap_or(0)
+    let digits = value.and_then(|value| value.strip_prefix(b"{\"n\":")).unwrap_or_default();
+    digits.iter().map_while(|digit| char::from(*digit).to_digit(10)).fold(0, |number, digit| number * 10 + u64::from(digit))
 }

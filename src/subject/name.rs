@@ -28,10 +28,7 @@ impl SubjectName {
             return Err(SubjectError::TooLong(bytes_max));
         }
         let rest = text.strip_prefix('/').ok_or(SubjectError::NoLeadingSlash)?;
-        let (topic, key) = match rest.split_once('/') {
-            Some((topic, key)) => (topic, Some(key)),
-            None => (rest, None),
-        };
+        let (topic, key) = split(rest);
         if topic.is_empty() {
             return Err(SubjectError::EmptySegment);
         }
@@ -60,13 +57,20 @@ impl SubjectName {
 
     /// The Kafka topic.
     pub fn topic(&self) -> &str {
-        let rest = &self.0[1..];
-        rest.split_once('/').map_or(rest, |(topic, _)| topic)
+        split(&self.0[1..]).0
     }
 
     /// The record key; `None` is a null key.
     pub fn key(&self) -> Option<&str> {
-        self.0[1..].split_once('/').map(|(_, key)| key)
+        split(&self.0[1..]).1
+    }
+}
+
+/// Topic and key of a subject without its leading slash. Topics are short: no search does better than looking at each byte.
+fn split(rest: &str) -> (&str, Option<&str>) {
+    match rest.bytes().position(|byte| byte == b'/') {
+        Some(at) => (&rest[..at], Some(&rest[at + 1..])),
+        None => (rest, None),
     }
 }
 

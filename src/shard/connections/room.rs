@@ -418,6 +418,23 @@ impl Connections {
         self.waiting.enter(connection, wait, Some(read_ms));
     }
 
+    /// A command that was taken up still cannot be taken: it waits again. In the queue that its connection is in already, it keeps its place.
+    pub fn put_back(&mut self, connection: ConnectionKey, held: Box<Held>) {
+        let Some(session) = self.sessions.get_mut(connection) else {
+            return;
+        };
+        if self.waiting.of(connection) != Some(&held.wait) {
+            self.waiting.leave(connection);
+            self.waiting.enter(connection, held.wait.clone(), Some(held.read_ms));
+        }
+        session.held = Some(held);
+    }
+
+    /// A connection waits for nothing any more.
+    pub fn wait_no_more(&mut self, connection: ConnectionKey) {
+        self.waiting.leave(connection);
+    }
+
     /// Takes up what is held.
     pub fn take_held(&mut self, connection: ConnectionKey) -> Option<Box<Held>> {
         self.sessions.get_mut(connection)?.held.take()
@@ -487,9 +504,9 @@ impl Connections {
         self.publishes.len() < self.settings.publishes_open_shard_max
     }
 
-    /// The longest waiting for the producer.
-    pub fn next_for_producer(&mut self) -> Option<ConnectionKey> {
-        self.waiting.next(&Wait::Producer)
+    /// The longest waiting for the producer, or who came after `refused`.
+    pub fn next_for_producer(&self, refused: Option<&ConnectionKey>) -> Option<ConnectionKey> {
+        refused.map_or_else(|| self.waiting.first(&Wait::Producer), |refused| self.waiting.after(*refused))
     }
 
     /// Those were refused by the producer again: they keep their places, but for one flush in `refusals_kept`.
@@ -498,14 +515,12 @@ impl Connections {
             return;
         }
         self.lines_refused += 1;
-        if self.lines_refused.is_multiple_of(refusals_kept) {
+        if !self.lines_refused.is_multiple_of(refusals_kept) {
             return;
         }
-        for connection in refused.into_iter().rev() {
-            if self.waiting.of(connection) == Some(&Wait::Producer)
-                && let Some((wait, read_ms)) = self.waiting.leave(connection)
-            {
-                self.waiting.enter_first(connection, wait, read_ms);
+        for connection in refused {
+            if let Some((wait, read_ms)) = self.waiting.leave(connection) {
+                self.waiting.enter(connection, wait, read_ms);
             }
         }
     }

@@ -82,24 +82,6 @@ impl Waiting {
         self.add(connection, Link { wait, before, after: None, read_ms });
     }
 
-    /// The same, at its beginning.
-    pub fn enter_first(&mut self, connection: ConnectionKey, wait: Wait, read_ms: Option<u64>) {
-        let after = match self.queues.get_mut(&wait) {
-            Some(queue) => {
-                queue.len += 1;
-                Some(std::mem::replace(&mut queue.first, connection))
-            }
-            None => {
-                self.queues.insert(wait.clone(), Queue { first: connection, last: connection, len: 1 });
-                None
-            }
-        };
-        if let Some(after) = after {
-            self.link(after).before = Some(connection);
-        }
-        self.add(connection, Link { wait, before: None, after, read_ms });
-    }
-
     fn add(&mut self, connection: ConnectionKey, link: Link) {
         if let Some(read_ms) = link.read_ms {
             self.read.insert((read_ms, connection));
@@ -146,6 +128,16 @@ impl Waiting {
     /// How many wait for that.
     pub fn len(&self, wait: &Wait) -> usize {
         self.queues.get(wait).map_or(0, |queue| queue.len)
+    }
+
+    /// The longest waiting.
+    pub fn first(&self, wait: &Wait) -> Option<ConnectionKey> {
+        self.queues.get(wait).map(|queue| queue.first)
+    }
+
+    /// Who came to the same queue next.
+    pub fn after(&self, connection: ConnectionKey) -> Option<ConnectionKey> {
+        self.links.get(&connection)?.after
     }
 
     /// Takes out the longest waiting.
@@ -245,9 +237,9 @@ mod tests {
                         waiting.enter(key, wait.clone(), (who % 2 == 0).then_some(who as u64));
                         lists[what].push_back(key);
                     }
-                    2 if there.is_none() => {
-                        waiting.enter_first(key, wait.clone(), None);
-                        lists[what].push_front(key);
+                    2 => {
+                        let walk: Vec<_> = std::iter::successors(waiting.first(wait), |key| waiting.after(*key)).collect();
+                        prop_assert_eq!(walk, Vec::from(lists[what].clone()));
                     }
                     3 => {
                         prop_assert_eq!(waiting.leave(key).map(|(wait, _)| wait), there.map(|there| waits()[there].clone()));
