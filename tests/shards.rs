@@ -85,7 +85,7 @@ impl Node {
     /// Every shard has taken a letter.
     fn await_map(&self) {
         for letters in &self.desks {
-            letters.post(Letter::Map(Arc::new(TopicMap::new(7, Vec::new(), Default::default())))).expect("the shard runs");
+            letters.post(Letter::Map(Arc::new(TopicMap::new(7, Vec::new(), [])))).expect("the shard runs");
         }
         let deadline = Instant::now() + Duration::from_secs(10);
         while self.acknowledged.load(Ordering::SeqCst) != 14 {

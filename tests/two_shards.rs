@@ -178,7 +178,7 @@ impl Node {
             value: ValueKind::Auto,
             snapshot: false,
         };
-        let map = Arc::new(TopicMap::new(1, vec![Some(Arc::new(topic))], Default::default()));
+        let map = Arc::new(TopicMap::new(1, vec![Some(Arc::new(topic))], []));
         for letters in &letters {
             letters.post(Letter::Map(map.clone())).expect("the shard runs");
         }

@@ -107,6 +107,9 @@ impl ShardCore {
     /// Ends a turn: sends what the events since the last flush had to say to other shards, and writes what waits in outboxes, one write per
     /// connection. Call it after every turn's events and whenever the executor wants to go on to other work.
     pub fn flush<E: Effects>(&mut self, now_ms: u64, effects: &mut E) {
+        if self.rests() {
+            return;
+        }
         self.send(effects);
         let mut commands = self.commands(now_ms, effects);
         commands.run_turns();
@@ -126,6 +129,11 @@ impl ShardCore {
         }
         self.connections.look_at_crowd(now_ms);
         self.send(effects);
+    }
+
+    /// Whether a flush finds nothing to do, whatever the time: nothing to say, to write or to try again.
+    pub fn rests(&self) -> bool {
+        self.speech.from_home.is_empty() && self.speech.toward_home.is_empty() && self.connections.rests() && self.subscribers.rests()
     }
 
     /// Whether the last flush left work for the next one: a large fan-out is written, and a large message taken, in parts, so that other work of the

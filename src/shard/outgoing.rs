@@ -15,6 +15,12 @@ pub(super) struct Outgoing<T> {
     bytes_max: usize,
     own: VecDeque<T>,
     to: Vec<Waiting<T>>,
+    /// The others that something waits for, whoever was spoken to first being first.
+    spoken_to: Vec<ShardId>,
+    /// How many of them are full.
+    full: usize,
+    /// Bytes that wait for all of them.
+    bytes: usize,
 }
 
 /// What waits for one other shard.
@@ -45,7 +51,16 @@ impl<T> Outgoing<T> {
     /// Of one of `shards` shards; `weigh` gives the bytes that a message keeps alive.
     pub fn new(shard: ShardId, shards: u16, bytes_max: usize, weigh: fn(&T) -> usize) -> Outgoing<T> {
         let waiting = |_| Waiting { messages: Vec::new(), bytes: 0, refused: false };
-        Outgoing { shard, weigh, bytes_max, own: VecDeque::new(), to: (0..shards).map(waiting).collect() }
+        Outgoing {
+            shard,
+            weigh,
+            bytes_max,
+            own: VecDeque::new(),
+            to: (0..shards).map(waiting).collect(),
+            spoken_to: Vec::new(),
+            full: 0,
+            bytes: 0,
+        }
     }
 
     /// Says something to a shard. Never refuses: who may say much asks `is_full` before.
@@ -55,8 +70,14 @@ impl<T> Outgoing<T> {
             return;
         }
         let waiting = &mut self.to[to.index()];
-        waiting.bytes += (self.weigh)(&message);
+        if waiting.messages.is_empty() {
+            self.spoken_to.push(to);
+        }
+        let (weight, was_full) = ((self.weigh)(&message), waiting.is_full(self.bytes_max));
+        waiting.bytes += weight;
         waiting.messages.push(message);
+        self.bytes += weight;
+        self.full += usize::from(!was_full && waiting.is_full(self.bytes_max));
     }
 
     /// The next thing that this shard said to itself.
@@ -66,42 +87,47 @@ impl<T> Outgoing<T> {
 
     /// Whether one of the lanes has no room.
     pub fn is_full(&self) -> bool {
-        self.to.iter().any(|waiting| waiting.is_full(self.bytes_max))
+        self.full > 0
     }
 
     /// Whether as much waits for one shard.
     pub fn holds(&self, bytes: usize) -> bool {
-        self.to.iter().any(|waiting| waiting.bytes >= bytes)
+        self.bytes >= bytes && self.spoken_to.iter().any(|to| self.to[to.index()].bytes >= bytes)
     }
 
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
-        self.own.is_empty() && self.to.iter().all(|waiting| waiting.messages.is_empty())
+        self.own.is_empty() && self.spoken_to.is_empty()
     }
 
     /// Bytes that wait for other shards.
     pub fn bytes(&self) -> usize {
-        self.to.iter().map(|waiting| waiting.bytes).sum()
+        self.bytes
     }
 
     /// Sends what waits, one message for each shard; what a lane refuses goes on waiting.
     pub fn send(&mut self, mut send: impl FnMut(ShardId, Vec<T>) -> Result<(), LaneFull<Vec<T>>>) -> Sent {
         let mut sent = Sent::default();
-        for (to, waiting) in self.to.iter_mut().enumerate() {
-            if waiting.messages.is_empty() {
-                continue;
-            }
-            match send(ShardId(to as u16), std::mem::take(&mut waiting.messages)) {
+        let Outgoing { bytes_max, to: all, spoken_to, full, bytes, .. } = self;
+        spoken_to.retain(|to| {
+            let waiting = &mut all[to.index()];
+            let was_full = waiting.is_full(*bytes_max);
+            match send(*to, std::mem::take(&mut waiting.messages)) {
                 Ok(()) => {
-                    sent.relieved |= waiting.is_full(self.bytes_max);
+                    sent.relieved |= was_full;
+                    *full -= usize::from(was_full);
+                    *bytes -= waiting.bytes;
                     (waiting.refused, waiting.bytes) = (false, 0);
+                    false
                 }
                 Err(LaneFull(messages)) => {
                     waiting.messages = messages;
+                    *full += usize::from(!was_full);
                     sent.refused += u64::from(!std::mem::replace(&mut waiting.refused, true));
+                    true
                 }
             }
-        }
+        });
         sent
     }
 }

@@ -78,8 +78,10 @@ pub fn pong(protocol: Protocol) -> Vec<u8> {
 }
 
 fn to_json(command: &wire::Command) -> String {
-    let quote = |bytes: &[u8]| serde_json::to_string(&String::from_utf8_lossy(bytes)).expect("a text is JSON");
-    let value = |bytes: &[u8]| if bytes.is_empty() { "null".to_owned() } else { String::from_utf8_lossy(bytes).into_owned() };
+    fn value(bytes: &[u8]) -> &str {
+        if bytes.is_empty() { "null" } else { std::str::from_utf8(bytes).expect("commands are text") }
+    }
+    let quote = |bytes: &[u8]| serde_json::to_string(std::str::from_utf8(bytes).expect("commands are text")).expect("a text is JSON");
     let mut json = format!("{{\"id\":{}", command.id);
     let mut member = |name: &str, members: String| json.extend([",\"", name, "\":{", &members, "}"]);
     if command.connect.is_some() {

@@ -435,7 +435,7 @@ impl Node {
                 snapshot: self.snapshot,
             }));
         }
-        let map = Arc::new(TopicMap::new(self.version, topics, Default::default()));
+        let map = Arc::new(TopicMap::new(self.version, topics, []));
         let ruled = |map: &TopicMap, topic: &Topic| {
             map.at(topic.index).filter(|other| other.id == topic.id).map(|other| (other.partitioner, other.partitions.len()))
         };

@@ -393,11 +393,13 @@ impl World {
 
     fn flush(&mut self, node: usize, shard: usize) -> Result<(), String> {
         let now_ms = self.now_ms;
-        self.nodes[node].flush(now_ms, shard);
+        if !self.nodes[node].cores[shard].rests() {
+            self.nodes[node].flush(now_ms, shard);
+            self.check_bounds(node, shard)?;
+        }
         if let Some(broken) = self.broken.take() {
             return Err(broken);
         }
-        self.check_bounds(node, shard)?;
         self.see_closed_sockets(node, shard)
     }
 

@@ -6,7 +6,9 @@
 //!   to the next, and then knows the older id only;
 //! * at most [`IDS_MAX`] are granted or kept; a subject over that is called by its name, which every client understands.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
+
+use hashbrown::HashMap;
 
 use super::SubjectName;
 use crate::ids::ShardId;

@@ -3,8 +3,9 @@
 //! Made by the one metadata reader (`kafka::metadata`, a housekeeping thread), acknowledged by every shard before any shard consumes under it, and
 //! shared as an `Arc`. Two shards with the same version never disagree on a home; requests carry the version they were routed with.
 
-use std::collections::HashMap;
 use std::sync::Arc;
+
+use hashbrown::HashMap;
 
 use super::partitioner::Partitioner;
 use crate::ids::{Generation, Offset, PartitionRef, ShardId, TopicIndex};
@@ -112,7 +113,7 @@ impl TopicMap {
     ///
     /// # Panics
     /// If a topic's index is not its place, or a topic has no partition: the metadata reader's mistake.
-    pub fn new(version: u64, topics: Vec<Option<Arc<Topic>>>, publishable: HashMap<Arc<str>, u32>) -> TopicMap {
+    pub fn new(version: u64, topics: Vec<Option<Arc<Topic>>>, publishable: impl IntoIterator<Item = (Arc<str>, u32)>) -> TopicMap {
         let mut by_name = HashMap::new();
         for (place, topic) in topics.iter().enumerate() {
             if let Some(topic) = topic {
@@ -121,7 +122,7 @@ impl TopicMap {
                 by_name.insert(topic.name.clone(), topic.index);
             }
         }
-        TopicMap { version, topics, by_name, publishable }
+        TopicMap { version, topics, by_name, publishable: publishable.into_iter().collect() }
     }
 
     /// A consumed topic by name.

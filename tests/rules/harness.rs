@@ -170,7 +170,7 @@ pub fn topic(index: u32, name: &str, partitions: u32, shards: u16) -> Topic {
 }
 
 pub fn map(version: u64, topics: Vec<Topic>) -> Arc<TopicMap> {
-    Arc::new(TopicMap::new(version, topics.into_iter().map(|topic| Some(Arc::new(topic))).collect(), HashMap::new()))
+    Arc::new(TopicMap::new(version, topics.into_iter().map(|topic| Some(Arc::new(topic))).collect(), []))
 }
 
 pub fn record(offset: i64, key: Option<&str>, value: Option<&str>) -> Record {

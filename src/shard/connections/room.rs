@@ -1,10 +1,11 @@
 //! The room's state, and the calls by which others use it.
 
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::{BinaryHeap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use hashbrown::HashMap;
 use slotmap::{SecondaryMap, SlotMap};
 
 use super::crowd::Crowd;
@@ -169,6 +170,12 @@ impl Connections {
     /// A connection that takes no commands and no records any more. Whoever subscribed for it lets go of that.
     pub fn next_ended(&mut self) -> Option<ConnectionKey> {
         self.ended.pop()
+    }
+
+    /// Whether nobody has anything to be written, waits, or is crowded.
+    pub fn rests(&self) -> bool {
+        let told = self.ended.is_empty() && self.roomy.is_empty();
+        told && !self.has_writes() && self.waiting.is_empty() && !self.is_crowded() && !self.holds_intake()
     }
 
     /// A connection whose outbox is half empty, for whoever asked to be told.

@@ -125,6 +125,11 @@ impl Waiting {
         self.links.get(&connection).map(|link| &link.wait)
     }
 
+    /// Whether nobody waits.
+    pub fn is_empty(&self) -> bool {
+        self.links.is_empty()
+    }
+
     /// How many wait for that.
     pub fn len(&self, wait: &Wait) -> usize {
         self.queues.get(wait).map_or(0, |queue| queue.len)

@@ -3,7 +3,9 @@
 //!
 //! Bounded in number (`held.max`) and in bytes ([`HELD_BYTES_MAX`]): one more is refused, and its client tries again.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
+
+use hashbrown::HashMap;
 
 use crate::handoff::message::ClientPosition;
 use crate::handoff::{HistoryRequest, Offset, PartitionRef, ShardId, Start, SubscribeRequest};

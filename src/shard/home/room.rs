@@ -1,9 +1,10 @@
 //! The room's state, and what it takes.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use hashbrown::HashMap;
 
 use super::held::HeldRequests;
 use super::misfits::MisfitWindow;

@@ -1,6 +1,6 @@
 //! Subjects that are live only because a record of them was found on a partition that is not their key's.
 
-use std::collections::{HashMap, HashSet};
+use hashbrown::{HashMap, HashSet};
 
 use crate::handoff::TopicIndex;
 use crate::limits::{STRAY_SAY_MS, STRAYS_MAX};

@@ -9,11 +9,11 @@
 //!
 //! Never knows a connection: an interest names a shard, and that shard's own key of the subject.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
 use bytes::Bytes;
 use foldhash::fast::RandomState;
-use hashbrown::HashTable;
+use hashbrown::{HashMap, HashTable};
 use slotmap::{SlotMap, new_key_type};
 use std::hash::BuildHasher;
 

@@ -186,6 +186,11 @@ impl Subscribers {
         }
     }
 
+    /// Whether nobody has a turn, or is to be asked for again.
+    pub fn rests(&self) -> bool {
+        self.turns.is_empty() && self.reroutes.is_empty()
+    }
+
     /// Whether a connection has its turn to catch up.
     pub fn has_turns(&self) -> bool {
         !self.turns.is_empty()

@@ -4,7 +4,9 @@
 //! the second subscription goes on where the first ended. Owned by the shard's thread. At most [`LEFT_MAX`] are remembered, for [`LEFT_MS`]; one
 //! more makes the shard forget the oldest, whose client starts from now on when it comes back.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
+
+use hashbrown::HashMap;
 
 use crate::handoff::{ConnectionKey, Generation, Offset, PartitionRef};
 use crate::limits::{LEFT_MAX, LEFT_MS};
