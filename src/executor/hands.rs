@@ -70,7 +70,7 @@ impl<B: Broker> Effects for Hands<B> {
         self.broker.partition_ready(partition, generation);
     }
 
-    fn publish_counters(&mut self, counters: &ShardCounters) {
+    fn publish_counters(&mut self, counters: impl FnOnce() -> ShardCounters) {
         let refused = self.sockets.refused();
         (self.store_counters)(&ShardCounters {
             inbound_bytes: self.sockets.inbound_bytes() as u64,
@@ -78,7 +78,7 @@ impl<B: Broker> Effects for Hands<B> {
             connections_refused: refused.connections,
             requests_expired: refused.requests,
             heads_refused: refused.heads,
-            ..counters.clone()
+            ..counters()
         });
     }
 }

@@ -247,7 +247,7 @@ impl ShardCore {
     /// What the rooms have to tell each other, until none has anything.
     fn settle<E: Effects>(&mut self, now_ms: u64, effects: &mut E) {
         let (subscribers, connections, speech) = (&mut self.subscribers, &mut self.connections, &mut self.speech);
-        loop {
+        while connections.has_told() || speech.from_home.has_own() || speech.toward_home.has_own() {
             if let Some(connection) = connections.next_ended() {
                 subscribers.end_connection(connection, connections, &mut speech.toward_home);
             } else if let Some(connection) = connections.next_roomy() {
@@ -257,8 +257,6 @@ impl ShardCore {
                 connections.relieve(now_ms, effects);
             } else if let Some(message) = speech.toward_home.next_own() {
                 self.home.take(now_ms, self.shard, message, speech, effects);
-            } else {
-                return;
             }
         }
     }
@@ -288,8 +286,7 @@ impl ShardCore {
             self.connections.expire(now_ms);
             self.subscribers.expire(now_ms);
             self.home.expire(now_ms, effects);
-            let counters = self.counters().clone();
-            effects.publish_counters(&counters);
+            effects.publish_counters(|| self.counters().clone());
         }
     }
 }

@@ -40,8 +40,8 @@ pub trait Effects {
     fn report_misfit(&mut self, topic: TopicIndex);
     /// A partition of this shard has been read up to its `ready_at`.
     fn partition_ready(&mut self, partition: PartitionRef, generation: Generation);
-    /// A copy of the counters, once a tick.
-    fn publish_counters(&mut self, counters: &ShardCounters);
+    /// The counters, ten times a second, for who wants them.
+    fn publish_counters(&mut self, counters: impl FnOnce() -> ShardCounters);
 }
 
 /// What became of a write.

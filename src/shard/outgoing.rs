@@ -80,6 +80,11 @@ impl<T> Outgoing<T> {
         self.full += usize::from(!was_full && waiting.is_full(self.bytes_max));
     }
 
+    /// Whether this shard said something to itself.
+    pub fn has_own(&self) -> bool {
+        !self.own.is_empty()
+    }
+
     /// The next thing that this shard said to itself.
     pub fn next_own(&mut self) -> Option<T> {
         self.own.pop_front()

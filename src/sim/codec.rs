@@ -125,7 +125,7 @@ pub fn decode(protocol: Protocol, payload: &[u8]) -> Result<Said, String> {
             if payload.contains(&b'\n') {
                 return Err("a JSON frame has no line feed".to_owned());
             }
-            from_json(reply).map_err(|error| format!("a publication is a JSON object: {error}"))
+            Ok(from_json(reply))
         }
         Protocol::Protobuf => {
             let mut rest = payload;
@@ -188,7 +188,7 @@ struct JsonPush<'a> {
     id: i64,
     channel: String,
     #[serde(borrow, rename = "pub")]
-    publication: Option<&'a RawValue>,
+    publication: Option<JsonPublication<'a>>,
     unsubscribe: Option<JsonUnsubscribe>,
 }
 
@@ -205,7 +205,7 @@ struct JsonSubscribed<'a> {
     recoverable: bool,
     epoch: String,
     #[serde(borrow)]
-    publications: Vec<&'a RawValue>,
+    publications: Vec<JsonPublication<'a>>,
     recovered: bool,
     offset: u64,
     positioned: bool,
@@ -217,7 +217,7 @@ struct JsonSubscribed<'a> {
 #[serde(default)]
 struct JsonHistory<'a> {
     #[serde(borrow)]
-    publications: Vec<&'a RawValue>,
+    publications: Vec<JsonPublication<'a>>,
     epoch: String,
     offset: u64,
 }
@@ -233,33 +233,32 @@ struct JsonPublication<'a> {
     time: i64,
 }
 
-fn json_publication(raw: &RawValue) -> Result<Publication, serde_json::Error> {
-    let JsonPublication { data, offset, removed, tags, time } = serde_json::from_str(raw.get())?;
-    let data = Data::Json(data.map_or("null", RawValue::get).to_owned());
-    Ok(Publication { data, offset, removed, tags, time, bytes: raw.get().len() })
+/// What a publication takes beside its data, about.
+const PUBLICATION_BYTES: usize = 80;
+
+fn json_publication(json: JsonPublication<'_>) -> Publication {
+    let JsonPublication { data, offset, removed, tags, time } = json;
+    let data = data.map_or("null", RawValue::get);
+    Publication { data: Data::Json(data.to_owned()), offset, removed, tags, time, bytes: data.len() + PUBLICATION_BYTES }
 }
 
-fn from_json(json: JsonReply<'_>) -> Result<Said, serde_json::Error> {
+fn from_json(json: JsonReply<'_>) -> Said {
     let mut reply = wire::Reply { id: json.id, ..wire::Reply::default() };
     let mut publications: Vec<Publication> = Vec::new();
     if let Some(JsonError { code, message, temporary }) = json.error {
         reply.error = Some(wire::Error { code, message, temporary });
     }
     if let Some(push) = json.push {
-        if let Some(publication) = push.publication {
-            publications.push(json_publication(publication)?);
-        }
         reply.push = Some(wire::Push {
             id: push.id,
             channel: push.channel,
-            publication: push.publication.map(|_| wire::Publication::default()),
+            publication: push.publication.as_ref().map(|_| wire::Publication::default()),
             unsubscribe: push.unsubscribe.map(|JsonUnsubscribe { code, reason }| wire::Unsubscribe { code, reason }),
         });
+        publications.extend(push.publication.map(json_publication));
     }
     if let Some(result) = json.subscribe {
-        for publication in result.publications {
-            publications.push(json_publication(publication)?);
-        }
+        publications.extend(result.publications.into_iter().map(json_publication));
         reply.subscribe = Some(wire::SubscribeResult {
             recoverable: result.recoverable,
             epoch: result.epoch,
@@ -272,13 +271,11 @@ fn from_json(json: JsonReply<'_>) -> Result<Said, serde_json::Error> {
         });
     }
     if let Some(result) = json.history {
-        for publication in result.publications {
-            publications.push(json_publication(publication)?);
-        }
+        publications.extend(result.publications.into_iter().map(json_publication));
         reply.history = Some(wire::HistoryResult { publications: Vec::new(), epoch: result.epoch, offset: result.offset });
     }
     reply.connect = json.connect.map(|_| wire::ConnectResult::default());
     reply.unsubscribe = json.unsubscribe.map(|_| wire::Empty {});
     reply.publish = json.publish.map(|_| wire::Empty {});
-    Ok(Said { reply, publications })
+    Said { reply, publications }
 }

@@ -193,5 +193,5 @@ impl Effects for SimHands {
 
     fn partition_ready(&mut self, _partition: PartitionRef, _generation: Generation) {}
 
-    fn publish_counters(&mut self, _counters: &ShardCounters) {}
+    fn publish_counters(&mut self, _counters: impl FnOnce() -> ShardCounters) {}
 }

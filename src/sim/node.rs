@@ -291,6 +291,24 @@ impl Node {
         Some(RecordBatch { partition: at, generation, records, next: Offset(next) })
     }
 
+    /// Whether nothing moves here until time passes or somebody says something.
+    pub fn is_still(&mut self, kafka: &FakeKafka) -> bool {
+        let quiet = |hands: &SimHands| {
+            let asked = !hands.log_ends.is_empty() || !hands.log_ends_known.is_empty() || !hands.lookups.is_empty();
+            !asked
+                && (hands.produced.is_empty() || hands.stuck_since_ms.is_some())
+                && hands.misfits.is_empty()
+                && hands.closing == 0
+                && !hands.has_sent()
+        };
+        self.shape == Some(kafka.shape)
+            && self.out_of_range.is_empty()
+            && !self.map_is_under_way()
+            && self.cores.iter().all(ShardCore::rests)
+            && self.hands.iter().all(quiet)
+            && (0..self.cores.len()).all(|shard| self.waiting(kafka, shard).iter().all(|at| self.hands[shard].deaf.contains_key(at)))
+    }
+
     /// Whether a map is on its way to the shards.
     pub fn map_is_under_way(&self) -> bool {
         !self.to_tell.is_empty() || !self.to_activate.is_empty() || self.hands.iter().any(|hands| hands.acknowledged < self.version)

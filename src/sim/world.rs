@@ -937,9 +937,22 @@ impl World {
         Ok(())
     }
 
+    /// Whether nothing can move without time passing, seen at a glance.
+    fn is_still(&mut self, reading: bool) -> bool {
+        let World { nodes, kafka, clients, .. } = self;
+        let heard = clients.iter().filter(|client| reading && !client.asleep).all(|client| {
+            let socket = nodes[client.node].hands[client.shard].sockets.get(&client.key);
+            client.pongs_owed == 0 && socket.is_none_or(|socket| socket.buffer.is_empty() && !socket.wants_room)
+        });
+        heard && nodes.iter_mut().all(|node| node.is_still(kafka))
+    }
+
     /// Everything moves until nothing is left to move; whether anything did.
     fn settle(&mut self, reading: bool) -> Result<bool, String> {
         let mut any = false;
+        if self.is_still(reading) {
+            return Ok(false);
+        }
         for _ in 0..TURNS_MAX {
             let mut moved = false;
             for node in 0..self.nodes.len() {
@@ -951,7 +964,7 @@ impl World {
                 self.nodes[node].read_metadata(&mut self.random, &self.kafka);
                 let shards = self.nodes[node].cores.len();
                 for shard in 0..shards {
-                    for to in 0..shards {
+                    for to in 0..if self.nodes[node].hands[shard].has_sent() { shards } else { 0 } {
                         while self.move_from_home(node, shard, to) {
                             moved = true;
                         }

@@ -125,7 +125,7 @@ impl Effects for Hands {
         self.ready.push(partition);
     }
 
-    fn publish_counters(&mut self, _counters: &ShardCounters) {}
+    fn publish_counters(&mut self, _counters: impl FnOnce() -> ShardCounters) {}
 }
 
 /// Some shards and their clients.

@@ -172,10 +172,15 @@ impl Connections {
         self.ended.pop()
     }
 
-    /// Whether nobody has anything to be written, waits, or is crowded.
+    /// Whether nobody has anything to be written, has a turn, or is crowded.
     pub fn rests(&self) -> bool {
-        let told = self.ended.is_empty() && self.roomy.is_empty();
-        told && !self.has_writes() && self.waiting.is_empty() && !self.is_crowded() && !self.holds_intake()
+        let turns = !self.waiting.is_empty() && (self.turns() > 0 || self.producer_may_go && self.waiting.first(&Wait::Producer).is_some());
+        !self.has_told() && !turns && !self.has_writes() && !self.is_crowded() && !self.holds_intake()
+    }
+
+    /// Whether there is one that has ended, or whose outbox is half empty.
+    pub fn has_told(&self) -> bool {
+        !self.ended.is_empty() || !self.roomy.is_empty()
     }
 
     /// A connection whose outbox is half empty, for whoever asked to be told.
