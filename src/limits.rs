@@ -4,6 +4,9 @@
 /// the hold times below.
 pub const TICK_MS: u64 = 10;
 
+/// How often a shard looks for what is too old (publishes without an answer, cached records, memory that a burst left) and publishes its counters.
+pub const EXPIRE_MS: u64 = 10 * TICK_MS;
+
 /// How long a request is held for a partition that is not ready or a position that is still ahead of this node. SDKs give up a call after 5 s, so
 /// the answer must be on its way before.
 pub const HOLD_MS: u64 = 4_000;

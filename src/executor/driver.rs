@@ -194,7 +194,9 @@ impl<B: Broker> ShardHost<B> {
         refused |= !core.polls_kafka();
         if now_ms >= self.ticked_ms.get() + TICK_MS {
             self.ticked_ms.set(now_ms);
-            core.handle(now_ms, Event::Tick, hands);
+            if core.due_ms() <= now_ms {
+                core.handle(now_ms, Event::Tick, hands);
+            }
             hands.sockets.sweep(now_ms);
         }
         core.flush(now_ms, hands);

@@ -19,7 +19,7 @@ use super::outgoing::Outgoing;
 use super::settings::ShardSettings;
 use super::subscribers::Subscribers;
 use crate::handoff::{ConnectionKey, FromHome, FromHomeBatch, LaneFull, ShardId, TowardHome, TowardHomeBatch};
-use crate::limits::{PART_BYTES_MAX, PART_BYTES_MIN};
+use crate::limits::{EXPIRE_MS, PART_BYTES_MAX, PART_BYTES_MIN};
 
 /// What is bounded in a shard. Bytes are bytes in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +40,8 @@ pub struct ShardCore {
     speech: Speech,
     counters: ShardCounters,
     lanes_full: u64,
-    ticks: u64,
+    /// When the rooms are looked through next for what is too old.
+    expire_due_ms: u64,
 }
 
 impl ShardCore {
@@ -59,7 +60,7 @@ impl ShardCore {
             settings,
             counters: ShardCounters::default(),
             lanes_full: 0,
-            ticks: 0,
+            expire_due_ms: 0,
         }
     }
 
@@ -134,6 +135,13 @@ impl ShardCore {
     /// Whether a flush finds nothing to do, whatever the time: nothing to say, to write or to try again.
     pub fn rests(&self) -> bool {
         self.speech.from_home.is_empty() && self.speech.toward_home.is_empty() && self.connections.rests() && self.subscribers.rests()
+    }
+
+    /// When a tick finds something to do, if nothing happens before: the ticks until then change nothing. The time is not in the past by more than
+    /// a tick's lateness, or it is 0: the next tick.
+    pub fn due_ms(&self) -> u64 {
+        let due_ms = [self.connections.due_ms(), self.subscribers.due_ms(), self.home.due_ms()];
+        due_ms.into_iter().fold(self.expire_due_ms, u64::min)
     }
 
     /// Whether the last flush left work for the next one: a large fan-out is written, and a large message taken, in parts, so that other work of the
@@ -277,12 +285,12 @@ impl ShardCore {
     }
 
     fn tick<E: Effects>(&mut self, now_ms: u64, effects: &mut E) {
-        self.ticks += 1;
         self.connections.tick(now_ms, effects);
         self.subscribers.tick();
         self.home.tick(now_ms, &mut self.speech);
         self.connections.look_at_crowd(now_ms);
-        if self.ticks.is_multiple_of(10) {
+        if now_ms >= self.expire_due_ms {
+            self.expire_due_ms = now_ms + EXPIRE_MS;
             self.connections.expire(now_ms);
             self.subscribers.expire(now_ms);
             self.home.expire(now_ms, effects);

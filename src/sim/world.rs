@@ -78,13 +78,17 @@ pub struct World {
     fates: HashMap<u64, PublishResult>,
     /// A promise that was broken where nobody could say so.
     broken: Option<String>,
+    /// Ticks that find nothing to do are played too: they change nothing.
+    ticks_always: bool,
     /// Steps that the trace remembers.
     trace_max: usize,
 }
 
 /// Plays one seed to its end and gives everything that happened, in short.
-pub fn whole_trace(seed: u64) -> Vec<String> {
+/// `ticks_always`: ticks that find nothing to do are played too.
+pub fn whole_trace(seed: u64, ticks_always: bool) -> Vec<String> {
     let mut world = World::new(seed, None, true);
+    world.ticks_always = ticks_always;
     world.trace_max = usize::MAX;
     if let Err(promise) = world.play() {
         world.trace.push_back(promise);
@@ -166,6 +170,7 @@ impl World {
             said: HashMap::new(),
             fates: HashMap::new(),
             broken: None,
+            ticks_always: false,
             trace_max: TRACE_MAX,
         };
         for _ in 0..world.random.usize(0..60) {
@@ -928,7 +933,9 @@ impl World {
             for node in 0..self.nodes.len() {
                 for shard in 0..self.nodes[node].cores.len() {
                     let now_ms = self.now_ms;
-                    self.nodes[node].handle(now_ms, shard, Event::Tick);
+                    if self.ticks_always || self.nodes[node].cores[shard].due_ms() <= now_ms {
+                        self.nodes[node].handle(now_ms, shard, Event::Tick);
+                    }
                     self.look_after_clients(node, shard);
                     self.flush(node, shard)?;
                 }

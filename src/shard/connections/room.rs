@@ -174,7 +174,7 @@ impl Connections {
 
     /// Whether nobody has anything to be written, has a turn, or is crowded.
     pub fn rests(&self) -> bool {
-        let turns = !self.waiting.is_empty() && (self.turns() > 0 || self.producer_may_go && self.waiting.first(&Wait::Producer).is_some());
+        let turns = !self.waiting.is_empty() && (self.turns() > 0 || self.producer_may_go && self.has_producer_line());
         !self.has_told() && !turns && !self.has_writes() && !self.is_crowded() && !self.holds_intake()
     }
 
@@ -509,6 +509,11 @@ impl Connections {
     /// Whether those who wait for the producer are to be looked at, once for each thing that happened.
     pub fn producer_may_go(&mut self) -> bool {
         std::mem::take(&mut self.producer_may_go)
+    }
+
+    /// Whether somebody waits for the producer.
+    pub(super) fn has_producer_line(&self) -> bool {
+        !self.waiting.is_empty() && self.waiting.first(&Wait::Producer).is_some()
     }
 
     /// Whether this shard may hand one more publish over.

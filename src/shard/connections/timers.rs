@@ -16,7 +16,7 @@ impl Connections {
     /// Time has passed.
     pub fn tick<E: Effects>(&mut self, now_ms: u64, effects: &mut E) {
         // A producer that had no room does not say when it has some.
-        self.producer_may_go = true;
+        self.producer_may_go |= self.has_producer_line();
         while let Some(&std::cmp::Reverse((due_ms, timer, connection))) = self.timers.peek() {
             if due_ms > now_ms {
                 break;
@@ -35,6 +35,14 @@ impl Connections {
             self.pool_was_full = false;
             self.waiting.wake_rooms();
         }
+    }
+
+    /// When `tick` finds something to do; 0 is the next one.
+    pub fn due_ms(&self) -> u64 {
+        if self.has_producer_line() || self.pool_was_full || self.is_crowded() || self.holds_intake() {
+            return 0;
+        }
+        self.timers.peek().map_or(u64::MAX, |std::cmp::Reverse((due_ms, ..))| *due_ms)
     }
 
     /// Ten times a second: publishes without an answer, commands that have waited for so long that they must be answered, memory that a burst left.

@@ -157,6 +157,11 @@ impl HeldRequests {
         if until.is_none_or(|until| until <= next) { self.take(number) } else { None }
     }
 
+    /// When a request will have been held for too long.
+    pub fn next_deadline_ms(&self) -> Option<u64> {
+        self.deadlines.first().map(|(deadline_ms, _)| *deadline_ms)
+    }
+
     /// The next request that has been held for too long.
     pub fn next_expired(&mut self, now_ms: u64) -> Option<Held> {
         let (deadline_ms, number) = *self.deadlines.first()?;

@@ -86,6 +86,11 @@ impl Home {
         self.expire_held(now_ms, speech);
     }
 
+    /// When `tick` finds something to do.
+    pub fn due_ms(&self) -> u64 {
+        self.held.next_deadline_ms().unwrap_or(u64::MAX)
+    }
+
     /// Ten times a second.
     pub fn expire(&mut self, now_ms: u64, effects: &mut impl Effects) {
         self.table.trim(now_ms);

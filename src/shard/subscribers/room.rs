@@ -105,6 +105,11 @@ impl Subscribers {
         }
     }
 
+    /// When `tick` finds something to do; 0 is the next one.
+    pub fn due_ms(&self) -> u64 {
+        if self.next_tick.is_empty() { u64::MAX } else { 0 }
+    }
+
     /// Ten times a second.
     pub fn expire(&mut self, now_ms: u64) {
         self.left.expire(now_ms);
