@@ -121,7 +121,10 @@ fn to_json(command: &wire::Command) -> String {
 pub fn decode(protocol: Protocol, payload: &[u8]) -> Result<Said, String> {
     match protocol {
         Protocol::Json => {
-            let reply: JsonReply<'_> = serde_json::from_slice(payload).map_err(|error| format!("a frame is one JSON text: {error}"))?;
+            let reply: JsonReply<'_> = std::str::from_utf8(payload)
+                .map_err(|error| error.to_string())
+                .and_then(|text| serde_json::from_str(text).map_err(|error| error.to_string()))
+                .map_err(|error| format!("a frame is one JSON text: {error}"))?;
             if payload.contains(&b'\n') {
                 return Err("a JSON frame has no line feed".to_owned());
             }

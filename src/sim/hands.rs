@@ -63,8 +63,9 @@ pub struct SimHands {
     pub assigned_anew: BTreeSet<PartitionRef>,
     /// Since when the producer answers nothing.
     pub stuck_since_ms: Option<u64>,
-    /// Kafka's count of changes when nothing was left to be read.
-    pub quiet_at: Option<u64>,
+    /// Partitions that had something to be read when Kafka's count of changes was `waiting_at`; `None`: that may have changed.
+    pub waiting: Vec<PartitionRef>,
+    pub waiting_at: Option<u64>,
     /// Sockets that the shard has asked to be closed.
     pub closing: usize,
 }
@@ -160,7 +161,7 @@ impl Effects for SimHands {
 
     fn assign(&mut self, assignment: Assignment) {
         let start = assignment.start.0;
-        self.quiet_at = None;
+        self.waiting_at = None;
         if self.deaf.get(&assignment.partition) == Some(&false) {
             self.deaf.remove(&assignment.partition);
         }
@@ -169,6 +170,7 @@ impl Effects for SimHands {
     }
 
     fn unassign(&mut self, partition: PartitionRef) {
+        self.waiting_at = None;
         self.deaf.remove(&partition);
         self.stalls.remove(&partition);
         self.reading.remove(&partition);

@@ -97,7 +97,8 @@ impl Node {
             renewals: Renewals::new(),
             assigned_anew: BTreeSet::new(),
             stuck_since_ms: None,
-            quiet_at: None,
+            waiting: Vec::new(),
+            waiting_at: None,
             closing: 0,
         };
         let mut hands: Vec<SimHands> = (0..shards).map(hands).collect();
@@ -211,12 +212,15 @@ impl Node {
 
     /// Partitions of a shard that have something to be read, or whose log is not the one that was read.
     pub fn waiting(&mut self, kafka: &FakeKafka, shard: usize) -> Vec<PartitionRef> {
-        if self.hands[shard].quiet_at == Some(kafka.changes) {
-            return Vec::new();
+        self.look_for_waiting(kafka, shard);
+        self.hands[shard].waiting.clone()
+    }
+
+    fn look_for_waiting(&mut self, kafka: &FakeKafka, shard: usize) {
+        if self.hands[shard].waiting_at != Some(kafka.changes) {
+            self.hands[shard].waiting = self.waiting_now(kafka, shard);
+            self.hands[shard].waiting_at = Some(kafka.changes);
         }
-        let waiting = self.waiting_now(kafka, shard);
-        self.hands[shard].quiet_at = waiting.is_empty().then_some(kafka.changes);
-        waiting
     }
 
     fn waiting_now(&self, kafka: &FakeKafka, shard: usize) -> Vec<PartitionRef> {
@@ -267,7 +271,7 @@ impl Node {
 
     /// Reads a partition: at most `take` records, beginning some offsets `back` (librdkafka may give a record again; the shard must not).
     pub fn fetch(&mut self, kafka: &FakeKafka, shard: usize, at: PartitionRef, take: usize, back: i64) -> Option<RecordBatch> {
-        self.hands[shard].quiet_at = None;
+        self.hands[shard].waiting_at = None;
         let (log, from) = self.log(kafka, shard, at)?;
         let (assignment, reading) = self.hands[shard].reading.get_mut(&at)?;
         let (generation, start) = (assignment.generation, assignment.start.0);
@@ -306,7 +310,11 @@ impl Node {
             && !self.map_is_under_way()
             && self.cores.iter().all(ShardCore::rests)
             && self.hands.iter().all(quiet)
-            && (0..self.cores.len()).all(|shard| self.waiting(kafka, shard).iter().all(|at| self.hands[shard].deaf.contains_key(at)))
+            && (0..self.cores.len()).all(|shard| {
+                self.look_for_waiting(kafka, shard);
+                let SimHands { waiting, deaf, .. } = &self.hands[shard];
+                waiting.iter().all(|at| deaf.contains_key(at))
+            })
     }
 
     /// Whether a map is on its way to the shards.

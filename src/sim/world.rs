@@ -300,7 +300,7 @@ impl World {
             0..=1 => None,
             2 => Some(vec![0xff, 0xfe]),
             3 => Some(b"a//b".to_vec()),
-            _ => Some(format!("k{}", self.random.u8(0..8)).into_bytes()),
+            _ => Some(vec![b'k', b'0' + self.random.u8(0..8)]),
         }
     }
 
@@ -791,7 +791,8 @@ impl World {
         let removed = self.random.u8(0..12) == 0;
         let number = if removed { 0 } else { self.kafka.number() };
         let pad = match self.random.u8(0..60) {
-            0 => self.settings.outbox_bytes_max,
+            // More than an outbox holds, and much more than may be published.
+            0 => self.settings.outbox_bytes_max.min(64 << 10),
             1..=4 => 3_000,
             _ => self.random.usize(0..300),
         };
