@@ -358,7 +358,8 @@ impl FakeKafka {
 
 /// The value of record `number`: JSON of about that many bytes.
 pub fn value_text(number: u64, bytes: usize) -> Vec<u8> {
-    let mut text = Vec::with_capacity(bytes + 40);
+    // Exactly what it takes: it becomes `Bytes` as it is.
+    let mut text = Vec::with_capacity(br#"{"n":,"pad":""}"#.len() + number.checked_ilog10().unwrap_or(0) as usize + 1 + bytes);
     let _ = write!(text, "{{\"n\":{number},\"pad\":\"");
     text.resize(text.len() + bytes, b'x');
     text.extend(b"\"}");

@@ -928,9 +928,38 @@ impl World {
         self.nodes[node].read_metadata(&mut self.random, &self.kafka);
     }
 
+    /// A tick passes, or some more if nothing is due; how many.
+    fn pass_some(&mut self) -> Result<u64, String> {
+        let ticks = 1 + self.ticks_asleep().min(9);
+        self.pass(ticks * TICK_MS)?;
+        Ok(ticks)
+    }
+
+    /// So many ticks find nothing to do anywhere.
+    fn ticks_asleep(&self) -> u64 {
+        if self.ticks_always {
+            return 0;
+        }
+        let watch_ms = (self.now_ms + 1).next_multiple_of(WATCH_MS);
+        let mut due_ms = if self.trouble.is_some() { watch_ms } else { u64::MAX };
+        for node in &self.nodes {
+            for (core, hands) in node.cores.iter().zip(&node.hands) {
+                if !core.rests() || hands.closing > 0 {
+                    return 0;
+                }
+                let replaced_ms = hands.stuck_since_ms.map_or(u64::MAX, |since_ms| since_ms + STUCK_PRODUCER_MS);
+                due_ms = due_ms.min(core.due_ms()).min(replaced_ms);
+            }
+        }
+        due_ms.saturating_sub(self.now_ms + 1) / TICK_MS
+    }
+
     fn pass(&mut self, time_ms: u64) -> Result<(), String> {
-        for _ in 0..time_ms / TICK_MS {
-            self.now_ms += TICK_MS;
+        let mut ticks = time_ms / TICK_MS;
+        while ticks > 0 {
+            let asleep = self.ticks_asleep().min(ticks - 1);
+            self.now_ms += (asleep + 1) * TICK_MS;
+            ticks -= asleep + 1;
             for node in 0..self.nodes.len() {
                 for shard in 0..self.nodes[node].cores.len() {
                     let now_ms = self.now_ms;
@@ -1088,7 +1117,7 @@ impl World {
             if stuck && self.now_ms < latest_ms {
                 // They are found by the node itself, which takes its time. Its clients wait no longer than ever.
                 self.settle(true)?;
-                self.pass(TICK_MS)?;
+                self.pass_some()?;
                 self.check_patience(&mut asked_ms)?;
                 (began_ms, quiet) = (self.now_ms, 0);
                 continue;
@@ -1097,8 +1126,8 @@ impl World {
                 return Err("the world does not come to rest: something stalls or spins".to_owned());
             }
             let moved = self.settle(true)?;
-            quiet = if moved { 0 } else { quiet + 1 };
-            self.pass(TICK_MS)?;
+            let passed = self.pass_some()?;
+            quiet = if moved { 0 } else { quiet + passed };
             let awake = || self.clients.iter().filter(|client| !client.asleep && client.closed.is_none());
             let open = awake().flat_map(|client| client.open.values()).next();
             match open {
