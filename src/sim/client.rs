@@ -7,8 +7,11 @@ use hashbrown::HashMap;
 
 use super::codec::{self, Publication, Said, frame_at};
 use super::coverage::Coverage;
+use super::kafka::FakeTopic;
+use super::node::Moment;
 use super::oracle::{Asked, Followed, Kept, Page, Verdict, Witness, judge_history};
 use crate::handoff::{ConnectionKey, Protocol};
+use crate::limits::HOLD_MS;
 use crate::session::wire;
 use crate::shard::{PublishFailure, PublishResult};
 use crate::subject::SubjectName;
@@ -17,10 +20,24 @@ use crate::subject::SubjectName;
 #[derive(Clone, Debug)]
 pub enum Open {
     Connect,
-    Subscribe { channel: String, asked: Asked },
-    Unsubscribe { channel: String },
-    Publish { number: u64, channel: String, bytes: usize },
-    History { channel: String, page: Page },
+    /// `left`: it was unsubscribed meanwhile, or follows one that was: it shares its fate.
+    Subscribe {
+        channel: String,
+        asked: Asked,
+        left: bool,
+    },
+    Unsubscribe {
+        channel: String,
+    },
+    Publish {
+        number: u64,
+        channel: String,
+        bytes: usize,
+    },
+    History {
+        channel: String,
+        page: Page,
+    },
     Presence,
     Rpc,
 }
@@ -52,6 +69,10 @@ pub struct Client {
     pub stalled: bool,
     /// Reads nothing while set.
     pub asleep: bool,
+    /// Now, for the next command.
+    pub moment: Moment,
+    /// When each open command was said.
+    said: BTreeMap<u32, Moment>,
     ids: HashMap<i64, String>,
     next_id: u32,
     bytes: Vec<u8>,
@@ -76,6 +97,8 @@ impl Client {
             heard: Vec::new(),
             stalled: false,
             asleep: false,
+            moment: Moment::default(),
+            said: BTreeMap::new(),
             ids: HashMap::new(),
             next_id: 0,
             bytes: Vec::new(),
@@ -88,7 +111,17 @@ impl Client {
         let mut command = wire::Command { id: self.next_id, ..wire::Command::default() };
         build(&mut command);
         self.open.insert(self.next_id, open);
+        self.said.insert(self.next_id, self.moment);
         codec::encode(self.protocol, &command)
+    }
+
+    /// Notes that it unsubscribes.
+    pub fn unsubscribes(&mut self, channel: &str) {
+        for open in self.open.values_mut() {
+            if let Open::Subscribe { channel: other, left, .. } = open {
+                *left |= *other == channel;
+            }
+        }
     }
 
     /// Whether a subscribe of the channel has no answer yet.
@@ -167,6 +200,7 @@ impl Client {
             } else {
                 push.channel
             };
+            let name = SubjectName::parse(&channel, 1024).map_err(|error| error.to_string())?;
             let told = push.unsubscribe.map(|unsubscribe| unsubscribe.code);
             let held = self.held.get_mut(&channel).ok_or_else(|| format!("a push for {channel}, which is not subscribed ({told:?})"))?;
             for publication in &publications {
@@ -177,6 +211,9 @@ impl Client {
                     return Err(format!("{channel} is unsubscribed with {code}"));
                 }
                 coverage.note("told 2500");
+                if !witness.is_upset(&name) && !witness.may_have_forgotten(&name) {
+                    return Err(format!("rule 11: {channel} is unsubscribed with 2500, and nothing happened to it"));
+                }
                 self.leaves(&channel);
             }
             return Ok(());
@@ -188,15 +225,16 @@ impl Client {
         }
         let open =
             self.open.remove(&reply.id).ok_or_else(|| format!("rule 15: command {} is answered twice, or was never sent", reply.id))?;
+        let said = self.said.remove(&reply.id).unwrap_or_default();
         if let Some(error) = &reply.error {
-            return self.refused(&open, error, witness, coverage);
+            return self.refused(&open, said, error, witness, coverage);
         }
         match open {
             Open::Connect => {
                 self.connected = reply.connect.is_some();
                 Ok(())
             }
-            Open::Subscribe { channel, asked } => {
+            Open::Subscribe { channel, asked, .. } => {
                 let result = reply.subscribe.ok_or("a subscribe is answered with its result")?;
                 if self.held.contains_key(&channel) {
                     return Err(format!("rule 7: {channel} is subscribed twice"));
@@ -245,7 +283,7 @@ impl Client {
     }
 
     /// Whether an error has its reason.
-    fn refused(&self, open: &Open, error: &wire::Error, witness: Witness<'_>, coverage: &mut Coverage) -> Verdict {
+    fn refused(&self, open: &Open, said: Moment, error: &wire::Error, witness: Witness<'_>, coverage: &mut Coverage) -> Verdict {
         let code = error.code;
         coverage.note(match code {
             100 => "error 100",
@@ -261,11 +299,21 @@ impl Client {
             401 => "error 401",
             _ => "another error",
         });
+        // What was asked for was held for as long as may be, no map was there, or there was no room to hold it.
+        let waited = witness.now_ms >= said.now_ms + HOLD_MS;
+        let began = said.version <= 1 && said.maps_move;
+        let held_full = witness.node.open_most >= witness.settings.held_max;
+        let not_ready = waited || began || held_full;
+        let moved = said.maps_move || witness.node.version() != said.version;
+        let steady = |channel: &str| {
+            SubjectName::parse(channel, 1024).is_ok_and(|name| witness.kafka.topic(name.topic()).is_some_and(FakeTopic::is_steady))
+        };
         let bad = |channel: &str| SubjectName::parse(channel, witness.settings.subject_bytes_max).is_err();
         let right = match open {
             Open::Connect => false,
-            Open::Subscribe { channel, asked } => match code {
-                100 | 102 => !bad(channel),
+            Open::Subscribe { channel, asked, left } => match code {
+                100 => !bad(channel) && (not_ready || *left),
+                102 => !bad(channel) && !steady(channel),
                 105 => self.held.contains_key(channel) || self.subscribes(channel),
                 106 => {
                     let others = self.open.values().filter(|open| matches!(open, Open::Subscribe { .. })).count();
@@ -283,7 +331,7 @@ impl Client {
                     106 => *bytes > witness.settings.publish_bytes_max && fate.is_none(),
                     107 => bad(channel) && fate.is_none(),
                     // Held for too long, whatever it is; never handed over.
-                    100 => fate.is_none(),
+                    100 => fate.is_none() && (waited || began),
                     // Kafka said so of the record, or of the topic when that was looked up.
                     102 => !bad(channel) && matches!(fate, None | Some(PublishResult::Failed(PublishFailure::NoSuchTopic))),
                     103 => !bad(channel) && (*number == 0 || matches!(fate, Some(PublishResult::Failed(PublishFailure::Denied)))),
@@ -296,7 +344,9 @@ impl Client {
             Open::History { channel, page } => match code {
                 107 => bad(channel),
                 112 => page.since.is_some(),
-                _ => matches!(code, 100 | 102),
+                100 => !bad(channel) && (not_ready || moved),
+                102 => !bad(channel) && !steady(channel),
+                _ => false,
             },
             Open::Presence => code == 108,
             Open::Rpc => code == 104,

@@ -10,6 +10,9 @@ use hashbrown::HashMap;
 use crate::handoff::{Offset, Record};
 use crate::subject::Partitioner;
 
+/// What a cache counts for a record beside its value, at most: its key, its subject, and what finds them.
+const RECORD_BYTES: usize = 600;
+
 /// A record as it stands in a log.
 #[derive(Clone, Debug)]
 pub struct LogRecord {
@@ -70,6 +73,8 @@ pub struct FakeTopic {
     pub name: Arc<str>,
     pub lives: Vec<Incarnation>,
     pub exists: bool,
+    /// It appeared after some node had read the cluster.
+    pub is_late: bool,
 }
 
 /// The cluster.
@@ -80,6 +85,8 @@ pub struct FakeKafka {
     next_id: u64,
     /// Grows with every change of a log or of the cluster.
     pub changes: u64,
+    /// Bytes of records that were ever written, about as a cache counts them.
+    pub bytes: usize,
     /// Grows with every change of topics and partitions.
     pub shape: u64,
 }
@@ -192,6 +199,16 @@ impl Incarnation {
 }
 
 impl FakeTopic {
+    /// Whether it was always there and has always had the partitions and the records that it has.
+    pub fn is_steady(&self) -> bool {
+        let steady = |log: &Log| log.eras.len() == 1 && log.now().start == 0;
+        self.exists
+            && !self.is_late
+            && self.lives.len() == 1
+            && self.life().earlier_counts.is_empty()
+            && self.life().logs.iter().all(steady)
+    }
+
     /// The present life.
     pub fn life(&self) -> &Incarnation {
         self.lives.last().expect("a topic has a life")
@@ -241,7 +258,9 @@ impl FakeKafka {
                 topic.lives.push(life);
                 topic.exists = true;
             }
-            None => self.topics.push(FakeTopic { name: Arc::from(name), lives: vec![life], exists: true }),
+            None => {
+                self.topics.push(FakeTopic { name: Arc::from(name), lives: vec![life], exists: true, is_late: name.starts_with("late") })
+            }
         }
     }
 
@@ -270,6 +289,7 @@ impl FakeKafka {
     pub fn write(&mut self, random: &mut Rng, topic: usize, key: Option<Vec<u8>>, value_bytes: usize, astray: bool) {
         let number = self.number();
         self.changes += 1;
+        self.bytes += value_bytes * 4 / 3 + RECORD_BYTES;
         let topic = &mut self.topics[topic];
         if !topic.exists {
             return;
@@ -307,6 +327,7 @@ impl FakeKafka {
     ) -> Option<i64> {
         let number = self.number();
         self.changes += 1;
+        self.bytes += value.as_ref().map_or(0, Bytes::len) + RECORD_BYTES;
         let topic = self.topics.iter_mut().find(|other| &*other.name == topic && other.exists)?;
         let life = topic.life_mut();
         // The bridge may have known another partition count when it chose.

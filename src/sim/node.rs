@@ -31,6 +31,16 @@ struct Known {
     compacted: bool,
 }
 
+/// When a command was said.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Moment {
+    pub now_ms: u64,
+    /// The version of the newest map.
+    pub version: u64,
+    /// Some shards did not have it, or did not know that all have it.
+    pub maps_move: bool,
+}
+
 /// See the module's documentation.
 pub struct Node {
     pub cores: Vec<ShardCore>,
@@ -50,6 +60,10 @@ pub struct Node {
     ruled_from: BTreeMap<(Arc<str>, usize), i64>,
     /// Topics whose rule or partition count changes with the map that is under way.
     ruling: BTreeSet<Arc<str>>,
+    /// Commands that were open when their clients left: what they asked for may be held on.
+    pub open_left: usize,
+    /// The most commands that were open at a time, those of clients that left included.
+    pub open_most: usize,
     /// Rules that were replaced by another one.
     pub rules_replaced: u32,
     /// Elections that the node has noticed, by life and partition: the first era that it reads knowingly, and the last leader epoch before it.
@@ -117,6 +131,8 @@ impl Node {
             doubted: BTreeSet::new(),
             ruled_from: BTreeMap::new(),
             ruling: BTreeSet::new(),
+            open_left: 0,
+            open_most: 0,
             rules_replaced: 0,
             noticed: BTreeMap::new(),
             leader_epochs: BTreeMap::new(),
@@ -155,6 +171,11 @@ impl Node {
     pub fn noticed(&self, id: &str, partition: usize, given: i32, asked: i32) -> usize {
         let noticed = self.noticed.get(&(Arc::from(id), partition));
         noticed.filter(|(_, before)| given > *before && asked <= *before).map_or(0, |(era, _)| *era)
+    }
+
+    /// Now, as far as it explains what becomes of a command.
+    pub fn moment(&self, now_ms: u64) -> Moment {
+        Moment { now_ms, version: self.version, maps_move: self.map_is_under_way() }
     }
 
     /// The version of the newest map.

@@ -30,12 +30,11 @@ pub struct Witness<'w> {
     /// The client's node.
     pub node: &'w Node,
     pub settings: &'w ShardSettings,
-    /// Memory is so large that nothing is ever evicted: then `recovered: false` and short answers must have another reason.
-    pub roomy: bool,
     /// Clients note what they hear.
     pub tracing: bool,
     /// What Kafka said of publishes, by their numbers.
     pub fates: &'w HashMap<u64, PublishResult>,
+    pub now_ms: u64,
 }
 
 /// A position as an SDK keeps it.
@@ -106,11 +105,34 @@ impl<'w> Witness<'w> {
         life.rule != Partitioner::Any && life.earlier_counts.is_empty() && !self.node.is_doubted(&life.id)
     }
 
+    /// Whether a home may have forgotten a record of a subject: there were more than it keeps, or they are old.
+    pub fn may_have_forgotten(&self, name: &SubjectName) -> bool {
+        let settings = self.settings;
+        let records = |life: &Incarnation| {
+            life.logs.iter().flat_map(|log| &log.eras).map(|era| era.range_of(key(name), 0, i64::MAX).len()).sum::<usize>()
+        };
+        let topic = self.kafka.topic_ever(name.topic());
+        self.now_ms >= settings.cache_expire_ms
+            || self.kafka.bytes >= settings.cache_bytes_max / 2
+            || topic.is_none_or(|topic| topic.lives.iter().map(records).sum::<usize>() > settings.cache_records_max)
+    }
+
+    /// Whether what happened to a topic may end a subscription, or make a position worthless.
+    pub fn is_upset(&self, name: &SubjectName) -> bool {
+        let Some(topic) = self.kafka.topic(name.topic()).filter(|topic| topic.is_steady()) else { return true };
+        let life = topic.life();
+        let misplaced = key(name).is_some_and(|key| life.has_misplaced(key));
+        let own = self.node.null_key_partition.map(|partition| partition as usize);
+        let elsewhere = |(partition, log): (usize, &Log)| Some(partition) != own && log.now().range_of(None, 0, i64::MAX).len() > 0;
+        let scattered = key(name).is_none() && life.logs.iter().enumerate().any(elsewhere);
+        misplaced || scattered || life.rule == Partitioner::Any || self.node.is_doubted(&life.id)
+    }
+
     /// Whether nothing but the log itself can explain that a record is not remembered.
-    fn remembers_all(&self, life: &Incarnation, log: &Log) -> bool {
+    fn remembers_all(&self, name: &SubjectName, life: &Incarnation, log: &Log) -> bool {
         let present = self.kafka.topics.iter().any(|topic| topic.exists && topic.life().id == life.id);
         present
-            && self.roomy
+            && !self.may_have_forgotten(name)
             && !self.node.is_doubted(&life.id)
             && !life.compacted
             && life.earlier_counts.is_empty()
@@ -257,7 +279,7 @@ impl Followed {
             return Ok(());
         };
         let there = offset >= start && asked.end.is_some_and(|end| offset <= end);
-        if self.recoverable && same && there && witness.remembers_all(life, log) {
+        if self.recoverable && same && there && witness.remembers_all(&self.name, life, log) {
             return Err(format!(
                 "rule 9: recovered: false from {position:?}, reading began at {start} and the log ended at {:?}",
                 asked.end
@@ -309,7 +331,7 @@ impl Followed {
         let bytes: usize = publications.iter().map(|publication| publication.bytes).sum();
         let next = log.now().range_of(key(&self.name), start, self.from).rev().nth(publications.len());
         let large = next.is_some_and(|next| bytes + 2 * next.value.as_ref().map_or(0, Bytes::len) + 300 > cap);
-        if witness.remembers_all(life, log) && publications.len() < wanted.min(there) && !large {
+        if witness.remembers_all(&self.name, life, log) && publications.len() < wanted.min(there) && !large {
             return Err(format!("{} records for a history of {wanted}, and {there} are there", publications.len()));
         }
         Ok(())
@@ -478,7 +500,7 @@ pub fn judge_history(
     let astray = key(&name).is_some_and(|key| life.has_misplaced(key));
     let placed = ruled && !astray || life.logs.len() == 1;
     let changed = !placed && life.logs.iter().any(|log| log.eras.len() > 1 || log.now().start > 0);
-    let whole = asked.since.is_some() || witness.remembers_all(life, log) && start == Some(0) && !changed;
+    let whole = asked.since.is_some() || witness.remembers_all(&name, life, log) && start == Some(0) && !changed;
     let judge = |era: &Era| {
         let mut run: Vec<&LogRecord> = era.range_of(key(&name), from, below).collect();
         if asked.reverse {

@@ -58,8 +58,6 @@ pub struct World {
     /// Numbers of publishes, and how often they were handed to a producer.
     published: HashMap<u64, u32>,
     acknowledged: HashSet<u64>,
-    /// Memory is so large that nothing is evicted.
-    roomy: bool,
     /// One in so many looks at its socket puts a client to sleep, and one in so many wakes it.
     sleepiness: (u8, u8),
     sabotage: Option<Sabotage>,
@@ -160,7 +158,6 @@ impl World {
             tracing,
             published: HashMap::new(),
             acknowledged: HashSet::new(),
-            roomy,
             sleepiness,
             sabotage,
             healed_ms: None,
@@ -461,6 +458,7 @@ impl World {
         self.nodes[node].handle(now_ms, shard, Event::Closed { connection: key });
         if let Some(place) = self.clients.iter().position(|client| client.node == node && client.key == key) {
             let client = self.clients.swap_remove(place);
+            self.nodes[node].open_left += client.open.len();
             self.remember_positions(client);
         }
     }
@@ -492,7 +490,7 @@ impl World {
                 kafka: &self.kafka,
                 node: &self.nodes[node],
                 settings: &self.settings,
-                roomy: self.roomy,
+                now_ms: self.now_ms,
                 tracing: self.tracing,
                 fates: &self.fates,
             };
@@ -546,6 +544,7 @@ impl World {
         if self.settings.ping_interval_ms > 0 {
             client.earned.insert(3012);
         }
+        client.moment = self.nodes[node].moment(now_ms);
         let message = client.command(Open::Connect, |command| command.connect = Some(wire::ConnectRequest::default()));
         self.clients.push(client);
         self.say(|| format!("{} connects to shard {shard}, {protocol:?}", name(node, key)));
@@ -553,8 +552,16 @@ impl World {
         self.send(place, &message);
     }
 
+    /// Notes how many commands are open at a node.
+    fn count_open(&mut self, node: usize) {
+        let open = self.clients.iter().filter(|client| client.node == node).map(|client| client.open.len()).sum::<usize>();
+        let node = &mut self.nodes[node];
+        node.open_most = node.open_most.max(node.open_left + open);
+    }
+
     /// Hands a message to the shard, if it reads this socket now.
     fn send(&mut self, place: usize, message: &[u8]) {
+        self.count_open(self.clients[place].node);
         let (node, shard, connection) = (self.clients[place].node, self.clients[place].shard, self.clients[place].key);
         let now_ms = self.now_ms;
         self.nodes[node].handle(now_ms, shard, Event::Received { connection, payload: message });
@@ -595,6 +602,8 @@ impl World {
             return;
         }
         let count = if self.random.u8(0..4) == 0 { self.random.usize(2..5) } else { 1 };
+        let client = &mut self.clients[place];
+        client.moment = self.nodes[client.node].moment(self.now_ms);
         let mut message = Vec::new();
         let mut words = Vec::new();
         for _ in 0..count {
@@ -691,6 +700,7 @@ impl World {
         }));
         let channel = if channels.is_empty() { self.channel() } else { channels.swap_remove(self.random.usize(0..channels.len())) };
         let request = wire::ChannelRequest { channel: channel.clone().into() };
+        self.clients[place].unsubscribes(&channel);
         let word = self.word(|| format!("unsubscribe {channel}"));
         (word, self.clients[place].command(Open::Unsubscribe { channel }, |command| command.unsubscribe = Some(request)))
     }
@@ -762,7 +772,8 @@ impl World {
             ..wire::SubscribeRequest::default()
         };
         let word = self.word(|| format!("subscribe {channel} {asked:?}"));
-        (word, self.clients[place].command(Open::Subscribe { channel, asked }, |command| command.subscribe = Some(request)))
+        let left = self.clients[place].subscribes(&channel);
+        (word, self.clients[place].command(Open::Subscribe { channel, asked, left }, |command| command.subscribe = Some(request)))
     }
 
     /// A position that a node could have given which reads faster than all.
@@ -1176,7 +1187,7 @@ impl World {
                 kafka: &self.kafka,
                 node: &self.nodes[client.node],
                 settings: &self.settings,
-                roomy: self.roomy,
+                now_ms: self.now_ms,
                 tracing: false,
                 fates: &self.fates,
             };
