@@ -26,7 +26,7 @@ struct Arguments {
     /// Play this one alone and print the last steps if it fails.
     #[arg(long)]
     seed: Option<u64>,
-    /// Break the router on purpose: drop, double or reorder, `@answer` or `@piece` for another place than live deliveries; or a word that is lost or false: `drop@passing`, `@reset`, `@recovered`, `@grant`. A run that finds
+    /// Break the router on purpose: drop, double or reorder, `@answer` or `@piece` for another place than live deliveries; or a word that is lost or false: `drop@passing`, `@reset`, `@recovered`, `@grant`, `@withdraw`, `@kick`. A run that finds
     /// nothing then fails.
     #[arg(long = "break", value_parser = parse_sabotage)]
     sabotage: Option<Sabotage>,
@@ -37,7 +37,7 @@ fn parse_sabotage(text: &str) -> Result<Sabotage, String> {
     let way = Way::ALL.into_iter().find(|known| format!("{known:?}").to_lowercase() == way);
     let place = Place::RECORDS.into_iter().chain(Place::WORDS).find(|known| format!("{known:?}").to_lowercase() == place);
     let (Some(way), Some(place)) = (way, place) else {
-        return Err("give drop, double or reorder, and @delivery, @answer or @piece after it; or drop@passing, @reset, @recovered, @grant"
+        return Err("give drop, double or reorder, and @delivery, @answer or @piece after it; or drop@passing, @reset, @recovered, @grant, @withdraw, @kick"
             .to_owned());
     };
     Ok(Sabotage { place, way })

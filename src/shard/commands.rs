@@ -10,7 +10,7 @@ use super::errors;
 use super::outgoing::Outgoing;
 use super::subscribers::Subscribers;
 use crate::handoff::{ConnectionKey, TowardHome};
-use crate::limits::{COMMANDS_AT_ONCE_MAX, REPLY_BYTES};
+use crate::limits::REPLY_BYTES;
 use crate::session::{Command, Reply, Request, next_command};
 
 /// Refusals by the producer that one flush asks for: who is refused keeps its place in the line. More than one, because a producer may refuse one topic
@@ -44,7 +44,7 @@ impl<E: Effects> Commands<'_, E> {
             let Some(protocol) = self.connections.protocol(connection) else {
                 return;
             };
-            if taken == COMMANDS_AT_ONCE_MAX && at < message.len() {
+            if taken == self.connections.commands_at_once_max() && at < message.len() {
                 self.connections.hold(connection, None, message, at, shared, Wait::Turn, read_ms);
                 return;
             }

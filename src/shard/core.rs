@@ -28,6 +28,8 @@ pub struct Bounds {
     pub spill_bytes: usize,
     pub cache_bytes: usize,
     pub requests_held: usize,
+    pub requests_held_bytes: usize,
+    pub subscriptions_bytes: usize,
 }
 
 /// One shard's state machine.
@@ -219,6 +221,8 @@ impl ShardCore {
             spill_bytes: self.speech.toward_home.bytes() + self.speech.from_home.bytes(),
             cache_bytes: self.home.cache_bytes(),
             requests_held: self.home.requests_held(),
+            requests_held_bytes: self.home.requests_held_bytes(),
+            subscriptions_bytes: self.subscribers.bytes(),
         }
     }
 

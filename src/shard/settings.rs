@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::limits::TURN_BYTES_MAX;
+use crate::limits::{COMMANDS_AT_ONCE_MAX, TURN_BYTES_MAX};
 use crate::subject::TopicSettings;
 
 /// Settings of one shard. Bytes are bytes, times milliseconds.
@@ -54,6 +54,8 @@ pub struct ShardSettings {
     pub flush_writes_max: usize,
     /// Bytes for one shard that may wait for the end of a turn. The simulator makes it small.
     pub turn_bytes_max: usize,
+    /// Commands of one client that are taken in one go. The simulator makes it small.
+    pub commands_at_once_max: u32,
     /// This node's name for `connect` replies (`node` of the protocol).
     pub node: String,
 }
@@ -83,6 +85,7 @@ impl Default for ShardSettings {
             held_max: 100_000,
             flush_writes_max: 512,
             turn_bytes_max: TURN_BYTES_MAX,
+            commands_at_once_max: COMMANDS_AT_ONCE_MAX,
             node: "corespan".to_owned(),
         }
     }

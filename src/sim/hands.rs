@@ -98,11 +98,11 @@ impl SimHands {
         self.toward_home.iter().any(|lane| !lane.queue.is_empty()) || self.from_home.iter().any(|lane| !lane.queue.is_empty())
     }
 
-    fn spoil(&mut self, batch: &mut FromHomeBatch) {
+    fn spoil(&mut self, strike: impl FnOnce(Sabotage) -> bool) {
         let Some(sabotage) = self.sabotage else { return };
         if self.fuse > 0 {
             self.fuse -= 1;
-        } else if sabotage.strike(batch) && !sabotage.goes_on() {
+        } else if strike(sabotage) && !sabotage.goes_on() {
             self.sabotage = None;
         }
     }
@@ -141,12 +141,13 @@ impl Effects for SimHands {
         self.resumed.insert(connection);
     }
 
-    fn send_toward_home(&mut self, to: ShardId, batch: TowardHomeBatch) -> Result<(), LaneFull<TowardHomeBatch>> {
+    fn send_toward_home(&mut self, to: ShardId, mut batch: TowardHomeBatch) -> Result<(), LaneFull<TowardHomeBatch>> {
+        self.spoil(|sabotage| sabotage.strike_toward_home(&mut batch));
         self.toward_home[to.index()].send(batch)
     }
 
     fn send_from_home(&mut self, to: ShardId, mut batch: FromHomeBatch) -> Result<(), LaneFull<FromHomeBatch>> {
-        self.spoil(&mut batch);
+        self.spoil(|sabotage| sabotage.strike(&mut batch));
         self.from_home[to.index()].send(batch)
     }
 

@@ -1,6 +1,6 @@
 //! Ways to break the router on purpose. An oracle that does not notice each of them proves nothing.
 
-use crate::handoff::{FromHome, FromHomeBatch};
+use crate::handoff::{FromHome, FromHomeBatch, TowardHome, TowardHomeBatch};
 
 /// Where a record goes wrong on its way from a home to a subscriber.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +19,10 @@ pub enum Place {
     Recovered,
     /// A subscription that has to catch up is granted as live.
     Grant,
+    /// The word to a home that nobody here wants a subject any more: lost.
+    Withdraw,
+    /// In place of a record comes the word that the log under its subject is another one: everybody is sent away.
+    Kick,
 }
 
 /// What happens to it.
@@ -41,7 +45,7 @@ impl Place {
     /// Where records go, which can be spoiled in any way.
     pub const RECORDS: [Place; 3] = [Place::Delivery, Place::Answer, Place::Piece];
     /// Words that can be wrong in one way only; their `Way` says nothing.
-    pub const WORDS: [Place; 4] = [Place::Passing, Place::Reset, Place::Recovered, Place::Grant];
+    pub const WORDS: [Place; 6] = [Place::Passing, Place::Reset, Place::Recovered, Place::Grant, Place::Withdraw, Place::Kick];
 }
 
 impl Way {
@@ -94,6 +98,14 @@ impl Sabotage {
                 FromHome::Subscribed { answer: Ok(answer), .. } => answer.catch_up.take().is_some(),
                 _ => false,
             }),
+            Place::Withdraw => false,
+            Place::Kick => batch.0.iter_mut().any(|message| match message {
+                FromHome::Delivery { local, .. } => {
+                    *message = FromHome::Reset { local: *local };
+                    true
+                }
+                _ => false,
+            }),
             Place::Piece => batch.0.iter_mut().any(|message| match message {
                 FromHome::Piece(piece) => {
                     let second = (piece.frames.len() > 1).then_some(1);
@@ -102,6 +114,11 @@ impl Sabotage {
                 _ => false,
             }),
         }
+    }
+
+    /// The same on the way to a home.
+    pub fn strike_toward_home(self, batch: &mut TowardHomeBatch) -> bool {
+        self.place == Place::Withdraw && lose(&mut batch.0, |message| matches!(message, TowardHome::Withdraw { .. }))
     }
 
     fn strike_delivery(self, messages: &mut Vec<FromHome>) -> bool {
@@ -123,7 +140,7 @@ impl Sabotage {
 }
 
 /// Loses the first message of a kind.
-fn lose(messages: &mut Vec<FromHome>, is_it: impl Fn(&FromHome) -> bool) -> bool {
+fn lose<T>(messages: &mut Vec<T>, is_it: impl Fn(&T) -> bool) -> bool {
     let place = messages.iter().position(is_it);
     place.map(|place| messages.remove(place)).is_some()
 }

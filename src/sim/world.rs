@@ -17,7 +17,7 @@ use super::oracle::{Asked, Kept, Page, Witness};
 use super::sabotage::Sabotage;
 use crate::handoff::{ConnectionKey, FromHomeBatch, Offset, Protocol, ShardId, TowardHomeBatch};
 use crate::kafka::stall::RENEW_PAUSES_MS;
-use crate::limits::{HOLD_MS, TICK_MS, TURN_BYTES_MAX};
+use crate::limits::{COMMANDS_AT_ONCE_MAX, HELD_BYTES_MAX, HOLD_MS, TICK_MS, TURN_BYTES_MAX};
 use crate::session::wire;
 use crate::shard::{Event, ProduceRecord, PublishFailure, PublishResult, ShardCore, ShardSettings};
 use crate::subject::{Epoch, Partitioner, SubjectName};
@@ -66,6 +66,14 @@ pub struct World {
     /// Decides which of Kafka's clients get stuck, and what becomes of what they held; `None` in worlds where none does. Dice of its own: worlds from
     /// without them are what they were.
     trouble: Option<Rng>,
+    /// Some clients are hostile: they ask much and read little, and send what nobody keeps. Dice of its own, as for those below.
+    hostility: Option<Rng>,
+    /// Records come in bursts of hundreds.
+    bursts: Option<Rng>,
+    /// Letters to shards get lost.
+    losses: Option<Rng>,
+    /// More than a thousand clients want one subject.
+    is_crowded: bool,
     /// Records that a producer had on their way when another took its place.
     late: Vec<(ProduceRecord, u64)>,
     /// WebSocket pings that clients have sent.
@@ -122,6 +130,7 @@ impl World {
             cache_records_max: if roomy { 1 << 20 } else { random.usize(1..40) },
             // By the seed, not by its dice: worlds from before are what they were.
             turn_bytes_max: if seed % 4 == 1 { 400 + (seed % 11) as usize * 300 } else { TURN_BYTES_MAX },
+            commands_at_once_max: if seed % 5 == 2 { 3 } else { COMMANDS_AT_ONCE_MAX },
             cache_subject_bytes_max: 1 << 40,
             cache_expire_ms: if roomy { 1 << 40 } else { random.u64(500..20_000) },
             outbox_bytes_max: if roomy && random.bool() { 1 << 20 } else { random.usize(4_096..40_000) },
@@ -162,6 +171,10 @@ impl World {
             sabotage,
             healed_ms: None,
             trouble: Some(Rng::with_seed(seed ^ 0x5eed_dea1)).filter(|_| seed.is_multiple_of(3)),
+            hostility: Some(Rng::with_seed(seed ^ 0x0e71)).filter(|_| seed % 5 == 2),
+            bursts: Some(Rng::with_seed(seed ^ 0xb125)).filter(|_| seed % 11 == 4),
+            losses: Some(Rng::with_seed(seed ^ 0x1055)).filter(|_| seed % 7 == 3),
+            is_crowded: seed % 400 == 77,
             late: Vec::new(),
             pings: 0,
             said: HashMap::new(),
@@ -189,6 +202,9 @@ impl World {
     fn play(&mut self) -> Result<(), String> {
         for node in 0..self.nodes.len() {
             self.nodes[node].read_metadata(&mut self.random, &self.kafka);
+        }
+        if self.is_crowded {
+            self.crowd()?;
         }
         let steps = self.random.usize(300..1_500);
         for _ in 0..steps {
@@ -227,6 +243,45 @@ impl World {
             }
             _ => self.upheaval(),
         }
+        // A node that was started again may have fewer shards.
+        self.check_bounds(node, shard % self.nodes[node].cores.len())
+    }
+
+    /// More than a thousand clients subscribe to one subject, hear some records, and most of them leave.
+    fn crowd(&mut self) -> Result<(), String> {
+        const SUBSCRIBERS: usize = 1_100;
+        self.coverage.note("more than a thousand subscribers of one subject");
+        // Everything moves at once here; chaos comes later.
+        self.healed_ms = Some(self.now_ms);
+        self.settle(true)?;
+        let channel = format!("/{}/k1", self.kafka.topics[0].name);
+        for _ in 0..SUBSCRIBERS {
+            self.connect();
+        }
+        self.settle(true)?;
+        for place in 0..self.clients.len() {
+            if self.can_send(place) {
+                self.clients[place].moment = self.nodes[self.clients[place].node].moment(self.now_ms);
+                let asked = Asked { position: None, history: 0, numeric: false, strict: false, end: None, stray: None };
+                let request = wire::SubscribeRequest { channel: channel.clone().into(), ..Default::default() };
+                let open = Open::Subscribe { channel: channel.clone(), asked, left: false };
+                let message = self.clients[place].command(open, |command| command.subscribe = Some(request));
+                self.send(place, &message);
+            }
+        }
+        for round in 0..3 {
+            for _ in 0..round * 4 {
+                self.kafka.write(&mut self.random, 0, Some(b"k1".to_vec()), 30, false);
+            }
+            self.settle(true)?;
+            self.pass(20 * TICK_MS)?;
+        }
+        self.settle(true)?;
+        for _ in 0..SUBSCRIBERS - 20 {
+            let (node, shard, key) = (self.clients[0].node, self.clients[0].shard, self.clients[0].key);
+            self.close_socket(node, shard, key);
+        }
+        self.healed_ms = None;
         Ok(())
     }
 
@@ -312,6 +367,9 @@ impl World {
         let any = self.kafka.topics[topic].life().rule == Partitioner::Any;
         let astray = if any { self.random.bool() } else { self.random.u16(0..600) == 0 };
         let burst = if self.random.u8(0..10) == 0 { self.random.usize(2..20) } else { 1 };
+        let large = self.bursts.as_mut().and_then(|dice| (dice.u8(0..100) == 0).then(|| dice.usize(100..400)));
+        self.coverage.note_if(large.is_some(), "a burst");
+        let burst = large.unwrap_or(burst);
         let most = if self.sleepiness.0 < 10 { 3_000 } else { 4_000 / burst + bytes % 200 };
         for _ in 0..burst {
             self.kafka.write(&mut self.random, topic, key.clone(), bytes.min(most), astray);
@@ -419,8 +477,14 @@ impl World {
         if bounds.spill_bytes > TURN_BYTES_MAX * 12 {
             return Err(format!("{} bytes wait for lanes", bounds.spill_bytes));
         }
-        if bounds.requests_held > settings.held_max {
-            return Err(format!("{} requests are held", bounds.requests_held));
+        if bounds.requests_held > settings.held_max || bounds.requests_held_bytes > HELD_BYTES_MAX {
+            return Err(format!("{} requests of {} bytes are held", bounds.requests_held, bounds.requests_held_bytes));
+        }
+        if bounds.cache_bytes > settings.cache_bytes_max {
+            return Err(format!("rule 17: the cache has {} bytes of {}", bounds.cache_bytes, settings.cache_bytes_max));
+        }
+        if bounds.subscriptions_bytes > settings.subscriptions_bytes_max {
+            return Err(format!("subscriptions take {} bytes", bounds.subscriptions_bytes));
         }
         Ok(())
     }
@@ -614,6 +678,12 @@ impl World {
             message.extend(bytes);
             words.push(word);
         }
+        if let Some(more) = self.hostile_commands(place) {
+            if self.clients[place].protocol == Protocol::Json {
+                message.push(b'\n');
+            }
+            message.extend(more);
+        }
         let (node, shard) = (self.clients[place].node, self.clients[place].shard);
         let key = self.clients[place].key;
         self.say(|| format!("{} says {}", name(node, key), words.join(", ")));
@@ -658,6 +728,52 @@ impl World {
             _ => {}
         }
         self.send(place, &message);
+    }
+
+    /// What a hostile client adds to what it says: a flood of pings that it sends at once, or one of commands, or positions that nobody keeps.
+    fn hostile_commands(&mut self, place: usize) -> Option<Vec<u8>> {
+        let kind = self.hostility.as_mut()?.u8(0..12);
+        let protocol = self.clients[place].protocol;
+        match kind {
+            0 => {
+                let (node, shard, connection) = (self.clients[place].node, self.clients[place].shard, self.clients[place].key);
+                for _ in 0..100 {
+                    self.pings += 1;
+                    let mut payload = self.pings.to_string().into_bytes();
+                    payload.resize(125, b' ');
+                    self.clients[place].pings.push_back(payload.clone());
+                    self.nodes[node].handle(self.now_ms, shard, Event::PingReceived { connection, payload: &payload });
+                }
+                self.clients[place].asleep = true;
+                self.coverage.note("a flood of pings");
+                None
+            }
+            1 => {
+                // Pongs that nobody asked for: empty commands, which have no answer.
+                self.coverage.note("a flood of commands");
+                let one = codec::pong(protocol);
+                let commands = vec![one; 40];
+                Some(if protocol == Protocol::Json { commands.join(&b'\n') } else { commands.concat() })
+            }
+            2 => {
+                self.coverage.note("an epoch that nobody keeps");
+                let position = Some(Kept { epoch: "e".repeat(3_000), offset: 5, eras: BTreeSet::new() });
+                let channel = self.channel();
+                let asked = Asked { end: None, numeric: false, strict: false, history: 0, stray: None, position: position.clone() };
+                let asked = Asked { stray: self.stray(self.clients[place].node, &channel), ..asked };
+                let request = wire::SubscribeRequest {
+                    channel: channel.clone().into(),
+                    recover: true,
+                    epoch: position.map(|position| position.epoch).unwrap_or_default().into(),
+                    offset: 5,
+                    ..wire::SubscribeRequest::default()
+                };
+                let left = self.clients[place].subscribes(&channel);
+                let open = Open::Subscribe { channel, asked, left };
+                Some(self.clients[place].command(open, |command| command.subscribe = Some(request)))
+            }
+            _ => None,
+        }
     }
 
     /// Answers the server's pings.
@@ -857,6 +973,12 @@ impl World {
         self.nodes[node].handle(now_ms, shard, Event::Published { publish, result });
     }
 
+    fn loses_letter(&mut self) -> bool {
+        let lost = self.healed_ms.is_none() && self.losses.as_mut().is_some_and(|dice| dice.u8(0..3) == 0);
+        self.coverage.note_if(lost, "a letter was lost");
+        lost
+    }
+
     fn answer_questions(&mut self, node: usize, shard: usize) {
         let now_ms = self.now_ms;
         let healed = self.healed_ms.is_some();
@@ -864,6 +986,9 @@ impl World {
         if healed || self.random.bool() {
             let known: Vec<_> = self.nodes[node].hands[shard].log_ends_known.drain(..).collect();
             for (question, end) in known {
+                if self.loses_letter() {
+                    continue;
+                }
                 self.nodes[node].handle(now_ms, shard, Event::LogEnd { question, end });
             }
         }
@@ -877,6 +1002,9 @@ impl World {
         if let Some(topic) = self.nodes[node].hands[shard].lookups.pop() {
             let count = self.kafka.topic(&topic).map(|topic| topic.life().logs.len() as u32);
             let told = self.healed_ms.is_some() || self.random.u8(0..4) > 0;
+            if self.loses_letter() {
+                return;
+            }
             let partitions = if told { count.ok_or(PublishFailure::NoSuchTopic) } else { Err(PublishFailure::Unavailable) };
             self.nodes[node].handle(now_ms, shard, Event::TopicFound { topic: &topic, partitions });
         }
@@ -1245,12 +1373,12 @@ impl World {
                     ));
                 }
                 let counters = core.counters().clone();
-                if counters.outbox_bytes
-                    + counters.subscriptions
-                    + counters.connections
-                    + counters.publishes_open
-                    + counters.spill_bytes
-                    + counters.requests_held_now
+                // A drain does not wait for a producer that answers nothing: those clients have their 401.
+                let unanswered = self.nodes[node].hands[shard].produced.len() as u64;
+                if counters.publishes_open > unanswered {
+                    return Err(format!("{} publishes are open, {unanswered} are with the producer", counters.publishes_open));
+                }
+                if counters.outbox_bytes + counters.subscriptions + counters.connections + counters.spill_bytes + counters.requests_held_now
                     > 0
                 {
                     return Err(format!("something is left with every client gone: {counters:?}"));
@@ -1300,7 +1428,8 @@ impl World {
             self.pass(TICK_MS)?;
             if self.nodes.iter().all(|node| node.cores.iter().all(|core| core.drained())) {
                 self.coverage.note("drained");
-                return self.check_publishes();
+                self.check_publishes()?;
+                return self.everybody_leaves();
             }
         }
         Err("a drain does not end".to_owned())

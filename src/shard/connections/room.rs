@@ -190,6 +190,11 @@ impl Connections {
 
     // What others ask.
 
+    /// Commands of one connection that are taken in one go.
+    pub fn commands_at_once_max(&self) -> u32 {
+        self.settings.commands_at_once_max
+    }
+
     /// The encoding of a connection that takes commands and records.
     pub fn protocol(&self, connection: ConnectionKey) -> Option<Protocol> {
         self.sessions.get(connection).filter(|session| session.is_open()).map(|session| session.protocol)

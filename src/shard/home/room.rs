@@ -123,6 +123,11 @@ impl Home {
         self.held.len()
     }
 
+    /// Bytes of those requests.
+    pub fn requests_held_bytes(&self) -> usize {
+        self.held.bytes()
+    }
+
     /// Subjects that some shard has subscribers of.
     pub fn wanted(&self) -> usize {
         self.table.wanted()

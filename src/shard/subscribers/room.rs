@@ -115,6 +115,11 @@ impl Subscribers {
         self.left.expire(now_ms);
     }
 
+    /// Bytes of subscriptions and of the subjects that they want.
+    pub fn bytes(&self) -> usize {
+        self.local.bytes()
+    }
+
     /// The counters of this room, with the gauges as they are now.
     pub fn counters(&mut self) -> &ShardCounters {
         self.counters.subscriptions = self.local.subscriptions() as u64;
