@@ -8,13 +8,13 @@ use hashbrown::HashMap;
 use super::codec::{self, Publication, Said, frame_at};
 use super::coverage::Coverage;
 use super::kafka::FakeTopic;
+use super::names::Subject;
 use super::node::Moment;
 use super::oracle::{Asked, Followed, Kept, Page, Verdict, Witness, judge_history};
 use crate::handoff::{ConnectionKey, Protocol};
 use crate::limits::HOLD_MS;
 use crate::session::wire;
 use crate::shard::{PublishFailure, PublishResult};
-use crate::subject::SubjectName;
 
 /// A command that has no reply yet.
 #[derive(Clone, Debug)]
@@ -200,7 +200,7 @@ impl Client {
             } else {
                 push.channel
             };
-            let name = SubjectName::parse(&channel, 1024).map_err(|error| error.to_string())?;
+            let name = Subject::parse(&channel, 1024)?;
             let told = push.unsubscribe.map(|unsubscribe| unsubscribe.code);
             let held = self.held.get_mut(&channel).ok_or_else(|| format!("a push for {channel}, which is not subscribed ({told:?})"))?;
             for publication in &publications {
@@ -306,9 +306,9 @@ impl Client {
         let not_ready = waited || began || held_full;
         let moved = said.maps_move || witness.node.version() != said.version;
         let steady = |channel: &str| {
-            SubjectName::parse(channel, 1024).is_ok_and(|name| witness.kafka.topic(name.topic()).is_some_and(FakeTopic::is_steady))
+            Subject::parse(channel, 1024).is_ok_and(|name| witness.kafka.topic(name.topic()).is_some_and(FakeTopic::is_steady))
         };
-        let bad = |channel: &str| SubjectName::parse(channel, witness.settings.subject_bytes_max).is_err();
+        let bad = |channel: &str| Subject::parse(channel, witness.settings.subject_bytes_max).is_err();
         let right = match open {
             Open::Connect => false,
             Open::Subscribe { channel, asked, left } => match code {

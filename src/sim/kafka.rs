@@ -7,8 +7,8 @@ use bytes::Bytes;
 use fastrand::Rng;
 use hashbrown::HashMap;
 
+use super::names::Rule;
 use crate::handoff::{Offset, Record};
-use crate::subject::Partitioner;
 
 /// What a cache counts for a record beside its value, at most: its key, its subject, and what finds them.
 const RECORD_BYTES: usize = 600;
@@ -62,7 +62,7 @@ pub struct Incarnation {
     pub logs: Vec<Log>,
     pub earlier_counts: Vec<u32>,
     /// The rule that its producers follow.
-    pub rule: Partitioner,
+    pub rule: Rule,
     /// `cleanup.policy = compact`.
     pub compacted: bool,
 }
@@ -243,7 +243,7 @@ impl FakeKafka {
     }
 
     /// Makes a topic, or makes it again.
-    pub fn create(&mut self, name: &str, partitions: u32, rule: Partitioner, compacted: bool) {
+    pub fn create(&mut self, name: &str, partitions: u32, rule: Rule, compacted: bool) {
         self.reshaped();
         self.next_id += 1;
         let life = Incarnation {

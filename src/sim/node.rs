@@ -9,11 +9,12 @@ use slotmap::SlotMap;
 
 use super::hands::{FakeLane, SimHands};
 use super::kafka::{FakeKafka, Incarnation, Log, LogRecord};
+use super::names::Rule;
 use super::sabotage::Sabotage;
 use crate::handoff::{ConnectionKey, Generation, Offset, PartitionRef, RecordBatch, ShardId, TopicIndex};
 use crate::kafka::stall::{self, Renewals, Verdict};
 use crate::shard::{Event, ShardCore, ShardSettings};
-use crate::subject::{Partition, Partitioner, Topic, TopicMap, ValueKind};
+use crate::subject::{Partition, Topic, TopicMap, ValueKind};
 
 /// A topic as the node's metadata reader knows it.
 #[derive(Clone, Debug)]
@@ -23,10 +24,10 @@ struct Known {
     partitions: Vec<Partition>,
     generation: u32,
     /// The rule that this node follows; not always the producers'.
-    rule: Partitioner,
+    rule: Rule,
     /// The first map with it.
     rule_since: u64,
-    refuted: Vec<Partitioner>,
+    refuted: Vec<Rule>,
     guess: bool,
     compacted: bool,
 }
@@ -186,11 +187,13 @@ impl Node {
     /// A record of a key that this node has read where nothing explains it: from then on the key's subject has no positions here.
     pub fn stray<'k>(&self, life: &'k Incarnation, name: &str, key: &[u8]) -> Option<&'k LogRecord> {
         let topic = self.map.topic(name).filter(|topic| topic.id == life.id)?;
-        let home = topic.home(Some(key));
+        let rule = self.known.get(name)?.rule;
+        let count = topic.partitions.len() as u32;
+        let home = rule.partition(key, count) as usize;
         let whole = |log: &Log| log.eras.len() == 1 && log.now().start == 0;
         let elsewhere = life.logs.iter().enumerate().filter(|(partition, log)| {
-            let explained = topic.earlier_counts.iter().any(|count| topic.partitioner.partition(key, *count) as usize == *partition);
-            *partition != home.partition.partition as usize && !explained && whole(log)
+            let explained = topic.earlier_counts.iter().any(|count| rule.partition(key, *count) as usize == *partition);
+            *partition != home && !explained && whole(log)
         });
         let read = |(partition, log): (usize, &'k Log)| {
             let place = (life.id.clone(), partition);
@@ -198,7 +201,7 @@ impl Node {
             let from = self.ruled_from.get(&place).copied().unwrap_or(0).max(start);
             log.now().range_of(Some(key), from, next).next()
         };
-        if home.recoverable { elsewhere.filter_map(read).next() } else { None }
+        if rule != Rule::Any || count == 1 { elsewhere.filter_map(read).next() } else { None }
     }
 
     /// Where reading of a partition began.
@@ -356,9 +359,8 @@ impl Node {
         let mut changed = first;
         for hands in &mut self.hands {
             for (index, version) in hands.misfits.drain(..) {
-                let current = |known: &&mut Known| {
-                    known.index == index.0 && known.guess && known.rule != Partitioner::Any && version >= known.rule_since
-                };
+                let current =
+                    |known: &&mut Known| known.index == index.0 && known.guess && known.rule != Rule::Any && version >= known.rule_since;
                 for known in self.known.values_mut().filter(current) {
                     if random.bool() {
                         // Enough of the newest records are where the rule puts them.
@@ -366,10 +368,10 @@ impl Node {
                     }
                     known.refuted.push(known.rule);
                     // The newest records show a rule that none of them contradicts, right or wrong, or none.
-                    let left = [Partitioner::Murmur2, Partitioner::Crc32].into_iter().find(|rule| !known.refuted.contains(rule));
-                    known.rule = left.filter(|_| random.u8(0..3) > 0).unwrap_or(Partitioner::Any);
+                    let left = [Rule::Murmur2, Rule::Crc32].into_iter().find(|rule| !known.refuted.contains(rule));
+                    known.rule = left.filter(|_| random.u8(0..3) > 0).unwrap_or(Rule::Any);
                     known.rule_since = self.version + 1;
-                    self.rules_replaced += u32::from(known.rule != Partitioner::Any);
+                    self.rules_replaced += u32::from(known.rule != Rule::Any);
                     self.doubted.insert(known.id.clone());
                     changed = true;
                 }
@@ -440,10 +442,10 @@ impl Node {
             let rule = match old {
                 Some(old) if same => old.rule,
                 // A topic that was empty when it was first seen.
-                _ if guess && random.u8(0..3) == 0 => [Partitioner::Murmur2, Partitioner::Crc32, Partitioner::Any][random.usize(0..3)],
+                _ if guess && random.u8(0..3) == 0 => [Rule::Murmur2, Rule::Crc32, Rule::Any][random.usize(0..3)],
                 _ => life.rule,
             };
-            if rule != life.rule || rule == Partitioner::Any {
+            if rule != life.rule || rule == Rule::Any {
                 self.doubted.insert(life.id.clone());
             }
             let (rule_since, refuted) = match old {
@@ -472,7 +474,7 @@ impl Node {
                 index: TopicIndex(known.index),
                 name: Arc::from(name.as_str()),
                 id: known.id.clone(),
-                partitioner: known.rule,
+                partitioner: known.rule.partitioner(),
                 partitioner_is_guess: known.guess && known.partitions.len() > 1,
                 null_key_partition: self.null_key_partition.filter(|partition| (*partition as usize) < known.partitions.len()),
                 partitions: known.partitions.clone(),

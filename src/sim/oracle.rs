@@ -14,11 +14,11 @@ use serde_json::{Value, json};
 use super::codec::{Data, Publication};
 use super::coverage::Coverage;
 use super::kafka::{Era, FakeKafka, Incarnation, Log, LogRecord};
+use super::names::{Epoch, Rule, Subject};
 use super::node::Node;
 use crate::limits::{ANSWER_BYTES_MAX, HISTORY_BYTES_MAX};
 use crate::session::wire;
 use crate::shard::{PublishResult, ShardSettings};
-use crate::subject::{Epoch, Partitioner, SubjectName};
 
 /// A broken promise.
 pub type Verdict = Result<(), String>;
@@ -72,7 +72,7 @@ pub struct Page {
 /// A subscription as its client sees it.
 #[derive(Clone, Debug)]
 pub struct Followed {
-    name: SubjectName,
+    name: Subject,
     pub recoverable: bool,
     /// Life of the topic, and partition, that the position counts in.
     id: String,
@@ -91,22 +91,22 @@ pub struct Followed {
 }
 
 impl<'w> Witness<'w> {
-    fn life(&self, name: &SubjectName, id: &str) -> Result<&'w Incarnation, String> {
+    fn life(&self, name: &Subject, id: &str) -> Result<&'w Incarnation, String> {
         let topic = self.kafka.topic_ever(name.topic()).ok_or("a topic that is spoken of has been")?;
         topic.life_of(id).ok_or_else(|| format!("an epoch names a life of its topic, not {id}"))
     }
 
-    fn log(&self, name: &SubjectName, id: &str, partition: usize) -> Result<&'w Log, String> {
+    fn log(&self, name: &Subject, id: &str, partition: usize) -> Result<&'w Log, String> {
         self.life(name, id)?.logs.get(partition).ok_or_else(|| format!("an epoch names a partition, not {partition}"))
     }
 
     /// Whether the node has the rule of the topic's producers, and always had.
     fn explains_all(&self, life: &Incarnation) -> bool {
-        life.rule != Partitioner::Any && life.earlier_counts.is_empty() && !self.node.is_doubted(&life.id)
+        life.rule != Rule::Any && life.earlier_counts.is_empty() && !self.node.is_doubted(&life.id)
     }
 
     /// Whether a home may have forgotten a record of a subject: there were more than it keeps, or they are old.
-    pub fn may_have_forgotten(&self, name: &SubjectName) -> bool {
+    pub fn may_have_forgotten(&self, name: &Subject) -> bool {
         let settings = self.settings;
         let records = |life: &Incarnation| {
             life.logs.iter().flat_map(|log| &log.eras).map(|era| era.range_of(key(name), 0, i64::MAX).len()).sum::<usize>()
@@ -118,18 +118,18 @@ impl<'w> Witness<'w> {
     }
 
     /// Whether what happened to a topic may end a subscription, or make a position worthless.
-    pub fn is_upset(&self, name: &SubjectName) -> bool {
+    pub fn is_upset(&self, name: &Subject) -> bool {
         let Some(topic) = self.kafka.topic(name.topic()).filter(|topic| topic.is_steady()) else { return true };
         let life = topic.life();
         let misplaced = key(name).is_some_and(|key| life.has_misplaced(key));
         let own = self.node.null_key_partition.map(|partition| partition as usize);
         let elsewhere = |(partition, log): (usize, &Log)| Some(partition) != own && log.now().range_of(None, 0, i64::MAX).len() > 0;
         let scattered = key(name).is_none() && life.logs.iter().enumerate().any(elsewhere);
-        misplaced || scattered || life.rule == Partitioner::Any || self.node.is_doubted(&life.id)
+        misplaced || scattered || life.rule == Rule::Any || self.node.is_doubted(&life.id)
     }
 
     /// Whether nothing but the log itself can explain that a record is not remembered.
-    fn remembers_all(&self, name: &SubjectName, life: &Incarnation, log: &Log) -> bool {
+    fn remembers_all(&self, name: &Subject, life: &Incarnation, log: &Log) -> bool {
         let present = self.kafka.topics.iter().any(|topic| topic.exists && topic.life().id == life.id);
         present
             && !self.may_have_forgotten(name)
@@ -141,11 +141,11 @@ impl<'w> Witness<'w> {
     }
 }
 
-fn parse(channel: &str) -> Result<SubjectName, String> {
-    SubjectName::parse(channel, 1024).map_err(|error| error.to_string())
+fn parse(channel: &str) -> Result<Subject, String> {
+    Subject::parse(channel, 1024)
 }
 
-fn key(name: &SubjectName) -> Option<&[u8]> {
+fn key(name: &Subject) -> Option<&[u8]> {
     name.key().map(str::as_bytes)
 }
 
@@ -496,7 +496,7 @@ pub fn judge_history(
     let bytes: usize = publications.iter().map(|publication| publication.bytes).sum();
     let start = witness.node.read_start(epoch.topic_id, epoch.partition as usize);
     // What has no partition of its own loses what is remembered of it when any log changes.
-    let ruled = if name.key().is_some() { life.rule != Partitioner::Any } else { witness.node.null_key_partition.is_some() };
+    let ruled = if name.key().is_some() { life.rule != Rule::Any } else { witness.node.null_key_partition.is_some() };
     let astray = key(&name).is_some_and(|key| life.has_misplaced(key));
     let placed = ruled && !astray || life.logs.len() == 1;
     let changed = !placed && life.logs.iter().any(|log| log.eras.len() > 1 || log.now().start > 0);

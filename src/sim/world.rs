@@ -12,6 +12,7 @@ use super::codec;
 use super::coverage::Coverage;
 use super::hands::{FakeSocket, SimHands};
 use super::kafka::{Era, FakeKafka, value_text};
+use super::names::{Epoch, Rule, Subject};
 use super::node::Node;
 use super::oracle::{Asked, Kept, Page, Witness};
 use super::sabotage::Sabotage;
@@ -20,7 +21,6 @@ use crate::kafka::stall::RENEW_PAUSES_MS;
 use crate::limits::{COMMANDS_AT_ONCE_MAX, HELD_BYTES_MAX, HOLD_MS, TICK_MS, TURN_BYTES_MAX};
 use crate::session::wire;
 use crate::shard::{Event, ProduceRecord, PublishFailure, PublishResult, ShardCore, ShardSettings};
-use crate::subject::{Epoch, Partitioner, SubjectName};
 
 /// A promise that did not hold.
 #[derive(Clone, Debug)]
@@ -150,7 +150,7 @@ impl World {
         };
         let mut kafka = FakeKafka::default();
         for name in ["alpha", "beta", "gamma"].iter().take(random.usize(1..4)) {
-            let rule = [Partitioner::Murmur2, Partitioner::Murmur2, Partitioner::Crc32, Partitioner::Any][random.usize(0..4)];
+            let rule = [Rule::Murmur2, Rule::Murmur2, Rule::Crc32, Rule::Any][random.usize(0..4)];
             kafka.create(name, random.u32(1..5), rule, random.u8(0..6) == 0);
         }
         let nodes = (0..random.usize(1..3)).map(|_| Node::new(&mut random, &settings, sabotage)).collect();
@@ -364,7 +364,7 @@ impl World {
             1..=6 => self.random.usize(200..1_500),
             _ => self.random.usize(0..60),
         };
-        let any = self.kafka.topics[topic].life().rule == Partitioner::Any;
+        let any = self.kafka.topics[topic].life().rule == Rule::Any;
         let astray = if any { self.random.bool() } else { self.random.u16(0..600) == 0 };
         let burst = if self.random.u8(0..10) == 0 { self.random.usize(2..20) } else { 1 };
         let large = self.bursts.as_mut().and_then(|dice| (dice.u8(0..100) == 0).then(|| dice.usize(100..400)));
@@ -409,7 +409,7 @@ impl World {
         // What is on its way may not be known to the home.
         let quiet =
             !node.hands.iter().any(SimHands::has_sent) && node.cores.iter().all(ShardCore::has_told_homes) && !node.map_is_under_way();
-        let name = SubjectName::parse(channel, 1024).ok().filter(|_| quiet)?;
+        let name = Subject::parse(channel, 1024).ok().filter(|_| quiet)?;
         let life = self.kafka.topic(name.topic())?.life();
         node.stray(life, name.topic(), name.key()?.as_bytes()).map(|_| node.version())
     }
@@ -894,19 +894,19 @@ impl World {
 
     /// A position that a node could have given which reads faster than all.
     fn newest_position(&mut self, channel: &str) -> Option<Kept> {
-        let name = SubjectName::parse(channel, 1024).ok()?;
+        let name = Subject::parse(channel, 1024).ok()?;
         let life = self.kafka.topic(name.topic())?.life();
         let partition = life.rule.partition(name.key()?.as_bytes(), life.logs.len() as u32);
         let log = &life.logs[partition as usize];
         let leader_epoch = log.now().leader_epoch();
-        let epoch = Epoch { topic_id: &life.id, partition, leader_epoch }.to_string();
+        let epoch = Epoch { topic_id: &life.id, partition, leader_epoch }.text();
         let offset = (log.now().end - self.random.i64(0..4)).max(log.now().forks_at).max(0) as u64;
         Some(Kept { epoch, offset, eras: BTreeSet::from([log.eras.len() - 1]) })
     }
 
     /// Where the log that an epoch names ends now.
     fn log_end(&self, channel: &str, epoch: &str) -> Option<i64> {
-        let name = SubjectName::parse(channel, 1024).ok()?;
+        let name = Subject::parse(channel, 1024).ok()?;
         let epoch = Epoch::parse(epoch)?;
         let life = self.kafka.topic(name.topic())?.life();
         (*life.id == *epoch.topic_id).then(|| life.logs.get(epoch.partition as usize).map(|log| log.now().end)).flatten()
@@ -1019,7 +1019,7 @@ impl World {
         match self.random.u8(0..9) {
             0 if self.kafka.topics.len() < 5 => {
                 let name = format!("late{}", self.kafka.topics.len());
-                self.kafka.create(&name, self.random.u32(1..4), Partitioner::Murmur2, false);
+                self.kafka.create(&name, self.random.u32(1..4), Rule::Murmur2, false);
                 self.coverage.note("a topic appeared");
                 self.say(|| format!("topic {name} appears"));
             }
@@ -1030,7 +1030,7 @@ impl World {
             }
             3 | 4 => {
                 let name = self.kafka.topics[topic].name.to_string();
-                self.kafka.create(&name, self.random.u32(1..4), Partitioner::Murmur2, false);
+                self.kafka.create(&name, self.random.u32(1..4), Rule::Murmur2, false);
                 self.coverage.note("a topic was made again");
                 self.say(|| format!("topic {name} is made again"));
             }
