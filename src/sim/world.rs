@@ -39,6 +39,8 @@ const TURNS_MAX: usize = 20_000;
 /// `kafka::producer` do.
 const WATCH_MS: u64 = 2_000;
 const STUCK_PRODUCER_MS: u64 = 8_000;
+/// Ticks in which nothing moves, after which a world rests.
+const QUIET_TICKS: u64 = 21;
 /// Virtual time within which a healed world must come to rest.
 const REST_MS: u64 = 30_000;
 
@@ -1067,9 +1069,9 @@ impl World {
         self.nodes[node].read_metadata(&mut self.random, &self.kafka);
     }
 
-    /// A tick passes, or some more if nothing is due; how many.
-    fn pass_some(&mut self) -> Result<u64, String> {
-        let ticks = 1 + self.ticks_asleep().min(9);
+    /// A tick passes, or at most so many if nothing is due; how many.
+    fn pass_some(&mut self, ticks_max: u64) -> Result<u64, String> {
+        let ticks = 1 + self.ticks_asleep().min(ticks_max - 1);
         self.pass(ticks * TICK_MS)?;
         Ok(ticks)
     }
@@ -1256,7 +1258,7 @@ impl World {
             if stuck && self.now_ms < latest_ms {
                 // They are found by the node itself, which takes its time. Its clients wait no longer than ever.
                 self.settle(true)?;
-                self.pass_some()?;
+                self.pass_some(10)?;
                 self.check_patience(&mut asked_ms)?;
                 (began_ms, quiet) = (self.now_ms, 0);
                 continue;
@@ -1265,7 +1267,8 @@ impl World {
                 return Err("the world does not come to rest: something stalls or spins".to_owned());
             }
             let moved = self.settle(true)?;
-            let passed = self.pass_some()?;
+            // Never beyond the moment at which the world is seen to rest.
+            let passed = self.pass_some(if moved { 1 } else { QUIET_TICKS.saturating_sub(quiet).clamp(1, 10) })?;
             quiet = if moved { 0 } else { quiet + passed };
             let awake = || self.clients.iter().filter(|client| !client.asleep && client.closed.is_none());
             let open = awake().flat_map(|client| client.open.values()).next();
@@ -1274,7 +1277,7 @@ impl World {
                 Some(open) if self.now_ms > began_ms + HOLD_MS + 1_000 => {
                     return Err(format!("rule 10: nothing hinders it, and a command waits longer than a request may be held: {open:?}"));
                 }
-                None if quiet > 20 => return Ok(()),
+                None if quiet >= QUIET_TICKS => return Ok(()),
                 _ => {}
             }
             if self.now_ms > began_ms + self.settings.pong_timeout_ms + 1_000 {
