@@ -1,0 +1,256 @@
+//! A world: one Kafka, one or two nodes, some clients, virtual time, and one seed that decides everything.
+
+use bytes::Bytes;
+use fastrand::Rng;
+use hashbrown::{HashMap, HashSet};
+use slotmap::Key as _;
+
+use super::client::Client;
+use super::coverage::Coverage;
+use super::kafka::FakeKafka;
+use super::names::Rule;
+use super::node::Node;
+use super::oracle::Kept;
+use super::sabotage::Sabotage;
+use crate::handoff::ConnectionKey;
+use crate::limits::{COMMANDS_AT_ONCE_MAX, TICK_MS, TURN_BYTES_MAX};
+use crate::shard::{ProduceRecord, PublishResult, ShardSettings};
+
+mod chaos;
+mod commands;
+mod ending;
+mod sockets;
+mod turns;
+
+/// A promise that did not hold.
+#[derive(Clone, Debug)]
+pub struct Broken {
+    pub seed: u64,
+    pub promise: String,
+    /// The last things that happened.
+    pub trace: Vec<String>,
+}
+
+/// Steps remembered for a trace.
+const TRACE_MAX: usize = 4_000;
+/// How often the watch says where logs end, and how long a producer answers nothing before another takes its place: as `kafka::watch` and
+/// `kafka::producer` do.
+const WATCH_MS: u64 = 2_000;
+const STUCK_PRODUCER_MS: u64 = 8_000;
+
+/// See the module's documentation.
+pub struct World {
+    random: Rng,
+    now_ms: u64,
+    kafka: FakeKafka,
+    nodes: Vec<Node>,
+    clients: Vec<Client>,
+    /// Positions that clients took home, by subject: any client may come back with one, on any node.
+    kept: Vec<(String, Kept)>,
+    settings: ShardSettings,
+    coverage: Coverage,
+    trace: std::collections::VecDeque<String>,
+    tracing: bool,
+    /// Numbers of publishes, and how often they were handed to a producer.
+    published: HashMap<u64, u32>,
+    acknowledged: HashSet<u64>,
+    /// One in so many looks at its socket puts a client to sleep, and one in so many wakes it.
+    sleepiness: (u8, u8),
+    sabotage: Option<Sabotage>,
+    /// When chaos ended.
+    healed_ms: Option<u64>,
+    /// Decides which of Kafka's clients get stuck, and what becomes of what they held; `None` in worlds where none does. Dice of its own: worlds from
+    /// without them are what they were.
+    trouble: Option<Rng>,
+    /// Some clients are hostile: they ask much and read little, and send what nobody keeps. Dice of its own, as for those below.
+    hostility: Option<Rng>,
+    /// Records come in bursts of hundreds.
+    bursts: Option<Rng>,
+    /// Letters to shards get lost.
+    losses: Option<Rng>,
+    /// More than a thousand clients want one subject.
+    is_crowded: bool,
+    /// Records that a producer had on their way when another took its place.
+    late: Vec<(ProduceRecord, u64)>,
+    /// WebSocket pings that clients have sent.
+    pings: u32,
+    /// What clients asked to be written, by its number: subject and value.
+    said: HashMap<u64, (String, Bytes)>,
+    /// What Kafka said of publishes.
+    fates: HashMap<u64, PublishResult>,
+    /// A promise that was broken where nobody could say so.
+    broken: Option<String>,
+    /// Ticks that find nothing to do are played too: they change nothing.
+    ticks_always: bool,
+    /// Steps that the trace remembers.
+    trace_max: usize,
+}
+
+/// Plays one seed to its end and gives everything that happened, in short.
+/// `ticks_always`: ticks that find nothing to do are played too.
+pub fn whole_trace(seed: u64, ticks_always: bool) -> Vec<String> {
+    let mut world = World::new(seed, None, true);
+    world.ticks_always = ticks_always;
+    world.trace_max = usize::MAX;
+    if let Err(promise) = world.play() {
+        world.trace.push_back(promise);
+    }
+    world.trace.into_iter().collect()
+}
+
+/// Plays one seed to its end. The coverage counts each state once.
+///
+/// # Errors
+/// The first broken promise.
+pub fn run(seed: u64, sabotage: Option<Sabotage>, tracing: bool) -> Result<Coverage, Broken> {
+    let mut world = World::new(seed, sabotage, tracing);
+    let outcome = world.play();
+    let trace: Vec<String> = world.trace.iter().cloned().collect();
+    outcome.map_err(|promise| Broken { seed, promise, trace })?;
+    let mut once = Coverage::default();
+    for (state, _) in world.coverage.iter() {
+        once.note(state);
+    }
+    Ok(once)
+}
+
+impl World {
+    fn new(seed: u64, sabotage: Option<Sabotage>, tracing: bool) -> World {
+        let mut random = Rng::with_seed(seed);
+        let roomy = random.u8(0..3) == 0;
+        let pings = random.u8(0..3) == 0;
+        let sleepiness = if random.u8(0..3) == 0 { (4, 5) } else { (25, 20) };
+        let settings = ShardSettings {
+            subject_bytes_max: 64,
+            cache_bytes_max: if roomy { 1 << 30 } else { random.usize(20_000..300_000) },
+            cache_records_max: if roomy { 1 << 20 } else { random.usize(1..40) },
+            // By the seed, not by its dice: worlds from before are what they were.
+            turn_bytes_max: if seed % 4 == 1 { 400 + (seed % 11) as usize * 300 } else { TURN_BYTES_MAX },
+            commands_at_once_max: if seed % 5 == 2 { 3 } else { COMMANDS_AT_ONCE_MAX },
+            cache_subject_bytes_max: 1 << 40,
+            cache_expire_ms: if roomy { 1 << 40 } else { random.u64(500..20_000) },
+            outbox_bytes_max: if roomy && random.bool() { 1 << 20 } else { random.usize(4_096..40_000) },
+            outboxes_bytes_max: if roomy || random.bool() { 1 << 30 } else { random.usize(30_000..120_000) },
+            slow_client_timeout_ms: random.u64(1_000..8_000),
+            subscriptions_max: random.usize(3..12),
+            publish_bytes_max: 2_000,
+            publishes_open_max: random.usize(1..6),
+            publishes_open_shard_max: 64,
+            ping_interval_ms: if pings { random.u64(1_000..4_000) } else { 0 },
+            pong_timeout_ms: random.u64(200..1_000),
+            connect_timeout_ms: 2_000,
+            null_key_partition: if random.u8(0..3) == 0 { Some(random.u32(0..2)) } else { None },
+            held_max: if roomy { 1_000 } else { random.usize(2..50) },
+            flush_writes_max: random.usize(1..12),
+            ..ShardSettings::default()
+        };
+        let mut kafka = FakeKafka::default();
+        for name in ["alpha", "beta", "gamma"].iter().take(random.usize(1..4)) {
+            let rule = [Rule::Murmur2, Rule::Murmur2, Rule::Crc32, Rule::Any][random.usize(0..4)];
+            kafka.create(name, random.u32(1..5), rule, random.u8(0..6) == 0);
+        }
+        let nodes = (0..random.usize(1..3)).map(|_| Node::new(&mut random, &settings, sabotage)).collect();
+        let mut world = World {
+            random,
+            now_ms: 1,
+            kafka,
+            nodes,
+            clients: Vec::new(),
+            kept: Vec::new(),
+            settings,
+            coverage: Coverage::default(),
+            trace: std::collections::VecDeque::new(),
+            tracing,
+            published: HashMap::new(),
+            acknowledged: HashSet::new(),
+            sleepiness,
+            sabotage,
+            healed_ms: None,
+            trouble: Some(Rng::with_seed(seed ^ 0x5eed_dea1)).filter(|_| seed.is_multiple_of(3)),
+            hostility: Some(Rng::with_seed(seed ^ 0x0e71)).filter(|_| seed % 5 == 2),
+            bursts: Some(Rng::with_seed(seed ^ 0xb125)).filter(|_| seed % 11 == 4),
+            losses: Some(Rng::with_seed(seed ^ 0x1055)).filter(|_| seed % 7 == 3),
+            is_crowded: seed % 400 == 77,
+            late: Vec::new(),
+            pings: 0,
+            said: HashMap::new(),
+            fates: HashMap::new(),
+            broken: None,
+            ticks_always: false,
+            trace_max: TRACE_MAX,
+        };
+        for _ in 0..world.random.usize(0..60) {
+            world.write_record();
+        }
+        world.kafka.compact();
+        world
+    }
+
+    fn say(&mut self, what: impl FnOnce() -> String) {
+        if self.tracing {
+            if self.trace.len() >= self.trace_max {
+                self.trace.pop_front();
+            }
+            self.trace.push_back(format!("{:>7} ms  {}", self.now_ms, what()));
+        }
+    }
+
+    fn play(&mut self) -> Result<(), String> {
+        for node in 0..self.nodes.len() {
+            self.nodes[node].read_metadata(&mut self.random, &self.kafka);
+        }
+        if self.is_crowded {
+            self.crowd()?;
+        }
+        let steps = self.random.usize(300..1_500);
+        for _ in 0..steps {
+            self.step()?;
+        }
+        if self.random.u8(0..5) == 0 {
+            return self.drain();
+        }
+        self.heal()
+    }
+
+    /// One random thing.
+    fn step(&mut self) -> Result<(), String> {
+        let node = self.random.usize(0..self.nodes.len());
+        let shard = self.random.usize(0..self.nodes[node].cores.len());
+        self.trouble_clients(node, shard);
+        match self.random.u32(0..100) {
+            0..=17 => self.write_record(),
+            18..=37 => self.consume(node, shard),
+            38..=52 => self.move_lane(node, shard),
+            53..=62 => self.flush(node, shard)?,
+            63..=70 => self.client_reads()?,
+            71..=84 => self.client_acts(),
+            85..=89 => {
+                let ticks = if self.random.u8(0..5) == 0 { self.random.u64(1..100) } else { self.random.u64(1..6) };
+                self.pass(TICK_MS * ticks)?;
+            }
+            90..=92 => self.producer_answers(node, shard),
+            93..=94 => self.answer_questions(node, shard),
+            95..=97 => {
+                let now_ms = self.now_ms;
+                self.nodes[node].spread_map(&mut self.random, now_ms);
+            }
+            98 => {
+                self.nodes[node].read_metadata(&mut self.random, &self.kafka);
+            }
+            _ => self.upheaval(),
+        }
+        // A node that was started again may have fewer shards.
+        self.check_bounds(node, shard % self.nodes[node].cores.len())
+    }
+}
+
+/// A client, for the trace.
+fn name(node: usize, key: ConnectionKey) -> String {
+    format!("client {node}.{:?}", key.data())
+}
+
+/// The number of a publish, from its value.
+fn number_of(value: Option<&[u8]>) -> u64 {
+    let digits = value.and_then(|value| value.strip_prefix(b"{\"n\":")).unwrap_or_default();
+    digits.iter().map_while(|digit| char::from(*digit).to_digit(10)).fold(0, |number, digit| number * 10 + u64::from(digit))
+}
