@@ -4,6 +4,7 @@
 //! room free; what happens to a connection it notes for the others to take: `next_ended`, `next_roomy`.
 
 mod crowd;
+mod holding;
 mod publish;
 mod publishes;
 mod room;
