@@ -93,6 +93,16 @@ pub const INTAKE_WAIT_MS: u64 = 100;
 /// A socket that has taken nothing for this long is no reason to wait: several round trips on a continent.
 pub const STUCK_MS: u64 = 50;
 
+/// Bytes of a token that are read: what HTTP servers take as a header, and more than any identity provider signs.
+pub const TOKEN_BYTES_MAX: usize = 16 << 10;
+
+/// Bytes of a client's name and version that are kept: they are for people.
+pub const LABEL_BYTES_MAX: usize = 64;
+
+/// Bytes of messages whose commands wait, in one shard. Beyond, no socket of it is read until half of them have gone: who waits for Kafka, a topic
+/// or a lane has an answer after 4.25 s at the latest, and who holds one because it does not read is sent away (3008).
+pub const COMMANDS_HELD_BYTES_MAX: usize = 128 << 20;
+
 /// Bytes of a position's epoch that are read: ours have 50 or so, a longer one is none.
 pub const EPOCH_BYTES_MAX: usize = 64;
 

@@ -71,6 +71,7 @@ const REACHED: &[&str] = &[
     "stayed on",
     "stored or refused after it was answered as unknown",
     "told 2500",
+    "too many messages wait",
     "a subject is live only from now on",
     "no positions any more",
     "a record is not where its topic's rule puts it",

@@ -12,7 +12,9 @@ pub mod reply;
 pub mod websocket;
 pub mod wire;
 
-pub use command::{Command, ConnectCommand, HistoryCommand, Malformed, Position, PublishCommand, Request, SubscribeCommand, next_command};
+pub use command::{
+    Command, ConnectCommand, HistoryCommand, Malformed, Position, PublishCommand, Request, SubscribeCommand, Unfit, next_command,
+};
 pub use publication::{Publication, encode_publication, encode_push};
 pub use publish_value::publish_value;
 pub use reply::{

@@ -64,7 +64,7 @@ fn line(command: Command) -> String {
             }
             line
         }
-        Request::NotText(member) => panic!("{member} is no text"),
+        Request::Unfit(unfit) => panic!("{unfit:?}"),
         Request::Publish(publish) if publish.removed => {
             assert!(publish.data.is_empty());
             format!("remove {}", publish.channel)

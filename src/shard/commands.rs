@@ -75,7 +75,7 @@ impl<E: Effects> Commands<'_, E> {
         }
         // Of a command with a broken text nobody knows any more whether it was the connect.
         let misplaced = (phase == Phase::Fresh) != matches!(command.request, Request::Connect(_));
-        if misplaced && !matches!(command.request, Request::NotText(_)) {
+        if misplaced && !matches!(command.request, Request::Unfit(_)) {
             self.connections.violated(self.now_ms, connection, disconnect::BAD_REQUEST);
             return Taken::Yes;
         }
@@ -98,7 +98,7 @@ impl<E: Effects> Commands<'_, E> {
             Request::Refresh { .. } => connections.reply(connection, id, &Reply::Refresh),
             Request::SubRefresh { .. } => connections.reply(connection, id, &Reply::SubRefresh),
             Request::Unknown => connections.reply_error(connection, id, &errors::BAD_COMMAND),
-            Request::NotText(member) => connections.reply_error(connection, id, &errors::not_text(member)),
+            Request::Unfit(unfit) => connections.reply_error(connection, id, &errors::unfit(*unfit)),
         }
         Taken::Yes
     }

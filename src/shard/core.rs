@@ -29,6 +29,7 @@ pub struct Bounds {
     pub cache_bytes: usize,
     pub requests_held: usize,
     pub requests_held_bytes: usize,
+    pub commands_held_bytes: usize,
     pub subscriptions_bytes: usize,
 }
 
@@ -221,6 +222,7 @@ impl ShardCore {
             spill_bytes: self.speech.toward_home.bytes() + self.speech.from_home.bytes(),
             cache_bytes: self.home.cache_bytes(),
             requests_held: self.home.requests_held(),
+            commands_held_bytes: self.connections.commands_held_bytes(),
             requests_held_bytes: self.home.requests_held_bytes(),
             subscriptions_bytes: self.subscribers.bytes(),
         }

@@ -41,6 +41,8 @@ counters! {
     subscriptions: Gauge,
     /// Bytes of subscriptions and of the subjects that they want now (at most `client.subscriptions.shard.bytes.max`).
     subscriptions_bytes: Gauge,
+    /// Bytes of clients' messages whose commands wait now (for Kafka, for room, for a topic). At 128 MiB no socket of the shard is read until half have gone.
+    commands_held_bytes: Gauge,
     /// Subscribes refused with error 106, because subscriptions of this shard had taken that many bytes.
     subscriptions_refused: Counter,
     /// Subscriptions that are parked or catching up now.

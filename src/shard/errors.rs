@@ -4,7 +4,8 @@ use std::borrow::Cow;
 
 use super::ShardSettings;
 use super::event::PublishFailure;
-use crate::session::ErrorReply;
+use crate::limits::TOKEN_BYTES_MAX;
+use crate::session::{ErrorReply, Unfit};
 
 const fn error(code: u32, message: &'static str, temporary: bool) -> ErrorReply {
     ErrorReply { code, message: Cow::Borrowed(message), temporary }
@@ -33,9 +34,14 @@ pub fn bad_request(reason: impl std::fmt::Display) -> ErrorReply {
     ErrorReply { code: 107, message: Cow::Owned(reason.to_string()), temporary: false }
 }
 
-/// Error 107 of a command one of whose texts is none.
-pub fn not_text(member: &'static str) -> ErrorReply {
-    bad_request(format_args!("`{member}` is not Unicode text (half a surrogate pair, or bytes that are not UTF-8)"))
+/// Error 107 of a command one of whose members cannot be read.
+pub fn unfit(unfit: Unfit) -> ErrorReply {
+    match unfit {
+        Unfit::NotText(member) => {
+            bad_request(format_args!("`{member}` is not Unicode text (half a surrogate pair, or bytes that are not UTF-8)"))
+        }
+        Unfit::LongToken => bad_request(format_args!("`token` is longer than {TOKEN_BYTES_MAX} bytes")),
+    }
 }
 
 /// Error 102, or 100 if the topic may still appear.

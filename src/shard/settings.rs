@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::limits::{COMMANDS_AT_ONCE_MAX, TURN_BYTES_MAX};
+use crate::limits::{COMMANDS_AT_ONCE_MAX, COMMANDS_HELD_BYTES_MAX, TURN_BYTES_MAX};
 use crate::subject::TopicSettings;
 
 /// Settings of one shard. Bytes are bytes, times milliseconds.
@@ -56,6 +56,8 @@ pub struct ShardSettings {
     pub turn_bytes_max: usize,
     /// Commands of one client that are taken in one go. The simulator makes it small.
     pub commands_at_once_max: u32,
+    /// Bytes of messages whose commands wait: beyond, no socket is read. The simulator makes it small.
+    pub commands_held_bytes_max: usize,
     /// This node's name for `connect` replies (`node` of the protocol).
     pub node: String,
 }
@@ -86,6 +88,7 @@ impl Default for ShardSettings {
             flush_writes_max: 512,
             turn_bytes_max: TURN_BYTES_MAX,
             commands_at_once_max: COMMANDS_AT_ONCE_MAX,
+            commands_held_bytes_max: COMMANDS_HELD_BYTES_MAX,
             node: "corespan".to_owned(),
         }
     }

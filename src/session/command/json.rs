@@ -7,7 +7,7 @@ use serde::de::{IgnoredAny, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use super::{NotText, Position, Request, not_offered, only_request, subject_of, subscribe_data};
+use super::{Position, Request, Unfit, label, not_offered, only_request, subject_of, subscribe_data, token};
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
@@ -97,8 +97,8 @@ impl<'de> Deserialize<'de> for Text {
 }
 
 impl Text {
-    fn named(self, member: &'static str) -> Result<String, NotText> {
-        self.0.ok_or(NotText(member))
+    fn named(self, member: &'static str) -> Result<String, Unfit> {
+        self.0.ok_or(Unfit::NotText(member))
     }
 
     fn or_empty(self) -> String {
@@ -200,15 +200,15 @@ impl Command<'_> {
     pub(super) fn into_command(self) -> super::Command {
         let mut requests = [
             self.connect.map(|connect| {
-                let (name, version) = (connect.name.or_empty(), connect.version.or_empty());
-                Ok(Request::Connect(Box::new(super::ConnectCommand { token: connect.token.named("token")?, name, version })))
+                let (name, version) = (label(connect.name.or_empty()), label(connect.version.or_empty()));
+                Ok(Request::Connect(Box::new(super::ConnectCommand { token: token(connect.token.named("token")?)?, name, version })))
             }),
             self.subscribe.map(|subscribe| {
                 let (snapshot, history, bad_data) = subscribe_data(subscribe.data.map_or(&[], |data| data.get().as_bytes()));
                 let not_offered = not_offered(subscribe.kind, subscribe.tf.is_some());
                 Ok(Request::Subscribe(Box::new(super::SubscribeCommand {
                     channel: subscribe.channel.named("channel")?,
-                    token: subscribe.token.named("token")?,
+                    token: token(subscribe.token.named("token")?)?,
                     recover: subscribe.recover,
                     position: Position::new(subscribe.offset, subscribe.epoch.named("epoch")?),
                     snapshot,
@@ -237,9 +237,9 @@ impl Command<'_> {
             self.ping.map(|_| Ok(Request::Pong)),
             self.send.map(|_| Ok(Request::Send)),
             self.rpc.map(|rpc| Ok(Request::Rpc { method: rpc.method.named("method")? })),
-            self.refresh.map(|refresh| Ok(Request::Refresh { token: refresh.token.named("token")? })),
+            self.refresh.map(|refresh| Ok(Request::Refresh { token: token(refresh.token.named("token")?)? })),
             self.sub_refresh.map(|refresh| {
-                Ok(Request::SubRefresh { channel: refresh.channel.named("channel")?, token: refresh.token.named("token")? })
+                Ok(Request::SubRefresh { channel: refresh.channel.named("channel")?, token: token(refresh.token.named("token")?)? })
             }),
         ]
         .into_iter()

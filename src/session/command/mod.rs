@@ -7,7 +7,7 @@ mod tests;
 use bytes::Bytes;
 
 use crate::ids::Protocol;
-use crate::limits::EPOCH_BYTES_MAX;
+use crate::limits::{EPOCH_BYTES_MAX, LABEL_BYTES_MAX, TOKEN_BYTES_MAX};
 use crate::session::wire;
 
 /// One command. `id` 0 wants no reply.
@@ -49,9 +49,18 @@ pub enum Request {
     Pong,
     /// A command with none or several requests, or of a kind that this server does not know.
     Unknown,
-    /// That member of it is no Unicode text: half a surrogate pair in JSON, not UTF-8 in Protobuf. Error 107 for this command alone, for a malformed
-    /// message would end the connection for good, and what an application passes to an SDK may be such a text.
+    /// A member of it cannot be read. Error 107 for this command alone, for a malformed message would end the connection for good, and what an
+    /// application passes to an SDK may be such a text.
+    Unfit(Unfit),
+}
+
+/// Why a member of a command cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unfit {
+    /// It is no Unicode text: half a surrogate pair in JSON, not UTF-8 in Protobuf.
     NotText(&'static str),
+    /// A token longer than `TOKEN_BYTES_MAX`.
+    LongToken,
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -177,15 +186,16 @@ fn from_wire(command: wire::Command, empty: bool) -> Command {
     } = command;
     let mut requests = [
         connect.map(|connect| {
-            let (name, version) = (text("", &connect.name).unwrap_or_default(), text("", &connect.version).unwrap_or_default());
-            Ok(Request::Connect(Box::new(ConnectCommand { token: text("token", &connect.token)?, name, version })))
+            let (name, version) =
+                (label(text("", &connect.name).unwrap_or_default()), label(text("", &connect.version).unwrap_or_default()));
+            Ok(Request::Connect(Box::new(ConnectCommand { token: token(text("token", &connect.token)?)?, name, version })))
         }),
         subscribe.map(|subscribe| {
             let (snapshot, history, bad_data) = subscribe_data(&subscribe.data);
             let not_offered = not_offered(subscribe.kind, subscribe.tags_filter.is_some());
             Ok(Request::Subscribe(Box::new(SubscribeCommand {
                 channel: text("channel", &subscribe.channel)?,
-                token: text("token", &subscribe.token)?,
+                token: token(text("token", &subscribe.token)?)?,
                 recover: subscribe.recover,
                 position: Position::new(subscribe.offset, text("epoch", &subscribe.epoch)?),
                 snapshot,
@@ -213,27 +223,38 @@ fn from_wire(command: wire::Command, empty: bool) -> Command {
         ping.map(|_| Ok(Request::Pong)),
         send.map(|_| Ok(Request::Send)),
         rpc.map(|rpc| Ok(Request::Rpc { method: text("method", &rpc.method)? })),
-        refresh.map(|refresh| Ok(Request::Refresh { token: text("token", &refresh.token)? })),
-        sub_refresh
-            .map(|refresh| Ok(Request::SubRefresh { channel: text("channel", &refresh.channel)?, token: text("token", &refresh.token)? })),
+        refresh.map(|refresh| Ok(Request::Refresh { token: token(text("token", &refresh.token)?)? })),
+        sub_refresh.map(|refresh| {
+            Ok(Request::SubRefresh { channel: text("channel", &refresh.channel)?, token: token(text("token", &refresh.token)?)? })
+        }),
     ]
     .into_iter()
     .flatten();
     only_request(id, empty, requests.next(), requests.next())
 }
 
-/// A member that is no Unicode text.
-struct NotText(&'static str);
+/// A token that may be kept.
+fn token(text: String) -> Result<String, Unfit> {
+    if text.len() > TOKEN_BYTES_MAX { Err(Unfit::LongToken) } else { Ok(text) }
+}
 
-fn text(member: &'static str, bytes: &[u8]) -> Result<String, NotText> {
-    std::str::from_utf8(bytes).map(str::to_owned).map_err(|_| NotText(member))
+/// A name for people, as much of it as is kept.
+fn label(mut text: String) -> String {
+    while text.len() > LABEL_BYTES_MAX {
+        text.pop();
+    }
+    text
+}
+
+fn text(member: &'static str, bytes: &[u8]) -> Result<String, Unfit> {
+    std::str::from_utf8(bytes).map(str::to_owned).map_err(|_| Unfit::NotText(member))
 }
 
 /// The command with its one request.
-fn only_request(id: u32, empty: bool, first: Option<Result<Request, NotText>>, second: Option<Result<Request, NotText>>) -> Command {
+fn only_request(id: u32, empty: bool, first: Option<Result<Request, Unfit>>, second: Option<Result<Request, Unfit>>) -> Command {
     let request = match (first, second) {
         (Some(Ok(request)), None) => request,
-        (Some(Err(NotText(member))), None) => Request::NotText(member),
+        (Some(Err(unfit)), None) => Request::Unfit(unfit),
         (None, None) if empty || id == 0 => Request::Pong,
         _ => Request::Unknown,
     };

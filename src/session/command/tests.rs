@@ -112,7 +112,7 @@ fn a_text_that_is_no_unicode_spoils_its_own_command_only() {
         (format!(r#"{{"id":1,"refresh":{{"token":"{half}"}}}}"#), "token"),
     ] {
         let commands = all(Protocol::Json, format!("{command}\n{{}}").as_bytes()).unwrap();
-        assert_eq!(commands[0], Command { id: 1, request: Request::NotText(member) }, "{command}");
+        assert_eq!(commands[0], Command { id: 1, request: Request::Unfit(Unfit::NotText(member)) }, "{command}");
         assert_eq!(commands[1].request, Request::Pong, "{command}");
     }
     let connect = format!(r#"{{"id":1,"connect":{{"name":"{half}","version":"{half}"}}}}"#);
@@ -130,8 +130,24 @@ fn a_text_that_is_no_unicode_spoils_its_own_command_only() {
         (wire::Command { history: Some(wire::HistoryRequest { since, ..Default::default() }), ..Default::default() }, "since.epoch"),
     ] {
         let bytes = wire::Command { id: 1, ..command }.encode_length_delimited_to_vec();
-        assert_eq!(all(Protocol::Protobuf, &bytes).unwrap(), [Command { id: 1, request: Request::NotText(member) }]);
+        assert_eq!(all(Protocol::Protobuf, &bytes).unwrap(), [Command { id: 1, request: Request::Unfit(Unfit::NotText(member)) }]);
     }
+}
+
+#[test]
+fn a_token_has_a_bound_and_names_are_cut() {
+    let long = "x".repeat(TOKEN_BYTES_MAX + 1);
+    for text in [
+        format!(r#"{{"id":1,"connect":{{"token":"{long}"}}}}"#),
+        format!(r#"{{"id":1,"subscribe":{{"channel":"/t/k","token":"{long}"}}}}"#),
+    ] {
+        assert_eq!(request(&text), Request::Unfit(Unfit::LongToken));
+    }
+    let Request::Connect(connect) = request(&format!(r#"{{"id":1,"connect":{{"token":"{}","name":"{}"}}}}"#, &long[1..], "é".repeat(100)))
+    else {
+        panic!("a connect")
+    };
+    assert_eq!((connect.token.len(), connect.name), (TOKEN_BYTES_MAX, "é".repeat(LABEL_BYTES_MAX / 2)));
 }
 
 #[test]

@@ -1,9 +1,10 @@
 //! Commands that wait, sockets that are not read meanwhile, and whose turn it is.
 
 use super::room::Connections;
-use super::session::Held;
+use super::session::{Held, Session, disconnect};
 use super::waiting::Wait;
 use crate::handoff::{ConnectionKey, Protocol};
+use crate::limits::STUCK_MS;
 use crate::session::Command;
 use bytes::Bytes;
 
@@ -23,6 +24,9 @@ impl Connections {
             message.push(b'\n');
         }
         message.extend_from_slice(payload);
+        let more = payload.len() + 1;
+        held.bytes += more;
+        self.held_bytes += more;
         (held.message, held.at) = (Bytes::from(message), 0);
         true
     }
@@ -39,6 +43,7 @@ impl Connections {
         wait: Wait,
         read_ms: u64,
     ) {
+        let bytes = message.len() + size_of::<Held>();
         let Some(session) = self.sessions.get_mut(connection) else {
             return;
         };
@@ -47,7 +52,8 @@ impl Connections {
             Some(shared) if at * 2 <= shared.len() => (shared, at),
             _ => (Bytes::copy_from_slice(message.get(at..).unwrap_or_default()), 0),
         };
-        session.held = Some(Box::new(Held { command, message, at, wait: wait.clone(), read_ms }));
+        session.held = Some(Box::new(Held { command, message, at, wait: wait.clone(), read_ms, bytes }));
+        self.held_bytes += bytes;
         self.waiting.leave(connection);
         self.waiting.enter(connection, wait, Some(read_ms));
     }
@@ -57,6 +63,7 @@ impl Connections {
         let Some(session) = self.sessions.get_mut(connection) else {
             return;
         };
+        self.held_bytes += held.bytes;
         if self.waiting.of(connection) != Some(&held.wait) {
             self.waiting.leave(connection);
             self.waiting.enter(connection, held.wait.clone(), Some(held.read_ms));
@@ -71,7 +78,39 @@ impl Connections {
 
     /// Takes up what is held.
     pub fn take_held(&mut self, connection: ConnectionKey) -> Option<Box<Held>> {
-        self.sessions.get_mut(connection)?.held.take()
+        let held = self.sessions.get_mut(connection)?.held.take()?;
+        self.let_go(held.bytes);
+        Some(held)
+    }
+
+    /// Whether sockets are not read because too many messages are held.
+    pub(super) fn is_held_up(&self) -> bool {
+        !self.waiting.is_empty() && self.waiting.first(&Wait::Messages).is_some()
+    }
+
+    /// Messages that are held keep others from being read: whoever holds one because it does not read is sent away. What Kafka, a topic or a lane
+    /// is waited for with has its answer soon.
+    pub(super) fn shed_held(&mut self, now_ms: u64) {
+        for connection in self.waiting.of_rooms() {
+            if self.held_bytes <= self.settings.commands_held_bytes_max / 2 {
+                return;
+            }
+            let does_not_read = |session: &&Session| {
+                session.held.is_some() && session.blocked && now_ms.saturating_sub(session.blocked_since_ms) >= STUCK_MS
+            };
+            if self.sessions.get(connection).filter(does_not_read).is_some() {
+                self.counters.disconnects_slow += 1;
+                self.disconnect(now_ms, connection, disconnect::SLOW, true);
+            }
+        }
+    }
+
+    /// So many bytes of messages are held no more: sockets that are not read because there were too many may be.
+    pub(super) fn let_go(&mut self, bytes: usize) {
+        self.held_bytes -= bytes;
+        if self.held_bytes <= self.settings.commands_held_bytes_max / 2 && !self.waiting.is_empty() {
+            self.waiting.wake_all(&Wait::Messages);
+        }
     }
 
     /// What a connection that holds a command waits for, and how much of its message is left.
@@ -102,6 +141,7 @@ impl Connections {
             Some(held) => Some(held.wait.clone()),
             None if session.leaving => Some(Wait::Answer),
             None if lanes_full => Some(Wait::Lane),
+            None if self.held_bytes >= self.settings.commands_held_bytes_max => Some(Wait::Messages),
             None if session.outbox.load() > self.settings.outbox_bytes_max => Some(Wait::Room(0)),
             None => None,
         }

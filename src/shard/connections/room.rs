@@ -40,6 +40,8 @@ pub(in crate::shard) struct Connections {
     pub(super) lookups: HashMap<Arc<str>, (u64, TopicLookup)>,
     /// Something happened that could let the first of those go on who wait for the producer.
     pub(super) producer_may_go: bool,
+    /// Bytes of messages whose commands wait.
+    pub(super) held_bytes: usize,
     /// Flushes in which the producer refused somebody in the line.
     pub(super) lines_refused: u64,
     /// When a drain began, and over how long it spreads.
@@ -76,6 +78,7 @@ impl Connections {
             publishes: SlotMap::with_key(),
             lookups: HashMap::new(),
             producer_may_go: false,
+            held_bytes: 0,
             lines_refused: 0,
             drain: None,
             ended: Vec::new(),
@@ -93,8 +96,14 @@ impl Connections {
         self.counters.connections = self.sessions.len() as u64;
         self.counters.publishes_open = self.publishes.len() as u64;
         self.counters.outbox_bytes = self.pool.bytes() as u64;
+        self.counters.commands_held_bytes = self.held_bytes as u64;
         self.counters.intake_waited_ms = self.crowd.waited_ms;
         &self.counters
+    }
+
+    /// Bytes of messages whose commands wait.
+    pub fn commands_held_bytes(&self) -> usize {
+        self.held_bytes
     }
 
     /// Bytes that all outboxes hold.
@@ -119,6 +128,7 @@ impl Connections {
             session.outbox.clear(&mut self.pool);
             self.waiting.leave(connection);
             self.ended.push(connection);
+            self.let_go(session.held.map_or(0, |held| held.bytes));
         }
     }
 
@@ -151,7 +161,9 @@ impl Connections {
         if abandon {
             session.outbox.drop_all(&mut self.pool);
         }
-        (session.held, session.pong) = (None, None);
+        session.pong = None;
+        let held = session.held.take();
+        self.let_go(held.map_or(0, |held| held.bytes));
         self.queue(connection, encode_close(code, reason));
         self.waiting.leave(connection);
         if let Some(session) = self.sessions.get_mut(connection) {
@@ -429,6 +441,8 @@ impl Connections {
             let held = session.held.as_ref().map(|held| &held.wait);
             assert!(held.is_none() || wait == held || wait == Some(&Wait::Turn), "{connection:?} is where its command says");
         }
+        let held = self.sessions.values().filter_map(|session| session.held.as_ref()).map(|held| held.bytes).sum::<usize>();
+        assert_eq!(held, self.held_bytes, "what is held is counted");
         self.pool.check(self.sessions.values().map(|session| &session.outbox));
     }
 }

@@ -90,6 +90,8 @@ pub(in crate::shard) struct Held {
     pub wait: Wait,
     /// When it was read.
     pub read_ms: u64,
+    /// What it counts for: its message, from its command on.
+    pub bytes: usize,
 }
 
 impl Session {

@@ -31,6 +31,9 @@ impl Connections {
                 Timer::Slow => self.slow_timer(now_ms, connection),
             }
         }
+        if self.is_held_up() {
+            self.shed_held(now_ms);
+        }
         if self.pool_was_full && self.pool.bytes() <= self.settings.outboxes_bytes_max / 2 {
             self.pool_was_full = false;
             self.waiting.wake_rooms();
@@ -39,7 +42,7 @@ impl Connections {
 
     /// When `tick` finds something to do; 0 is the next one.
     pub fn due_ms(&self) -> u64 {
-        if self.has_producer_line() || self.pool_was_full || self.is_crowded() || self.holds_intake() {
+        if self.has_producer_line() || self.is_held_up() || self.pool_was_full || self.is_crowded() || self.holds_intake() {
             return 0;
         }
         self.timers.peek().map_or(u64::MAX, |std::cmp::Reverse((due_ms, ..))| *due_ms)

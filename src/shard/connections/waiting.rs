@@ -22,6 +22,8 @@ pub(in crate::shard) enum Wait {
     Producer,
     /// So many bytes of room in its own outbox.
     Room(usize),
+    /// Fewer bytes of messages that are held for all connections.
+    Messages,
     /// Kafka's answer to another publish of its own.
     Answer,
     /// Word about a topic.
@@ -168,6 +170,12 @@ impl Waiting {
                 self.wake(connection);
             }
         }
+    }
+
+    /// All who wait for room.
+    pub fn of_rooms(&self) -> Vec<ConnectionKey> {
+        let first = self.queues.iter().filter(|(wait, _)| matches!(wait, Wait::Room(_))).map(|(_, queue)| queue.first);
+        first.flat_map(|first| std::iter::successors(Some(first), |connection| self.after(*connection))).collect()
     }
 
     /// It is the turn of all who wait for room.

@@ -13,7 +13,7 @@ use super::node::Node;
 use super::oracle::Kept;
 use super::sabotage::Sabotage;
 use crate::handoff::ConnectionKey;
-use crate::limits::{COMMANDS_AT_ONCE_MAX, TICK_MS, TURN_BYTES_MAX};
+use crate::limits::{COMMANDS_AT_ONCE_MAX, COMMANDS_HELD_BYTES_MAX, TICK_MS, TURN_BYTES_MAX};
 use crate::shard::{ProduceRecord, PublishResult, ShardSettings};
 
 mod chaos;
@@ -126,6 +126,7 @@ impl World {
             cache_records_max: if roomy { 1 << 20 } else { random.usize(1..40) },
             // By the seed, not by its dice: worlds from before are what they were.
             turn_bytes_max: if seed % 4 == 1 { 400 + (seed % 11) as usize * 300 } else { TURN_BYTES_MAX },
+            commands_held_bytes_max: if seed % 6 == 5 { 2_000 } else { COMMANDS_HELD_BYTES_MAX },
             commands_at_once_max: if seed % 5 == 2 { 3 } else { COMMANDS_AT_ONCE_MAX },
             cache_subject_bytes_max: 1 << 40,
             cache_expire_ms: if roomy { 1 << 40 } else { random.u64(500..20_000) },

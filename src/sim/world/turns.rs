@@ -144,6 +144,11 @@ impl World {
         if bounds.requests_held > settings.held_max || bounds.requests_held_bytes > HELD_BYTES_MAX {
             return Err(format!("{} requests of {} bytes are held", bounds.requests_held, bounds.requests_held_bytes));
         }
+        self.coverage.note_if(bounds.commands_held_bytes >= settings.commands_held_bytes_max, "too many messages wait");
+        // One message may begin to be held just below the bound.
+        if bounds.commands_held_bytes > settings.commands_held_bytes_max + 1_000_000 {
+            return Err(format!("commands that wait hold {} bytes", bounds.commands_held_bytes));
+        }
         if bounds.cache_bytes > settings.cache_bytes_max {
             return Err(format!("rule 17: the cache has {} bytes of {}", bounds.cache_bytes, settings.cache_bytes_max));
         }
