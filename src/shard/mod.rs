@@ -12,6 +12,9 @@ mod outgoing;
 pub mod settings;
 mod subscribers;
 
+#[cfg(test)]
+mod rooms_tests;
+
 mod broker;
 pub mod core;
 pub mod letter;

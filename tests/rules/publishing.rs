@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use corespan::handoff::Offset;
+use corespan::limits::EXPIRE_MS;
 use corespan::shard::{Event, PublishFailure, PublishResult, ShardSettings};
 use corespan::subject::{Partitioner, TopicMap};
 use serde_json::{Value, json};
@@ -124,11 +125,11 @@ fn rule_15_the_clock_of_publishes_is_the_bridges_own() {
     // Kafka does not answer: nobody knows, and what it says later is no second answer.
     let ids = [1, 2].map(|data| node.send(client, publish(data)));
     let third = node.send(client, publish(3));
-    node.pass(4_000);
+    node.pass(4_000 + EXPIRE_MS);
     // The third waited for one of the two, and its client gives up soon: it is not handed over any more.
     assert_eq!(node.reply(client, third).unwrap()["error"]["code"], 100);
     assert_eq!(ids.map(|id| node.reply(client, id)), [None, None]);
-    node.pass(450);
+    node.pass(450 - EXPIRE_MS);
     for id in ids {
         assert_eq!(node.reply(client, id).unwrap()["error"]["code"], 401);
     }
