@@ -91,6 +91,24 @@ impl Sample {
     }
 }
 
+/// Partitions whose newest records are still to be read. The end of one is said again whenever it has grown and been read again: it counts once.
+#[derive(Debug, Default)]
+struct Unread(HashSet<(String, i32)>);
+
+impl Unread {
+    fn begins(&mut self, topic: &str, partition: i32) {
+        self.0.insert((topic.to_owned(), partition));
+    }
+
+    fn ends(&mut self, topic: String, partition: i32) {
+        self.0.remove(&(topic, partition));
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
 /// Reads the newest keys of `(topic, partition, low, high)`s into the samples of their topics, without those of no subject. What does not come within
 /// `patience` is not looked at.
 pub(super) fn read_newest(
@@ -101,20 +119,20 @@ pub(super) fn read_newest(
     samples: &mut HashMap<String, Sample>,
 ) {
     let mut list = TopicPartitionList::new();
-    let mut open = HashSet::new();
+    let mut unread = Unread::default();
     let each = (SAMPLES_MAX / partitions.len().max(1) as i64).clamp(SAMPLE_RECORDS_MIN, SAMPLE_RECORDS);
     for (topic, partition, low, high) in partitions.iter().filter(|(_, _, low, high)| low < high) {
         if list.add_partition_offset(topic, *partition, KafkaOffset::Offset((*low).max(high - each))).is_ok() {
-            open.insert((topic.clone(), *partition));
+            unread.begins(topic, *partition);
         }
     }
-    if open.is_empty() || consumer.assign(&list).is_err() {
+    if unread.is_empty() || consumer.assign(&list).is_err() {
         return;
     }
     let deadline = Instant::now() + patience;
     let mut queue = ConsumerQueue::of(consumer.client().native_ptr());
     let mut bytes = 0;
-    while !open.is_empty() && bytes < SAMPLE_BYTES_MAX && Instant::now() < deadline {
+    while !unread.is_empty() && bytes < SAMPLE_BYTES_MAX && Instant::now() < deadline {
         let mut place = None;
         let event = queue.poll(|topic, partition| {
             place = std::str::from_utf8(topic).ok().map(|topic| (topic.to_owned(), partition));
@@ -130,10 +148,7 @@ pub(super) fn read_newest(
                     sample.add(key, partition as u32);
                 }
             }
-            // Said again whenever a partition that grows has been read to its end: each counts once.
-            Some(RawEvent::EndOfPartition { topic, partition, .. }) => {
-                open.remove(&(topic, partition));
-            }
+            Some(RawEvent::EndOfPartition { topic, partition, .. }) => unread.ends(topic, partition),
             Some(RawEvent::Error { text, .. }) => tracing::debug!(error = text, "reading newest keys"),
             Some(RawEvent::Log { .. } | RawEvent::Other) => {}
             None => std::thread::sleep(POLL_PAUSE),
@@ -145,6 +160,19 @@ pub(super) fn read_newest(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_end_that_is_said_again_counts_once() {
+        let mut unread = Unread::default();
+        unread.begins("t", 0);
+        unread.begins("t", 1);
+        for _ in 0..3 {
+            unread.ends("t".to_owned(), 0);
+        }
+        assert!(!unread.is_empty(), "partition 1 is still to be read");
+        unread.ends("t".to_owned(), 1);
+        assert!(unread.is_empty());
+    }
 
     fn keys(count: u32) -> Vec<String> {
         (0..count).map(|number| format!("key-{number}")).collect()

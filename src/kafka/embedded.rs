@@ -11,6 +11,8 @@ use crossbeam_channel::{Sender, bounded};
 use rdkafka::mocking::MockCluster;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 
+use super::troubles;
+
 /// A running cluster; ends when dropped.
 pub struct EmbeddedCluster {
     bootstrap: String,
@@ -111,6 +113,7 @@ impl EmbeddedCluster {
 
 impl Drop for EmbeddedCluster {
     fn drop(&mut self) {
+        troubles::ends(&self.bootstrap);
         self.orders = None;
         if let Some(thread) = self.thread.take() {
             // A panic of it has been printed.

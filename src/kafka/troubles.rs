@@ -3,7 +3,7 @@
 //! A node is several clients, and each of them complains of the same broker, many times a second. So the first complaint of each broker is a line, and
 //! then one in half a minute, with the number of those in between.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
@@ -17,10 +17,25 @@ const BROKERS_MAX: usize = 1_024;
 /// Of each broker: when the log spoke of it last, and complaints since.
 static SAID: LazyLock<Mutex<HashMap<String, (Instant, u64)>>> = LazyLock::new(Mutex::default);
 
+/// Addresses of embedded clusters that have ended, the newest last.
+static ENDED: LazyLock<Mutex<VecDeque<String>>> = LazyLock::new(Mutex::default);
+/// How many of them are remembered.
+const ENDED_MAX: usize = 16;
+
+/// An embedded cluster ends: its clients, which end with it, may miss it for a moment, and that is no trouble.
+pub(super) fn ends(bootstrap: &str) {
+    let mut ended = lock(&ENDED);
+    if ended.len() == ENDED_MAX {
+        ended.pop_front();
+    }
+    ended.push_back(bootstrap.to_owned());
+}
+
 /// Says what a client of librdkafka complains of, if it is of a broker. That none of them answers is said by the reader.
 pub(super) fn say(reason: &str) {
     tracing::debug!("librdkafka: {reason}");
     if let Some(broker) = broker_of(reason)
+        && !lock(&ENDED).iter().flat_map(|bootstrap| bootstrap.split(',')).any(|address| broker.starts_with(address))
         && let Some(others) = due(&mut lock(&SAID), broker, Instant::now())
     {
         let more = if others > 0 { format!(" ({others} such complaints were not shown before it)") } else { String::new() };
