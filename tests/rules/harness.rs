@@ -11,6 +11,7 @@ use corespan::handoff::{
     ShardId, TopicIndex, TowardHomeBatch,
 };
 use corespan::shard::{Assignment, Effects, Event, ProduceRecord, ProduceStatus, ShardCore, ShardCounters, ShardSettings, WriteStatus};
+use corespan::sim::codec::frame_at;
 use corespan::subject::{Partition, Partitioner, Topic, TopicMap, ValueKind};
 use serde_json::{Value, json};
 use slotmap::SlotMap;
@@ -371,26 +372,18 @@ pub fn publications(result: &Value) -> Vec<(u64, Value)> {
 
 fn parse_frames(bytes: &[u8]) -> (Vec<Value>, usize) {
     let (mut frames, mut at) = (Vec::new(), 0);
-    while let Some((frame, len)) = parse_frame(&bytes[at..]) {
-        frames.push(frame);
-        at += len;
+    while let Some((opcode, start, end)) = frame_at(bytes, at) {
+        frames.push(read_frame(opcode, &bytes[start..end]));
+        at = end;
     }
     (frames, at)
 }
 
-/// One unmasked frame: a text frame as JSON, a close frame as `{"close": code}`, others as `{"opcode": n}`.
-fn parse_frame(bytes: &[u8]) -> Option<(Value, usize)> {
-    let (first, second) = (*bytes.first()?, *bytes.get(1)?);
-    let (len, head) = match second & 0x7f {
-        126 => (u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?) as usize, 4),
-        127 => (u64::from_be_bytes(bytes.get(2..10)?.try_into().ok()?) as usize, 10),
-        len => (len as usize, 2),
-    };
-    let payload = bytes.get(head..head + len)?;
-    let frame = match first & 0x0f {
+/// A text frame as JSON, a close frame as `{"close": code}`, others as `{"opcode": n}`.
+fn read_frame(opcode: u8, payload: &[u8]) -> Value {
+    match opcode {
         1 => serde_json::from_slice(payload).unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(payload))),
         8 => json!({"close": payload.get(..2).map(|code| u16::from_be_bytes([code[0], code[1]]))}),
         opcode => json!({"opcode": opcode}),
-    };
-    Some((frame, head + len))
+    }
 }
