@@ -316,12 +316,13 @@ impl Node {
         let socket = self.hands[client.shard].sockets.get_mut(&client.key)?;
         let mut at = 0;
         loop {
-            let (frame, len) = parse_frame(&socket.bytes[at..])?;
+            let (opcode, start, end) = frame_at(&socket.bytes, at)?;
+            let frame = read_frame(opcode, &socket.bytes[start..end]);
             if frame["id"] == json!(id) {
-                socket.bytes.drain(at..at + len);
+                socket.bytes.drain(at..end);
                 return Some(frame);
             }
-            at += len;
+            at = end;
         }
     }
 
