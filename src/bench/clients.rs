@@ -6,7 +6,7 @@ use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
-use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 
 use super::account::{Ledger, settle};
 use super::wire::{Said, frame, masked};
@@ -77,7 +77,7 @@ impl Clients {
         let mut events = [EpollEvent::empty(); 1_024];
         while began.elapsed() < time && self.deliveries < deliveries {
             let left = time.saturating_sub(began.elapsed()).as_millis().clamp(1, 20) as u8;
-            let count = match self.epoll.wait(&mut events, EpollTimeout::from(left)) {
+            let count = match self.epoll.wait(&mut events, isize::from(left)) {
                 Err(nix::errno::Errno::EINTR) => continue,
                 count => count?,
             };

@@ -36,7 +36,7 @@ fn too_old(release: &str) -> Option<CoresError> {
 
 fn explain(error: &io::Error, disabled: Option<&str>) -> CoresError {
     use nix::errno::Errno;
-    let errno = Errno::from_raw(error.raw_os_error().unwrap_or(0));
+    let errno = Errno::from_i32(error.raw_os_error().unwrap_or(0));
     let (reason, remedy) = match (errno, disabled) {
         (Errno::ENOSYS, _) => (
             "this kernel has none, or a seccomp filter hides it".to_owned(),

@@ -6,7 +6,6 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -14,7 +13,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags, poll};
 
 use super::error::TelemetryError;
 use super::exposition;
@@ -112,15 +111,15 @@ impl Desk {
             self.pause = self.pause.filter(|until| *until > now);
             let wake = self.exchanges.iter().map(|exchange| exchange.deadline).chain(self.pause).min();
             // Rounded up, so that a deadline has passed when it wakes.
-            let time = wake.map_or(PollTimeout::NONE, |wake| {
-                PollTimeout::try_from(wake.saturating_duration_since(now) + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
+            let time_ms = wake.map_or(-1, |wake| {
+                i32::try_from((wake.saturating_duration_since(now) + Duration::from_millis(1)).as_millis()).unwrap_or(i32::MAX)
             });
-            let mut waits = vec![PollFd::new(self.ended.as_fd(), PollFlags::POLLIN)];
-            waits.extend(self.exchanges.iter().map(|exchange| PollFd::new(exchange.stream.as_fd(), exchange.stage.waits_for())));
+            let mut waits = vec![PollFd::new(&self.ended, PollFlags::POLLIN)];
+            waits.extend(self.exchanges.iter().map(|exchange| PollFd::new(&exchange.stream, exchange.stage.waits_for())));
             if self.pause.is_none() {
-                waits.push(PollFd::new(self.listener.as_fd(), PollFlags::POLLIN));
+                waits.push(PollFd::new(&self.listener, PollFlags::POLLIN));
             }
-            if let Err(error) = poll(&mut waits, time)
+            if let Err(error) = poll(&mut waits, time_ms)
                 && error != Errno::EINTR
             {
                 // Memory, if anything: it may come back.
@@ -170,7 +169,7 @@ impl Desk {
 
 /// The process, or the machine, has no descriptor or memory left for one more socket.
 fn is_of_the_node(error: &io::Error) -> bool {
-    let number = error.raw_os_error().map(Errno::from_raw);
+    let number = error.raw_os_error().map(Errno::from_i32);
     matches!(number, Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM))
 }
 

@@ -17,7 +17,6 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
-use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -85,17 +84,15 @@ pub fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T 
 
 /// Claims a port among all test processes of this machine, for the life of this one. Whether nobody has it.
 pub fn claim_port(port: u16) -> bool {
-    static CLAIMS: Mutex<Vec<Flock<File>>> = Mutex::new(Vec::new());
+    static CLAIMS: Mutex<Vec<File>> = Mutex::new(Vec::new());
     let folder = std::env::temp_dir().join("corespan-test-ports");
     std::fs::create_dir_all(&folder).expect("a temporary folder");
     let file = File::create(folder.join(port.to_string())).expect("a file in it");
-    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-        Ok(claim) => {
-            CLAIMS.lock().unwrap_or_else(PoisonError::into_inner).push(claim);
-            TcpListener::bind(("127.0.0.1", port)).is_ok()
-        }
-        Err(_) => false,
+    if file.try_lock().is_err() {
+        return false;
     }
+    CLAIMS.lock().unwrap_or_else(PoisonError::into_inner).push(file);
+    TcpListener::bind(("127.0.0.1", port)).is_ok()
 }
 
 /// A port that nobody else takes: one of its own for every caller of this process, below those of the SDKs' tests
