@@ -5,7 +5,7 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use corespan::sim::{Broken, Coverage, Place, Sabotage, Way, run, whole_trace};
+use corespan::sim::{Broken, Coverage, Mix, Place, Sabotage, Way, run, whole_trace};
 
 /// Seeds of the fixed set.
 const SEEDS: u64 = 2_000;
@@ -96,7 +96,7 @@ fn play_all(seeds: std::ops::Range<u64>) -> Coverage {
                     if seed >= seeds.end {
                         return;
                     }
-                    match run(seed, None, false) {
+                    match run(seed, Mix::Everything, None, false) {
                         Ok(reached) => coverage.lock().unwrap().add(&reached),
                         Err(broken) => panic!("{}", expect(&broken)),
                     }
@@ -119,7 +119,7 @@ fn worlds_that_once_broke_a_promise_keep_it() {
     for line in include_str!("seeds.txt").lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
         let seed = line.split_whitespace().next().and_then(|word| word.parse().ok());
         let seed = seed.unwrap_or_else(|| panic!("tests/seeds.txt: {line:?} starts with a seed"));
-        if let Err(broken) = run(seed, None, false) {
+        if let Err(broken) = run(seed, Mix::Everything, None, false) {
             panic!("{}", expect(&broken));
         }
     }
@@ -141,7 +141,7 @@ fn a_seed_decides_a_world_completely() {
 fn seeds_until_seen(sabotage: Sabotage) -> u64 {
     const PATIENCE: u64 = 3_000;
     (0..PATIENCE)
-        .find(|seed| run(*seed, Some(sabotage), false).is_err())
+        .find(|seed| run(*seed, Mix::Everything, Some(sabotage), false).is_err())
         .unwrap_or_else(|| panic!("{sabotage:?} was not seen in {PATIENCE} seeds"))
 }
 

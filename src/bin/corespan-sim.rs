@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use clap::Parser;
-use corespan::sim::{Broken, Coverage, Place, Sabotage, Way, run};
+use corespan::sim::{Broken, Coverage, Mix, Place, Sabotage, Way, run};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -26,6 +26,9 @@ struct Arguments {
     /// Play this one alone and print the last steps if it fails.
     #[arg(long)]
     seed: Option<u64>,
+    /// Worlds without bursts, hostile clients, lost letters, crowds and small limits of a turn: to compare speeds with versions that have none of these.
+    #[arg(long)]
+    plain: bool,
     /// Break the router on purpose: drop, double or reorder, `@answer` or `@piece` for another place than live deliveries; or a word that is lost or false: `drop@passing`, `@reset`, `@recovered`, `@grant`, `@withdraw`, `@kick`. A run that finds
     /// nothing then fails.
     #[arg(long = "break", value_parser = parse_sabotage)]
@@ -46,6 +49,7 @@ fn parse_sabotage(text: &str) -> Result<Sabotage, String> {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let (from, seeds) = arguments.seed.map_or((arguments.from, arguments.seeds), |seed| (seed, 1));
+    let mix = if arguments.plain { Mix::Plain } else { Mix::Everything };
     let began = Instant::now();
     let next = AtomicU64::new(from);
     let stop = AtomicBool::new(false);
@@ -61,7 +65,7 @@ fn main() -> ExitCode {
                     if seed >= from + seeds {
                         break;
                     }
-                    match play(seed, arguments.sabotage) {
+                    match play(seed, mix, arguments.sabotage) {
                         Ok(reached) => own.add(&reached),
                         Err(failure) => {
                             stop.store(true, Ordering::Relaxed);
@@ -101,9 +105,9 @@ fn main() -> ExitCode {
 }
 
 /// Plays a seed; a failing one is played again for its trace. An assertion that fails is a broken promise too.
-fn play(seed: u64, sabotage: Option<Sabotage>) -> Result<Coverage, Broken> {
+fn play(seed: u64, mix: Mix, sabotage: Option<Sabotage>) -> Result<Coverage, Broken> {
     let attempt = |tracing| {
-        std::panic::catch_unwind(|| run(seed, sabotage, tracing))
+        std::panic::catch_unwind(|| run(seed, mix, sabotage, tracing))
             .unwrap_or_else(|_| Err(Broken { seed, promise: "an assertion failed (see above)".to_owned(), trace: Vec::new() }))
     };
     attempt(false).map_err(|broken| attempt(true).err().unwrap_or(broken))

@@ -15,9 +15,9 @@ use crate::session::{Command, Reply, Request, next_command};
 
 /// Refusals by the producer that one flush asks for: who is refused keeps its place in the line. More than one, because a producer may refuse one topic
 /// and take another.
-const REFUSALS_MAX: usize = 8;
+const REFUSALS_MAX: usize = 3;
 /// One flush in so many sends those who were refused to the end of the line: a topic that is refused for long must not hold up the others.
-const REFUSALS_KEPT: u64 = 8;
+const REFUSALS_KEPT: u64 = 4;
 
 /// What commands are taken with.
 pub(super) struct Commands<'a, E> {

@@ -233,6 +233,11 @@ impl ShardCore {
         (self.home.wanted(), self.subscribers.wanted())
     }
 
+    /// Who waits for what, and how many bytes of messages are held. For the simulator's reports.
+    pub fn waits(&self) -> String {
+        self.connections.waits()
+    }
+
     /// The subjects that connections here want, for the simulator's reports.
     pub fn wanted_subjects(&self) -> String {
         format!("at home {}, of connections here {}", self.home.wanted_subjects(), self.subscribers.wanted_subjects())

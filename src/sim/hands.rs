@@ -68,6 +68,8 @@ pub struct SimHands {
     pub waiting_at: Option<u64>,
     /// Sockets that the shard has asked to be closed.
     pub closing: usize,
+    /// The shard has done something since its bounds were looked at.
+    pub unchecked: bool,
 }
 
 impl<T: crate::handoff::Weigh> FakeLane<T> {

@@ -1,6 +1,5 @@
 //! The fake Kafka: logs that keep everything, for they are also the truth that the oracle compares with.
 
-use std::io::Write as _;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -380,9 +379,13 @@ impl FakeKafka {
 /// The value of record `number`: JSON of about that many bytes.
 pub fn value_text(number: u64, bytes: usize) -> Vec<u8> {
     // Exactly what it takes: it becomes `Bytes` as it is.
-    let mut text = Vec::with_capacity(br#"{"n":,"pad":""}"#.len() + number.checked_ilog10().unwrap_or(0) as usize + 1 + bytes);
-    let _ = write!(text, "{{\"n\":{number},\"pad\":\"");
+    let (before, between, after) = (b"{\"n\":", b",\"pad\":\"", b"\"}");
+    let digits = number.checked_ilog10().unwrap_or(0) as usize + 1;
+    let mut text = Vec::with_capacity(before.len() + digits + between.len() + bytes + after.len());
+    text.extend(before);
+    text.extend((0..digits as u32).rev().map(|place| b'0' + (number / 10_u64.pow(place) % 10) as u8));
+    text.extend(between);
     text.resize(text.len() + bytes, b'x');
-    text.extend(b"\"}");
+    text.extend(after);
     text
 }

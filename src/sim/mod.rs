@@ -17,4 +17,4 @@ pub mod world;
 
 pub use coverage::Coverage;
 pub use sabotage::{Place, Sabotage, Way};
-pub use world::{Broken, run, whole_trace};
+pub use world::{Broken, Mix, run, whole_trace};

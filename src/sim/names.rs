@@ -85,22 +85,20 @@ impl Subject {
     /// # Errors
     /// What it is not.
     pub fn parse(text: &str, bytes_max: usize) -> Result<Subject, String> {
-        let segments: Vec<&str> = text.split('/').collect();
-        let topic = segments.get(1).copied().unwrap_or_default();
-        let legal = |letter: char| letter.is_ascii_alphanumeric() || ['.', '_', '-'].contains(&letter);
-        let right = segments[0].is_empty()
-            && segments[1..].iter().all(|segment| !segment.is_empty())
+        let mut segments = text.split('/');
+        let rooted = segments.next() == Some("");
+        let topic = segments.next().unwrap_or_default();
+        let legal = |letter: u8| letter.is_ascii_alphanumeric() || [b'.', b'_', b'-'].contains(&letter);
+        let right = rooted
+            && !topic.is_empty()
+            && segments.all(|segment| !segment.is_empty())
             && topic.len() <= 249
-            && topic.chars().all(legal)
+            && topic.bytes().all(legal)
             && topic != "."
             && topic != ".."
             && !text.chars().any(char::is_control)
             && text.len() <= bytes_max;
-        if segments.len() > 1 && right {
-            Ok(Subject { text: text.to_owned(), topic_bytes: topic.len() })
-        } else {
-            Err(format!("{text:?} is no subject"))
-        }
+        if right { Ok(Subject { text: text.to_owned(), topic_bytes: topic.len() }) } else { Err(format!("{text:?} is no subject")) }
     }
 
     /// The whole text.

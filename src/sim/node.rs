@@ -115,6 +115,7 @@ impl Node {
             waiting: Vec::new(),
             waiting_at: None,
             closing: 0,
+            unchecked: true,
         };
         let mut hands: Vec<SimHands> = (0..shards).map(hands).collect();
         for hand in &mut hands {
@@ -150,10 +151,12 @@ impl Node {
     }
 
     pub fn handle(&mut self, now_ms: u64, shard: usize, event: Event<'_>) {
+        self.hands[shard].unchecked = true;
         self.cores[shard].handle(now_ms, event, &mut self.hands[shard]);
     }
 
     pub fn flush(&mut self, now_ms: u64, shard: usize) {
+        self.hands[shard].unchecked = true;
         self.cores[shard].flush(now_ms, &mut self.hands[shard]);
     }
 
@@ -261,6 +264,18 @@ impl Node {
         let hands = &self.hands[shard];
         hands.stuck_since_ms.is_some()
             || !hands.deaf.is_empty() && self.waiting_now(kafka, shard).iter().any(|at| hands.deaf.contains_key(at))
+    }
+
+    /// Logs that another client cannot tell from what was read: deaf partitions whose log was cut short and is as long again.
+    pub fn unseen_elections(&self, kafka: &FakeKafka) -> Vec<(String, u32)> {
+        let deaf = self.hands.iter().enumerate().flat_map(|(shard, hands)| hands.deaf.keys().map(move |at| (shard, *at)));
+        let unseen = deaf.filter_map(|(shard, at)| {
+            let (assignment, _) = self.hands[shard].reading.get(&at)?;
+            let (log, next) = self.log(kafka, shard, at)?;
+            let era = self.eras.get(&(at, assignment.generation)).copied().unwrap_or(0);
+            (log.now().end == next && next > log.agrees_up_to(era)).then(|| (assignment.topic.to_string(), at.partition))
+        });
+        unseen.collect()
     }
 
     /// The watch: another client says where the logs end, and partitions of a shard that stand still meanwhile are assigned anew, or their client is

@@ -83,6 +83,11 @@ impl Connections {
         Some(held)
     }
 
+    /// Who waits for what, for reports.
+    pub fn waits(&self) -> String {
+        format!("{:?}, {} bytes held", self.waiting.whole(), self.held_bytes)
+    }
+
     /// Whether sockets are not read because too many messages are held.
     pub(super) fn is_held_up(&self) -> bool {
         !self.waiting.is_empty() && self.waiting.first(&Wait::Messages).is_some()

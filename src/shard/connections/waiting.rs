@@ -42,7 +42,7 @@ pub(in crate::shard) enum Taken {
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
     links: HashMap<ConnectionKey, Link>,
-    queues: HashMap<Wait, Queue>,
+    queues: Queues,
     /// Those with a command, by when it was read.
     read: BTreeSet<(u64, ConnectionKey)>,
 }
@@ -62,6 +62,66 @@ struct Queue {
     len: usize,
 }
 
+/// The queues that are not empty. Those that are asked for with every tick have a place each.
+#[derive(Debug, Default)]
+struct Queues {
+    placed: [Option<Queue>; 5],
+    others: HashMap<Wait, Queue>,
+}
+
+impl Queues {
+    fn place(wait: &Wait) -> Option<usize> {
+        match wait {
+            Wait::Turn => Some(0),
+            Wait::Lane => Some(1),
+            Wait::Producer => Some(2),
+            Wait::Messages => Some(3),
+            Wait::Answer => Some(4),
+            Wait::Room(_) | Wait::Topic(_) => None,
+        }
+    }
+
+    fn get(&self, wait: &Wait) -> Option<&Queue> {
+        Queues::place(wait).map_or_else(|| self.others.get(wait), |place| self.placed[place].as_ref())
+    }
+
+    fn get_mut(&mut self, wait: &Wait) -> Option<&mut Queue> {
+        match Queues::place(wait) {
+            Some(place) => self.placed[place].as_mut(),
+            None => self.others.get_mut(wait),
+        }
+    }
+
+    fn insert(&mut self, wait: &Wait, queue: Queue) {
+        match Queues::place(wait) {
+            Some(place) => self.placed[place] = Some(queue),
+            None => {
+                self.others.insert(wait.clone(), queue);
+            }
+        }
+    }
+
+    fn remove(&mut self, wait: &Wait) {
+        match Queues::place(wait) {
+            Some(place) => self.placed[place] = None,
+            None => {
+                self.others.remove(wait);
+            }
+        }
+    }
+
+    /// Each with what is waited for, for the judges.
+    fn whole(&self) -> impl Iterator<Item = (Wait, &Queue)> {
+        let placed = [Wait::Turn, Wait::Lane, Wait::Producer, Wait::Messages, Wait::Answer];
+        let placed = placed.into_iter().filter_map(|wait| Some((wait.clone(), self.get(&wait)?)));
+        placed.chain(self.others.iter().map(|(wait, queue)| (wait.clone(), queue)))
+    }
+
+    fn rooms(&self) -> impl Iterator<Item = (&Wait, &Queue)> {
+        self.others.iter().filter(|(wait, _)| matches!(wait, Wait::Room(_)))
+    }
+}
+
 impl Waiting {
     /// Puts a connection at the end of a queue. `read_ms`: when the command that waits was read.
     ///
@@ -74,7 +134,7 @@ impl Waiting {
                 Some(std::mem::replace(&mut queue.last, connection))
             }
             None => {
-                self.queues.insert(wait.clone(), Queue { first: connection, last: connection, len: 1 });
+                self.queues.insert(&wait, Queue { first: connection, last: connection, len: 1 });
                 None
             }
         };
@@ -174,13 +234,13 @@ impl Waiting {
 
     /// All who wait for room.
     pub fn of_rooms(&self) -> Vec<ConnectionKey> {
-        let first = self.queues.iter().filter(|(wait, _)| matches!(wait, Wait::Room(_))).map(|(_, queue)| queue.first);
+        let first = self.queues.rooms().map(|(_, queue)| queue.first);
         first.flat_map(|first| std::iter::successors(Some(first), |connection| self.after(*connection))).collect()
     }
 
     /// It is the turn of all who wait for room.
     pub fn wake_rooms(&mut self) {
-        let rooms: Vec<Wait> = self.queues.keys().filter(|wait| matches!(wait, Wait::Room(_))).cloned().collect();
+        let rooms: Vec<Wait> = self.queues.rooms().map(|(wait, _)| wait.clone()).collect();
         for wait in rooms {
             self.wake_all(&wait);
         }
@@ -196,8 +256,13 @@ impl Waiting {
         if self.links.is_empty() {
             // A storm of them leaves no memory behind.
             self.links.shrink_to_fit();
-            self.queues.shrink_to_fit();
+            self.queues.others.shrink_to_fit();
         }
+    }
+
+    /// Who waits for what, for reports.
+    pub fn whole(&self) -> Vec<(ConnectionKey, Wait)> {
+        self.links.iter().map(|(connection, link)| (*connection, link.wait.clone())).collect()
     }
 
     /// Whether a connection with a command waits, for the judges: all who wait are to be found by what they wait for.
@@ -206,12 +271,12 @@ impl Waiting {
     /// If a queue and its links do not agree.
     pub fn check(&self) {
         let mut found = 0;
-        for (wait, queue) in &self.queues {
+        for (wait, queue) in self.queues.whole() {
             let (mut next, mut before) = (Some(queue.first), None);
             let mut len = 0;
             while let Some(connection) = next {
                 let link = &self.links[&connection];
-                assert_eq!((&link.wait, link.before), (wait, before), "{connection:?} is where its link says");
+                assert_eq!((&link.wait, link.before), (&wait, before), "{connection:?} is where its link says");
                 (before, next) = (Some(connection), link.after);
                 len += 1;
             }

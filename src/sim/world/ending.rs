@@ -5,6 +5,7 @@ use crate::handoff::ConnectionKey;
 use crate::kafka::stall::RENEW_PAUSES_MS;
 use crate::limits::{HOLD_MS, TICK_MS};
 use crate::shard::{Event, ShardCore};
+use crate::sim::client::Client;
 use crate::sim::kafka::Era;
 use crate::sim::node::Node;
 use crate::sim::oracle::Witness;
@@ -62,6 +63,11 @@ impl World {
             if stuck && self.now_ms < latest_ms {
                 // They are found by the node itself, which takes its time. Its clients wait no longer than ever.
                 self.settle(true)?;
+                // The end of a log is all that the watch sees. The next record makes it another one.
+                for (topic, partition) in self.nodes.iter().flat_map(|node| node.unseen_elections(&self.kafka)).collect::<Vec<_>>() {
+                    self.coverage.note("an election behind a deaf consumer's back");
+                    self.kafka.write_published(&topic, partition, None, None, 0);
+                }
                 self.pass_some(10)?;
                 self.check_patience(&mut asked_ms)?;
                 (began_ms, quiet) = (self.now_ms, 0);
@@ -81,6 +87,8 @@ impl World {
                 Some(open) if self.now_ms > began_ms + HOLD_MS + 1_000 => {
                     return Err(format!("rule 10: nothing hinders it, and a command waits longer than a request may be held: {open:?}"));
                 }
+                // Somebody asleep may hold so much that nobody is read, until the answer that it waits for is given up.
+                None if self.is_read_no_more() && self.now_ms <= began_ms + HOLD_MS + 1_000 => {}
                 None if quiet >= QUIET_TICKS => return Ok(()),
                 _ => {}
             }
@@ -108,6 +116,15 @@ impl World {
         Ok(())
     }
 
+    fn waits_to_be_read(&self, client: &Client) -> bool {
+        client.stalled && !self.nodes[client.node].hands[client.shard].resumed.contains(&client.key)
+    }
+
+    /// Whether a client that reads is not read itself.
+    fn is_read_no_more(&self) -> bool {
+        self.clients.iter().any(|client| client.closed.is_none() && !client.asleep && self.waits_to_be_read(client))
+    }
+
     /// Every client that reads has everything.
     pub(super) fn judge(&self) -> Result<(), String> {
         for node in &self.nodes {
@@ -115,8 +132,9 @@ impl World {
             node.cores.iter().for_each(ShardCore::check);
         }
         for client in self.clients.iter().filter(|client| client.closed.is_none() && !client.asleep) {
-            if client.stalled && !self.nodes[client.node].hands[client.shard].resumed.contains(&client.key) {
-                return Err(format!("rule 6: nothing hinders it, and the socket of client {:?} is read no more", client.key));
+            if self.waits_to_be_read(client) {
+                let waits = self.nodes[client.node].cores[client.shard].waits();
+                return Err(format!("rule 6: nothing hinders it, and the socket of client {:?} is read no more: {waits}", client.key));
             }
             let witness = Witness {
                 kafka: &self.kafka,

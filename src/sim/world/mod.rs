@@ -89,7 +89,7 @@ pub struct World {
 /// Plays one seed to its end and gives everything that happened, in short.
 /// `ticks_always`: ticks that find nothing to do are played too.
 pub fn whole_trace(seed: u64, ticks_always: bool) -> Vec<String> {
-    let mut world = World::new(seed, None, true);
+    let mut world = World::new(seed, Mix::Everything, None, true);
     world.ticks_always = ticks_always;
     world.trace_max = usize::MAX;
     if let Err(promise) = world.play() {
@@ -98,12 +98,21 @@ pub fn whole_trace(seed: u64, ticks_always: bool) -> Vec<String> {
     world.trace.into_iter().collect()
 }
 
+/// What worlds have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mix {
+    #[default]
+    Everything,
+    /// Neither bursts nor hostile clients, lost letters, crowds and small limits of a turn: what the first worlds had. To compare speeds over time.
+    Plain,
+}
+
 /// Plays one seed to its end. The coverage counts each state once.
 ///
 /// # Errors
 /// The first broken promise.
-pub fn run(seed: u64, sabotage: Option<Sabotage>, tracing: bool) -> Result<Coverage, Broken> {
-    let mut world = World::new(seed, sabotage, tracing);
+pub fn run(seed: u64, mix: Mix, sabotage: Option<Sabotage>, tracing: bool) -> Result<Coverage, Broken> {
+    let mut world = World::new(seed, mix, sabotage, tracing);
     let outcome = world.play();
     let trace: Vec<String> = world.trace.iter().cloned().collect();
     outcome.map_err(|promise| Broken { seed, promise, trace })?;
@@ -115,8 +124,10 @@ pub fn run(seed: u64, sabotage: Option<Sabotage>, tracing: bool) -> Result<Cover
 }
 
 impl World {
-    fn new(seed: u64, sabotage: Option<Sabotage>, tracing: bool) -> World {
+    fn new(seed: u64, mix: Mix, sabotage: Option<Sabotage>, tracing: bool) -> World {
         let mut random = Rng::with_seed(seed);
+        // By the seed, not by its dice: worlds from before are what they were.
+        let each = |many: u64, one: u64| mix == Mix::Everything && seed % many == one;
         let roomy = random.u8(0..3) == 0;
         let pings = random.u8(0..3) == 0;
         let sleepiness = if random.u8(0..3) == 0 { (4, 5) } else { (25, 20) };
@@ -124,10 +135,9 @@ impl World {
             subject_bytes_max: 64,
             cache_bytes_max: if roomy { 1 << 30 } else { random.usize(20_000..300_000) },
             cache_records_max: if roomy { 1 << 20 } else { random.usize(1..40) },
-            // By the seed, not by its dice: worlds from before are what they were.
-            turn_bytes_max: if seed % 4 == 1 { 400 + (seed % 11) as usize * 300 } else { TURN_BYTES_MAX },
-            commands_held_bytes_max: if seed % 6 == 5 { 2_000 } else { COMMANDS_HELD_BYTES_MAX },
-            commands_at_once_max: if seed % 5 == 2 { 3 } else { COMMANDS_AT_ONCE_MAX },
+            turn_bytes_max: if each(4, 1) { 400 + (seed % 11) as usize * 300 } else { TURN_BYTES_MAX },
+            commands_held_bytes_max: if each(6, 5) { 2_000 } else { COMMANDS_HELD_BYTES_MAX },
+            commands_at_once_max: if each(5, 2) { 3 } else { COMMANDS_AT_ONCE_MAX },
             cache_subject_bytes_max: 1 << 40,
             cache_expire_ms: if roomy { 1 << 40 } else { random.u64(500..20_000) },
             outbox_bytes_max: if roomy && random.bool() { 1 << 20 } else { random.usize(4_096..40_000) },
@@ -168,10 +178,10 @@ impl World {
             sabotage,
             healed_ms: None,
             trouble: Some(Rng::with_seed(seed ^ 0x5eed_dea1)).filter(|_| seed.is_multiple_of(3)),
-            hostility: Some(Rng::with_seed(seed ^ 0x0e71)).filter(|_| seed % 5 == 2),
-            bursts: Some(Rng::with_seed(seed ^ 0xb125)).filter(|_| seed % 11 == 4),
-            losses: Some(Rng::with_seed(seed ^ 0x1055)).filter(|_| seed % 7 == 3),
-            is_crowded: seed % 400 == 77,
+            hostility: Some(Rng::with_seed(seed ^ 0x0e71)).filter(|_| each(5, 2)),
+            bursts: Some(Rng::with_seed(seed ^ 0xb125)).filter(|_| each(11, 4)),
+            losses: Some(Rng::with_seed(seed ^ 0x1055)).filter(|_| each(7, 3)),
+            is_crowded: each(400, 77),
             late: Vec::new(),
             pings: 0,
             said: HashMap::new(),
