@@ -13,8 +13,8 @@ use super::node::Moment;
 use super::oracle::{Asked, Followed, Kept, Page, Verdict, Witness, judge_history};
 use crate::handoff::{ConnectionKey, Protocol};
 use crate::limits::HOLD_MS;
-use crate::session::wire;
 use crate::shard::{PublishFailure, PublishResult};
+use crate::sim::wire;
 
 /// A command that has no reply yet.
 #[derive(Clone, Debug)]

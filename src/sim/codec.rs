@@ -9,7 +9,7 @@ use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use crate::handoff::Protocol;
-use crate::session::wire;
+use crate::sim::wire;
 
 /// The data of a publication as its encoding has it.
 #[derive(Clone, Debug, PartialEq)]
@@ -132,17 +132,13 @@ pub fn decode(protocol: Protocol, payload: &[u8]) -> Result<Said, String> {
         }
         Protocol::Protobuf => {
             let mut rest = payload;
-            let reply = wire::Reply::decode_length_delimited(&mut rest).map_err(|error| error.to_string())?;
+            let mut reply = wire::Reply::decode_length_delimited(&mut rest).map_err(|error| error.to_string())?;
             if !rest.is_empty() {
                 return Err("a Protobuf frame is one reply".to_owned());
             }
-            let list = match (&reply.subscribe, &reply.history, &reply.push) {
-                (Some(result), _, _) => &result.publications[..],
-                (_, Some(result), _) => &result.publications[..],
-                _ => &[],
-            };
-            let list = list.iter().map(|bytes| wire::Publication::decode(bytes.clone()).map_err(|error| error.to_string()));
-            let mut publications = list.map(|publication| publication.map(from_wire)).collect::<Result<Vec<_>, _>>()?;
+            let mut publications = Vec::new();
+            publications.extend(reply.subscribe.iter_mut().flat_map(|result| std::mem::take(&mut result.publications)).map(from_wire));
+            publications.extend(reply.history.iter_mut().flat_map(|result| std::mem::take(&mut result.publications)).map(from_wire));
             publications.extend(reply.push.as_ref().and_then(|push| push.publication.clone()).map(from_wire));
             Ok(Said { reply, publications })
         }
@@ -277,8 +273,8 @@ fn from_json(json: JsonReply<'_>) -> Said {
         publications.extend(result.publications.into_iter().map(json_publication));
         reply.history = Some(wire::HistoryResult { publications: Vec::new(), epoch: result.epoch, offset: result.offset });
     }
-    reply.connect = json.connect.map(|_| wire::ConnectResult::default());
-    reply.unsubscribe = json.unsubscribe.map(|_| wire::Empty {});
-    reply.publish = json.publish.map(|_| wire::Empty {});
+    reply.connect = json.connect.map(|_| wire::Done {});
+    reply.unsubscribe = json.unsubscribe.map(|_| wire::Done {});
+    reply.publish = json.publish.map(|_| wire::Done {});
     Said { reply, publications }
 }

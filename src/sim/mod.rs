@@ -13,6 +13,7 @@ pub mod names;
 mod node;
 pub mod oracle;
 pub mod sabotage;
+mod wire;
 pub mod world;
 
 pub use coverage::Coverage;

@@ -17,8 +17,8 @@ use super::kafka::{Era, FakeKafka, Incarnation, Log, LogRecord};
 use super::names::{Epoch, Rule, Subject};
 use super::node::Node;
 use crate::limits::{ANSWER_BYTES_MAX, HISTORY_BYTES_MAX};
-use crate::session::wire;
 use crate::shard::{PublishResult, ShardSettings};
+use crate::sim::wire;
 
 /// A broken promise.
 pub type Verdict = Result<(), String>;

@@ -2,12 +2,12 @@
 
 use super::{STUCK_PRODUCER_MS, WATCH_MS, World, number_of};
 use crate::limits::TICK_MS;
-use crate::session::wire;
 use crate::shard::{Event, ProduceRecord, PublishResult};
 use crate::sim::client::Open;
 use crate::sim::names::Rule;
 use crate::sim::node::Node;
 use crate::sim::oracle::Asked;
+use crate::sim::wire;
 
 impl World {
     /// More than a thousand clients subscribe to one subject, hear some records, and most of them leave.

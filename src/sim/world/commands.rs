@@ -2,13 +2,13 @@
 
 use super::{World, name};
 use crate::handoff::Protocol;
-use crate::session::wire;
 use crate::shard::Event;
 use crate::sim::client::Open;
 use crate::sim::codec;
 use crate::sim::kafka::value_text;
 use crate::sim::names::{Epoch, Subject};
 use crate::sim::oracle::{Asked, Kept, Page};
+use crate::sim::wire;
 use bytes::Bytes;
 use std::collections::BTreeSet;
 
@@ -187,7 +187,7 @@ impl World {
         let request = wire::HistoryRequest {
             channel: channel.clone().into(),
             limit: page.limit,
-            since: known.map(|kept| wire::StreamPosition { offset: kept.offset, epoch: kept.epoch.into() }),
+            since: known.map(|kept| wire::Position { offset: kept.offset, epoch: kept.epoch.into() }),
             reverse: page.reverse,
         };
         let word = self.word(|| format!("history {channel} {page:?}"));

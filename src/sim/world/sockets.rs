@@ -2,12 +2,12 @@
 
 use super::{World, name};
 use crate::handoff::{ConnectionKey, Protocol};
-use crate::session::wire;
 use crate::shard::Event;
 use crate::sim::client::{Client, Open};
 use crate::sim::codec;
 use crate::sim::hands::FakeSocket;
 use crate::sim::oracle::Witness;
+use crate::sim::wire;
 
 impl World {
     pub(super) fn see_closed_sockets(&mut self, node: usize, shard: usize) -> Result<(), String> {
