@@ -9,14 +9,16 @@ import java.time.Duration;
 import java.util.Arrays;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.CompletionStage;
+import java.util.concurrent.ExecutionException;
 import java.util.concurrent.TimeUnit;
+import java.util.concurrent.TimeoutException;
 
 /**
  * One WebSocket connection to one bridge. It reads a message only when the inbox has room, so a task that Kafka holds up makes the bridge wait, not
  * memory grow. A ping that comes alone is answered here, also while the task is busy or paused.
  */
 final class Link implements WebSocket.Listener, AutoCloseable {
-  private static final Duration OPEN_TIMEOUT = Duration.ofSeconds(10);
+  private static final Duration OPEN_TIMEOUT = Duration.ofSeconds(5);
   /** The largest message that is taken: a whole cache of a subject (64 MiB by default) in one answer, and some. */
   private static final int MESSAGE_BYTES_MAX = 256 * 1024 * 1024;
 
@@ -29,16 +31,21 @@ final class Link implements WebSocket.Listener, AutoCloseable {
   private volatile long heardNanos = System.nanoTime();
 
   private Link(long inboxBytesMax) {
-    inbox = new Inbox(inboxBytesMax, () -> socket.request(1));
+    inbox = new Inbox(inboxBytesMax, this::readOn);
   }
 
-  /** Connects, in 10 s at most. */
-  static Link open(HttpClient client, URI endpoint, long inboxBytesMax) throws Exception {
+  private void readOn() {
+    heardNanos = System.nanoTime();
+    socket.request(1);
+  }
+
+  /** Connects, in 5 s at most. */
+  static Link open(HttpClient client, URI endpoint, long inboxBytesMax) throws InterruptedException, ExecutionException, TimeoutException {
     var link = new Link(inboxBytesMax);
     var opening = client.newWebSocketBuilder().subprotocols(Wire.SUBPROTOCOL).connectTimeout(OPEN_TIMEOUT).buildAsync(endpoint, link);
     try {
-      link.socket = opening.get(OPEN_TIMEOUT.toMillis() * 2, TimeUnit.MILLISECONDS);
-    } catch (Exception failed) {
+      link.socket = opening.get(OPEN_TIMEOUT.toMillis(), TimeUnit.MILLISECONDS);
+    } catch (InterruptedException | ExecutionException | TimeoutException failed) {
       opening.thenAccept(WebSocket::abort);
       throw failed;
     }
