@@ -242,7 +242,9 @@ final class Feed implements AutoCloseable {
       ask();
     } else if (reply instanceof Reply.Subscribed subscribed) {
       var subscription = asked.remove(subscribed.id());
-      if (subscription != null) granted(subscription, subscribed, received);
+      if (subscription == null) return;
+      granted(subscription, subscribed, received);
+      if (asked.isEmpty()) LOG.info("{} of {} subjects are live at bridge {}", live(), subscriptions.size(), server);
     } else if (reply instanceof Reply.Refreshed refreshed) {
       if (refreshed.id() == refreshId) expires(refreshed.tokenSeconds());
     } else if (reply instanceof Reply.Refused refused) {
@@ -255,6 +257,10 @@ final class Feed implements AutoCloseable {
     } else if (reply instanceof Reply.Disconnected disconnected) {
       ended(disconnected.code(), disconnected.code() + " " + disconnected.reason());
     }
+  }
+
+  private long live() {
+    return subscriptions.values().stream().filter(subscription -> subscription.state == Subscription.State.LIVE).count();
   }
 
   private void granted(Subscription subscription, Reply.Subscribed subscribed, List<Received> received) {
