@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """The connector on a real Kafka Connect distributed service: two workers, Apache Kafka, corespan.
 
-    CORESPAN_BIN=target/release/corespan python3 connect/test/distributed.py [tutorial] [bad] [lifecycle] [kill] [exactly] [nodes]
+    CORESPAN_BIN=target/release/corespan python3 connect/test/distributed.py [tutorial] [bad] [lifecycle] [carry] [gap] [kill] [exactly] [nodes]
 
 Needs target/corespan-connect (mvn -f connect/pom.xml verify) and Apache Kafka's jars (./dev kafka fetches them to .cache; CORESPAN_KAFKA_LIBS names
 another folder). Everything that it starts ends with it. Each part says "ok" or the script fails; the folder with all logs is named at a failure.
 """
-import base64, collections, ctypes, json, os, re, shutil, signal, socket, struct, subprocess, sys, tempfile, time, urllib.error, urllib.request
+import base64, collections, ctypes, json, os, re, shutil, signal, socket, struct, subprocess, sys, tempfile, threading, time, urllib.error, urllib.request
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
@@ -16,7 +16,7 @@ BIN = os.environ.get("CORESPAN_BIN", os.path.join(ROOT, "target", "release", "co
 FOLDER = tempfile.mkdtemp(prefix="corespan-connect-")
 MESSAGES = int(os.environ.get("CORESPAN_TEST_MESSAGES", "100000"))
 SUBJECTS = 200
-PARTS = ["tutorial", "bad", "lifecycle", "kill", "exactly", "nodes"]
+PARTS = ["tutorial", "bad", "lifecycle", "carry", "gap", "kill", "exactly", "nodes"]
 
 
 def free_port():
@@ -97,10 +97,12 @@ def topic(name, partitions=1):
                    check=True, timeout=60, capture_output=True)
 
 
-def consume(name, wait_ms=8000, count=None, committed=False):
+def consume(name, wait_ms=8000, count=None, committed=False, more=()):
     """(key, value) of every record, as the console consumer shows them."""
     command = java("256m", "org.apache.kafka.tools.consumer.ConsoleConsumer", "--bootstrap-server", BOOTSTRAP, "--topic", name, "--from-beginning",
                    "--timeout-ms", str(wait_ms), "--property", "print.key=true", "--property", "key.separator=|")
+    for shown in more:
+        command += ["--property", f"{shown}=true"]
     if count:
         command += ["--max-messages", str(count)]
     if committed:
@@ -287,6 +289,60 @@ def lifecycle(workers, bridges):
     until("deleted", lambda: "life" not in workers[0].call("GET", "/connectors"))
 
 
+def carry(workers, bridges):
+    """Headers, timestamps and tombstones travel, in what is recovered and in what is live."""
+    topic("topic-carry")
+
+    def produce(*lines):
+        subprocess.run(java("128m", "org.apache.kafka.tools.ConsoleProducer", "--bootstrap-server", BOOTSTRAP, "--topic", "server", "--property", "parse.key=true",
+                            "--property", "parse.headers=true", "--property", "null.marker=NULL"),
+                       input="".join(line + "\n" for line in lines), text=True, check=True, timeout=60, capture_output=True)
+    config = settings([bridges[0].address], 1, corespan__start="earliest", corespan__subject__server__carry="topic-carry", corespan__key__server__carry="k")
+    produce("trace:1\tcarry\tfirst", "trace:2\tcarry\tNULL", "trace:3\tcarry\t")
+    time.sleep(2)
+    workers[0].call("PUT", "/connectors/carry/config", config)
+    workers[0].running("carry", 1)
+    assert len(consume("topic-carry", count=3)) == 3
+    produce("trace:4\tcarry\tlive", "trace:5\tcarry\tNULL")
+    got = consume("topic-carry", count=5, more=("print.headers", "print.timestamp"))
+    # time | headers | key | value
+    rows = [(time_and_headers, *rest.split("|")) for time_and_headers, rest in got]
+    source = consume("server", wait_ms=5000, more=("print.headers", "print.timestamp"))
+    source = [(stamp, *rest.split("|")) for stamp, rest in source if rest.split("|")[1] == "carry"]
+    assert [row[0] for row in rows] == [row[0] for row in source], (rows, source)
+    assert [row[1:] for row in rows] == [(f"trace:{n}", "k", value) for n, value in enumerate(["first", "null", "", "live", "null"], 1)], rows
+    workers[0].call("DELETE", "/connectors/carry")
+
+
+def gap(workers, bridges):
+    """A stored offset of another log: corespan.on.gap = fail stops the task and says why, continue goes on."""
+    topic("topic-gap")
+    config = settings([bridges[0].address], 1, corespan__start="earliest", corespan__subject__server__gap="topic-gap", corespan__on__gap="fail")
+    client = Client(bridges[0].port)
+    client.publish([("/server/gap", "1")])
+    workers[0].call("PUT", "/connectors/gap/config", config)
+    assert consume("topic-gap", count=1) == [("null", '"1"')]
+    workers[0].call("PUT", "/connectors/gap/stop")
+    until("STOPPED", lambda: workers[0].call("GET", "/connectors/gap/status")["connector"]["state"] == "STOPPED" and not workers[0].call("GET", "/connectors/gap/status")["tasks"])
+    stored = workers[0].call("GET", "/connectors/gap/offsets")["offsets"]
+    assert len(stored) == 1 and stored[0]["partition"] == {"subject": "/server/gap"}, stored
+    stored[0]["offset"]["epoch"] = "of-another-log"
+    until("offsets altered", lambda: workers[0].call("PATCH", "/connectors/gap/offsets", {"offsets": stored}))
+    workers[0].call("PUT", "/connectors/gap/resume")
+
+    def failed():
+        tasks = workers[0].call("GET", "/connectors/gap/status")["tasks"]
+        return tasks and tasks[0]["state"] == "FAILED" and tasks[0]
+    trace = until("task FAILED", failed)["trace"]
+    assert "gap: bridge" in trace and "/server/gap" in trace and "corespan.on.gap = continue" in trace, trace
+    workers[0].call("PUT", "/connectors/gap/config", {**config, "corespan.on.gap": "continue"})
+    workers[0].running("gap", 1)
+    client.publish([("/server/gap", "2")])
+    values = [value for _, value in consume("topic-gap")]
+    assert values[-1] == '"2"', values
+    workers[0].call("DELETE", "/connectors/gap")
+
+
 def flood(bridges, connector, out, workers, victim, exactly, disturb):
     """MESSAGES over SUBJECTS subjects, with something that breaks in the middle."""
     config = settings([bridge.address for bridge in bridges], 4, corespan__start="earliest")
@@ -299,8 +355,10 @@ def flood(bridges, connector, out, workers, victim, exactly, disturb):
     records = [(f"/flood/{connector}-{i % SUBJECTS}", str(i)) for i in range(MESSAGES)]
     third = MESSAGES // 3
     client.publish(records[:third])
-    disturb()
+    breaking = threading.Thread(target=disturb)
+    breaking.start()
     client.publish(records[third:])
+    breaking.join()
     survivor = next(worker for worker in workers if worker.process.process.poll() is None)
     survivor.running(connector, 4, 90)
     got = consume(out, wait_ms=20000, committed=exactly)
@@ -343,7 +401,6 @@ def nodes(workers, bridges):
 
     def disturb():
         bridges[1].kill()
-        Client(bridges[0].port).publish([])
         time.sleep(3)
         bridges[1].start()
     flood(bridges, "nodes", "out-nodes", alive, None, False, disturb)
