@@ -6,7 +6,7 @@
 Needs target/corespan-connect (mvn -f connect/pom.xml verify) and Apache Kafka's jars (./dev kafka fetches them to .cache; CORESPAN_KAFKA_LIBS names
 another folder). Everything that it starts ends with it. Each part says "ok" or the script fails; the folder with all logs is named at a failure.
 """
-import base64, collections, ctypes, json, os, re, shutil, signal, socket, struct, subprocess, sys, tempfile, threading, time, urllib.error, urllib.request
+import base64, collections, ctypes, json, os, re, shutil, signal, socket, struct, subprocess, sys, tempfile, time, urllib.error, urllib.request
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
@@ -336,7 +336,8 @@ def gap(workers, bridges):
     trace = until("task FAILED", failed)["trace"]
     assert "gap: bridge" in trace and "/server/gap" in trace and "corespan.on.gap = continue" in trace, trace
     workers[0].call("PUT", "/connectors/gap/config", {**config, "corespan.on.gap": "continue"})
-    workers[0].running("gap", 1)
+    # The failed task is still shown until the new configuration has reached it.
+    until("RUNNING", lambda: [task["state"] for task in workers[0].call("GET", "/connectors/gap/status")["tasks"]] == ["RUNNING"])
     client.publish([("/server/gap", "2")])
     values = [value for _, value in consume("topic-gap")]
     assert values[-1] == '"2"', values
@@ -355,10 +356,8 @@ def flood(bridges, connector, out, workers, victim, exactly, disturb):
     records = [(f"/flood/{connector}-{i % SUBJECTS}", str(i)) for i in range(MESSAGES)]
     third = MESSAGES // 3
     client.publish(records[:third])
-    breaking = threading.Thread(target=disturb)
-    breaking.start()
+    disturb()
     client.publish(records[third:])
-    breaking.join()
     survivor = next(worker for worker in workers if worker.process.process.poll() is None)
     survivor.running(connector, 4, 90)
     got = consume(out, wait_ms=20000, committed=exactly)
