@@ -13,7 +13,8 @@ pub struct Lacking(pub Vec<String>);
 
 /// Prints it. Errors are what would keep a node from starting: the configuration, or what this machine lacks, unless the node is meant for another
 /// (`elsewhere`).
-pub fn check(config: &Config, elsewhere: bool) -> anyhow::Result<()> {
+/// `quiet`: nothing is printed if nothing is wrong.
+pub fn check(config: &Config, elsewhere: bool, quiet: bool) -> anyhow::Result<()> {
     let machine = Machine::probe()?;
     let plan = Plan::new(&config.cores, &machine)?;
     config.check_shards(plan.shards.len())?;
@@ -24,7 +25,9 @@ pub fn check(config: &Config, elsewhere: bool) -> anyhow::Result<()> {
         .collect();
     let text = describe(config, &machine, &plan, &lacking)?;
     // A closed pipe (`| head`) is no failure of the configuration.
-    let _ = std::io::stdout().lock().write_all(text.as_bytes());
+    if !quiet {
+        let _ = std::io::stdout().lock().write_all(text.as_bytes());
+    }
     if lacking.is_empty() || elsewhere { Ok(()) } else { Err(Lacking(lacking).into()) }
 }
 

@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 
 use clap::builder::styling::Styles;
 use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
 use corespan::http::Site;
 use corespan::kafka::library;
 
@@ -23,6 +24,7 @@ Examples:
   corespan demo                          try it: an embedded Kafka, a live feed, one address to open
   corespan check --config corespan.toml  is the configuration right? what will run where?
   corespan serve --config corespan.toml  run a node
+  corespan reload                        have it read its configuration again
 
 Environment:
   CORESPAN_KAFKA_EXTRA_OPTS  Kafka settings that replace those of the file, for serve and check:
@@ -51,6 +53,16 @@ Examples:
   corespan check --config ./corespan.toml && systemctl restart corespan
   corespan check --config ./corespan.toml --elsewhere     on a laptop, for a server";
 
+const RELOAD_EXAMPLES: &str = "\
+Reads the file itself first, then sends SIGHUP to the node that answers at the file's listen.admin, and waits for what it says:
+a line for each key that has changed, in force or \"needs a restart\". A bad file is refused as a whole; the settings before stay.
+In force at once: log.level, listen.allowed.origins, slow.client.timeout, drain.seconds, cache.*, publish.open.max,
+client.subscriptions.max, client.connect.timeout. Fails if the file is refused, or if no node answers.
+
+Examples:
+  corespan reload
+  systemctl reload corespan              the same, for a node that systemd runs";
+
 const DEMO_EXAMPLES: &str = "\
 Needs nothing else. Stop it with Ctrl-C.
 
@@ -78,9 +90,18 @@ pub enum Command {
     /// Say whether a configuration is right, and what it means
     #[command(after_help = CHECK_EXAMPLES)]
     Check(CheckArguments),
+    /// Have a running node read its configuration again
+    #[command(after_help = RELOAD_EXAMPLES)]
+    Reload(ConfigFile),
     /// Run a node with an embedded Kafka and a live feed, to look at
     #[command(after_help = DEMO_EXAMPLES)]
     Demo(DemoArguments),
+    /// Write man pages into a folder; for packages
+    #[command(hide = true)]
+    Man { folder: PathBuf },
+    /// Print completions for a shell; for packages
+    #[command(hide = true)]
+    Completions { shell: Shell },
 }
 
 #[derive(Debug, Args)]
@@ -97,6 +118,9 @@ pub struct CheckArguments {
     /// The node is for another machine: what this one lacks is said, and no failure
     #[arg(long)]
     pub elsewhere: bool,
+    /// Print nothing if nothing is wrong
+    #[arg(long)]
+    pub quiet: bool,
 }
 
 #[derive(Debug, Args)]

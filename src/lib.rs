@@ -11,6 +11,7 @@ pub mod ids;
 pub mod kafka;
 pub mod lifecycle;
 pub mod limits;
+pub mod manual;
 pub mod net;
 pub mod session;
 pub mod shard;

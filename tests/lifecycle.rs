@@ -160,3 +160,91 @@ fn a_listed_topic_that_does_not_exist_is_one_line_and_the_end() {
     let last = log.lines().last().unwrap_or_default();
     assert!(last.starts_with("corespan: error: ") && last.contains("no-such-topic") && last.contains("topics"), "{log}");
 }
+
+/// What `corespan reload` says: its exit code, standard output and standard error.
+fn reload(node: &Node) -> (Option<i32>, String, String) {
+    let output = finish(Command::new(env!("CARGO_BIN_EXE_corespan")).arg("reload").arg("--config").arg(node.config_file()));
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("it writes text");
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn a_reload_puts_in_force_what_it_can_names_what_needs_a_restart_and_disconnects_nobody() {
+    let node = Node::start(NOBODY);
+    eventually("the node listens", || node.readiness());
+    let client = Client::connect(node.port);
+    node.rewrite(|text| {
+        format!(
+            "subject.bytes.max = 512\nslow.client.timeout = \"9s\"\n{text}\n[log]\nlevel = \"debug\"\n[client]\nsubscriptions.max = 1\n"
+        )
+    });
+    let (code, out, err) = reload(&node);
+    assert_eq!((code, err.as_str()), (Some(0), ""), "{out}");
+    assert!(out.contains("subject.bytes.max = \"512B\" needs a restart, still \"1KiB\""), "{out}");
+    assert!(out.contains("slow.client.timeout = \"9s\", was \"60s\"") && out.contains("log.level = \"debug\""), "{out}");
+    assert!(node.log().contains("reloaded: slow.client.timeout"), "{}", node.log());
+    // The client from before lives on, and the shards have the new limit.
+    drop(client);
+    let (code, out, _) = reload(&node);
+    assert_eq!(code, Some(0));
+    assert_eq!(
+        out.lines().collect::<Vec<_>>(),
+        ["subject.bytes.max = \"512B\" needs a restart, still \"1KiB\""],
+        "said until it is in force"
+    );
+}
+
+#[test]
+fn a_bad_file_is_refused_as_a_whole_and_the_old_settings_stay() {
+    let node = Node::start(NOBODY);
+    eventually("the node listens", || node.readiness());
+    node.rewrite(|text| format!("slow.client.timeout = \"9s\"\n{text}\n[log]\nlevel = \"loud\"\n"));
+    let (code, out, err) = reload(&node);
+    assert_eq!((code, out.as_str()), (Some(1), ""));
+    assert!(err.contains("log.level") && err.contains("loud"), "{err}");
+    // Whoever sends the signal by hand has it from the log.
+    kill(Pid::from_raw(node.pid() as i32), Signal::SIGHUP).expect("the process is there");
+    eventually("the node refuses", || node.log().contains("reload refused, the settings before stay in force").then_some(()));
+    node.rewrite(|text| text.replace("loud", "info"));
+    let (code, out, err) = reload(&node);
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    assert_eq!(out, "slow.client.timeout = \"9s\", was \"60s\"\n");
+}
+
+#[test]
+fn a_reload_without_a_node_says_where_it_looked() {
+    let node = Node::start(NOBODY);
+    eventually("the node listens", || node.readiness());
+    let nobody = free_port();
+    node.rewrite(|text| text.replace(&format!("127.0.0.1:{}", node.admin_port), &format!("127.0.0.1:{nobody}")));
+    let (code, _, err) = reload(&node);
+    assert_eq!((code, err.lines().count()), (Some(1), 1), "{err}");
+    assert!(err.contains(&format!("127.0.0.1:{nobody}")) && err.contains("listen.admin"), "{err}");
+}
+
+#[test]
+fn a_supervisor_hears_that_the_node_listens_that_its_shards_move_and_that_it_ends() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("notify");
+    let socket = std::os::unix::net::UnixDatagram::bind(&path).expect("a socket");
+    socket.set_read_timeout(Some(PATIENCE)).expect("a limit");
+    let mut node = Node::start_with(NOBODY, &[("NOTIFY_SOCKET", path.to_str().expect("a text")), ("WATCHDOG_USEC", "400000")]);
+    let mut heard = String::new();
+    let mut hear_until = |word: &str| {
+        let mut piece = [0; 4096];
+        while !heard.contains(word) {
+            let count = socket.recv(&mut piece).unwrap_or_else(|error| panic!("{word} is said, not only {heard:?}: {error}"));
+            heard += std::str::from_utf8(&piece[..count]).expect("text");
+            heard.push('\n');
+        }
+        std::mem::take(&mut heard)
+    };
+    hear_until("READY=1");
+    hear_until("STATUS=Kafka not reached");
+    hear_until("WATCHDOG=1");
+    hear_until("WATCHDOG=1");
+    kill(Pid::from_raw(node.pid() as i32), Signal::SIGTERM).expect("the process is there");
+    let last = hear_until("STOPPING=1");
+    assert!(last.contains("EXTEND_TIMEOUT_USEC="), "{last}");
+    assert_eq!(node.await_exit().code(), Some(0), "{}", node.log());
+}

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use clap::error::ErrorKind;
-use clap::{Parser, Subcommand, value_parser};
+use clap::{CommandFactory as _, Parser, Subcommand, value_parser};
 use corespan::bench::account::owed;
 use corespan::bench::child::{Helper, orders};
 use corespan::bench::report::{
@@ -19,6 +19,7 @@ use corespan::bench::server::ServerPlan;
 use corespan::bench::{Clients, Seen, Server, Usage};
 use corespan::kafka::EmbeddedCluster;
 use corespan::kafka::load::{BareConsumer, Generator, Load, VALUE_BYTES_MIN, create_topics, delete_topics, monotonic_ns};
+use corespan::manual;
 
 /// Load tools for corespan: subscribers, producers, idle connections, each beside a control in the same seconds.
 ///
@@ -49,6 +50,12 @@ enum Task {
     /// Memory and CPU of idle subscribed connections; beside a process that has only accepted as many. --rate is that of the one record that each
     /// client gets at the end.
     Idle,
+    /// Write man pages into a folder; for packages.
+    #[command(hide = true)]
+    Man { folder: PathBuf },
+    /// Print completions for a shell; for packages.
+    #[command(hide = true)]
+    Completions { shell: clap_complete::Shell },
     /// The bare sender of `deliver` and `fan-out`: prints its address, then sends slices as it is ordered.
     #[command(hide = true)]
     BareSender {
@@ -152,7 +159,7 @@ fn main() -> ExitCode {
         }
     };
     let task = &arguments.command;
-    if !matches!(task, Task::Node { .. })
+    if !matches!(task, Task::Node { .. } | Task::Man { .. } | Task::Completions { .. })
         && let Err(mistake) = arguments.options.check()
     {
         return say("error", &mistake, 2);
@@ -181,7 +188,9 @@ fn run(task: &Task, options: &Options) -> Result<()> {
         drop(orders()?);
         return Ok(corespan::lifecycle::serve_embedded(corespan::config::Config::load(config)?)?);
     }
-    pin(options.tool_cpu)?;
+    if !matches!(task, Task::Man { .. } | Task::Completions { .. }) {
+        pin(options.tool_cpu)?;
+    }
     match task {
         Task::Deliver => compare(options, false),
         Task::FanOut => compare(options, true),
@@ -189,6 +198,11 @@ fn run(task: &Task, options: &Options) -> Result<()> {
         Task::Idle => idle(options),
         Task::BareSender { to_all } => bare_sender(options, *to_all),
         Task::BareClients { address, to_all } => bare_clients(options, *address, *to_all),
+        Task::Man { folder } => Ok(manual::write_pages(Arguments::command(), folder)?),
+        Task::Completions { shell } => {
+            print!("{}", String::from_utf8(manual::completions(Arguments::command(), *shell))?);
+            Ok(())
+        }
         Task::Node { .. } => unreachable!("run above"),
     }
 }

@@ -3,6 +3,7 @@
 //! Owns the file's format, every default and range, and `CORESPAN_KAFKA_EXTRA_OPTS`. Runs once, on the main thread, before anything else starts.
 //! Every mistake is reported at once, each in one line. It never contacts Kafka and never looks at the machine (that is `cores`).
 
+mod changes;
 mod document;
 mod extra_options;
 mod kafka_settings;
@@ -17,6 +18,7 @@ mod manual_tests;
 #[cfg(test)]
 mod tests;
 
+pub use changes::Changes;
 pub use document::Origin;
 pub use problem::{ConfigError, Problem, did_you_mean};
 pub use reader::{EXTRA_OPTIONS, Effective};

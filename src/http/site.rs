@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 
 use super::request::Request;
@@ -45,7 +46,8 @@ pub struct Site {
 #[derive(Debug)]
 struct Inner {
     files: Vec<File>,
-    allowed_origins: Vec<String>,
+    /// Changed by a reload, read with each upgrade.
+    allowed_origins: ArcSwap<Vec<String>>,
 }
 
 #[derive(Debug)]
@@ -94,7 +96,12 @@ impl Site {
                 File { path, content_type, content, etag }
             })
             .collect();
-        Self { inner: Arc::new(Inner { files, allowed_origins: settings.allowed_origins.clone() }) }
+        Self { inner: Arc::new(Inner { files, allowed_origins: ArcSwap::from_pointee(settings.allowed_origins.clone()) }) }
+    }
+
+    /// Other origins may connect from now on, on every clone.
+    pub fn allow_origins(&self, origins: Vec<String>) {
+        self.inner.allowed_origins.store(Arc::new(origins));
     }
 
     /// Whether the demo page has its client; without it the page names the command that adds it.
@@ -105,7 +112,7 @@ impl Site {
     /// Where the request leads. Every request leads somewhere.
     pub fn route(&self, request: &Request<'_>) -> Route {
         if request.path == WEBSOCKET_PATH {
-            return match UpgradeRequest::check(request, &self.inner.allowed_origins) {
+            return match UpgradeRequest::check(request, &self.inner.allowed_origins.load()) {
                 Ok(upgrade) => Route::WebSocket(upgrade),
                 Err(refusal) => Route::Page(refusal.with_head_only(request.method == "HEAD")),
             };

@@ -66,7 +66,7 @@ pub fn demo(options: DemoOptions) -> Result<(), LifecycleError> {
         thread::sleep(Duration::from_millis(20));
     }
     println!("{}", address_for_people(node.address()));
-    let outcome = node.run(&signals);
+    let outcome = node.run(&signals, None);
     drop(feed);
     outcome
 }

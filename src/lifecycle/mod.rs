@@ -9,14 +9,17 @@ mod error;
 mod feed;
 mod kafka_metrics;
 mod node;
+mod reload;
 mod serve;
 mod shards;
 mod signals;
+mod supervisor;
 
 pub use demo::{DemoOptions, demo};
 pub use error::LifecycleError;
 pub use feed::{Fleet, TOPIC as DEMO_TOPIC};
 pub use node::{Node, prepare};
+pub use reload::{ReloadFailed, ask_to_reload};
 pub use serve::{serve, serve_embedded};
 pub use shards::{Desks, Shards};
 pub use signals::{Signal, Signals};

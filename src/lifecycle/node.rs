@@ -5,8 +5,10 @@ use std::time::{Duration, Instant};
 
 use super::error::LifecycleError;
 use super::kafka_metrics::KafkaMetrics;
+use super::reload::Reloader;
 use super::shards::{Desks, Shards};
-use super::signals::Signals;
+use super::signals::{Signal, Signals};
+use super::supervisor::Supervisor;
 use crate::config::Config;
 use crate::cores::{self, Machine, Plan};
 use crate::executor::{self, ShardPlan};
@@ -52,6 +54,7 @@ pub struct Node {
     health: Arc<Health>,
     kafka: KafkaSide,
     drain_time: Duration,
+    site: Site,
     listening: Listening,
     _admin: AdminServer,
 }
@@ -103,7 +106,7 @@ impl Node {
                 epoch,
             })
         })?;
-        Ok(Node { shards, health, kafka, drain_time: config.drain_time, listening, _admin: admin })
+        Ok(Node { shards, health, kafka, drain_time: config.drain_time, site, listening, _admin: admin })
     }
 
     /// Where clients connect; the real port if port 0 was asked for.
@@ -118,10 +121,18 @@ impl Node {
     }
 
     /// Runs until a signal, then drains and ends. An error is what kept it from going on.
-    pub fn run(self, signals: &Signals) -> Result<(), LifecycleError> {
+    /// With a reloader, SIGHUP reloads.
+    pub fn run(mut self, signals: &Signals, mut reloader: Option<Reloader>) -> Result<(), LifecycleError> {
+        let mut supervisor = Supervisor::new(self.shards.pulses());
+        supervisor.listening();
         let mut was_ready = false;
         let outcome = loop {
-            if let Some(signal) = signals.wait(LOOK) {
+            let signal = signals.wait(LOOK);
+            if signal == Some(Signal::Hangup) {
+                if let Some(reloader) = &mut reloader {
+                    self.drain_time = reloader.reload(&self.shards, &self.site, &self.health.reloads);
+                }
+            } else if let Some(signal) = signal {
                 tracing::info!("{} received: draining over {:?}; a second signal ends at once", signal.name(), self.drain_time);
                 break Ok(());
             }
@@ -131,7 +142,9 @@ impl Node {
             if let Some(shard) = self.shards.ended() {
                 break Err(LifecycleError::ShardEnded(shard));
             }
+            supervisor.look();
             let ready = self.health.readiness();
+            supervisor.status(ready.clone().err().unwrap_or_else(|| self.health.ready_text()));
             if ready.is_ok() != was_ready {
                 was_ready = ready.is_ok();
                 match ready {
@@ -143,6 +156,7 @@ impl Node {
         if let Err(error) = &outcome {
             self.health.failed(&error.to_string());
         }
+        supervisor.stopping(self.drain_time + DRAIN_PATIENCE + Duration::from_millis(END_MS));
         self.end(outcome)
     }
 

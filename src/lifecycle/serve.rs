@@ -1,24 +1,28 @@
 //! `corespan serve`: a node on the Kafka of its configuration.
 
+use std::path::PathBuf;
+
 use super::error::LifecycleError;
 use super::node::{Node, prepare};
+use super::reload::Reloader;
 use super::signals::Signals;
 use crate::config::Config;
 use crate::kafka::KafkaOptions;
 
 /// Runs a node until a signal asks it to stop. Errors are what keeps it from starting or from going on, each one readable line.
-pub fn serve(config: Config) -> Result<(), LifecycleError> {
-    serve_on(config, false)
+/// SIGHUP has the file at `path` read again.
+pub fn serve(config: Config, path: PathBuf) -> Result<(), LifecycleError> {
+    serve_on(config, Some(path), false)
 }
 
 /// The same on an embedded cluster of another process, which lacks what `KafkaOptions::embedded` names. For `corespan-bench`.
 pub fn serve_embedded(config: Config) -> Result<(), LifecycleError> {
-    serve_on(config, true)
+    serve_on(config, None, true)
 }
 
-fn serve_on(config: Config, embedded: bool) -> Result<(), LifecycleError> {
+fn serve_on(config: Config, path: Option<PathBuf>, embedded: bool) -> Result<(), LifecycleError> {
     let plan = prepare(&config)?;
-    let signals = Signals::listen().map_err(LifecycleError::Signals)?;
+    let signals = Signals::listen_for_reloads_too().map_err(LifecycleError::Signals)?;
     let mut options = kafka_options(&config, plan.shards.len() as u16);
     options.embedded = embedded;
     let node = Node::start(&config, &plan, options)?;
@@ -29,7 +33,8 @@ fn serve_on(config: Config, embedded: bool) -> Result<(), LifecycleError> {
         node.address(),
         config.listen.admin
     );
-    node.run(&signals)
+    let reloader = path.map(|path| Reloader::new(path, config));
+    node.run(&signals, reloader)
 }
 
 /// What the Kafka side needs to know.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::executor::{ExecutorFailed, Pacemaker, Pulse, ShardFailed};
 use crate::handoff::{MailboxReceiver, MailboxSender, ShardId, Wake, mailbox};
-use crate::shard::Letter;
+use crate::shard::{Letter, ShardSettings};
 
 /// Letters that wait for one shard, beside its publishes' answers.
 const LETTERS_MAX: usize = 4_096;
@@ -58,6 +58,7 @@ impl Desks {
 pub struct Shards {
     letters: Vec<MailboxSender<Letter>>,
     drained: Vec<Arc<AtomicBool>>,
+    pulses: Vec<Arc<Pulse>>,
     threads: Vec<JoinHandle<()>>,
     /// Dropped last: shards that end may park once more.
     _pacemaker: Pacemaker,
@@ -69,9 +70,10 @@ impl Shards {
         desks: Desks,
         mut spawn: impl FnMut(ShardId, StartedDesk) -> Result<JoinHandle<()>, ShardFailed>,
     ) -> Result<Shards, ShardFailed> {
-        let pulses = desks.0.iter().map(|desk| desk.pulse.clone()).collect();
-        let pacemaker = Pacemaker::start(pulses).map_err(|error| ShardFailed { shard: 0, cpu: 0, error: ExecutorFailed::Thread(error) })?;
-        let mut shards = Shards { letters: desks.letters(), drained: Vec::new(), threads: Vec::new(), _pacemaker: pacemaker };
+        let pulses: Vec<_> = desks.0.iter().map(|desk| desk.pulse.clone()).collect();
+        let pacemaker =
+            Pacemaker::start(pulses.clone()).map_err(|error| ShardFailed { shard: 0, cpu: 0, error: ExecutorFailed::Thread(error) })?;
+        let mut shards = Shards { letters: desks.letters(), drained: Vec::new(), pulses, threads: Vec::new(), _pacemaker: pacemaker };
         for (place, desk) in desks.0.into_iter().enumerate() {
             shards.drained.push(desk.drained.clone());
             let desk = StartedDesk { wake: desk.wake, mailbox: desk.mailbox, pulse: desk.pulse, drained: desk.drained };
@@ -84,6 +86,19 @@ impl Shards {
             }
         }
         Ok(shards)
+    }
+
+    /// Settings that may change while shards run.
+    pub fn take_settings(&self, settings: &Arc<ShardSettings>) {
+        for letters in &self.letters {
+            // A shard that has ended needs none.
+            let _ = letters.post(Letter::Settings(settings.clone()));
+        }
+    }
+
+    /// The shards' signs of life.
+    pub fn pulses(&self) -> Vec<Arc<Pulse>> {
+        self.pulses.clone()
     }
 
     /// A shard whose thread has ended although nobody asked it to.

@@ -1,4 +1,4 @@
-//! SIGTERM and SIGINT: the first asks for a graceful stop, the second ends the process at once.
+//! SIGTERM and SIGINT: the first asks for a graceful stop, the second ends the process at once. SIGHUP asks for a reload.
 
 use std::io;
 use std::process;
@@ -6,13 +6,15 @@ use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 /// What came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
     Terminate,
     Interrupt,
+    /// Asks for a reload.
+    Hangup,
 }
 
 impl Signal {
@@ -21,6 +23,7 @@ impl Signal {
         match self {
             Signal::Terminate => "SIGTERM",
             Signal::Interrupt => "SIGINT",
+            Signal::Hangup => "SIGHUP",
         }
     }
 }
@@ -32,13 +35,27 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Takes over both signals, for the life of the process.
+    /// Takes over SIGTERM and SIGINT, for the life of the process.
     pub fn listen() -> io::Result<Signals> {
-        let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT])?;
-        let (sender, first) = crossbeam_channel::bounded(1);
+        Signals::listen_for(&[SIGTERM, SIGINT])
+    }
+
+    /// The same, and SIGHUP.
+    pub fn listen_for_reloads_too() -> io::Result<Signals> {
+        Signals::listen_for(&[SIGTERM, SIGINT, SIGHUP])
+    }
+
+    fn listen_for(numbers: &[i32]) -> io::Result<Signals> {
+        let mut signals = signal_hook::iterator::Signals::new(numbers)?;
+        // One to stop, and reloads that have not been looked at: one more of these is the same as the last.
+        let (sender, first) = crossbeam_channel::bounded(4);
         thread::Builder::new().name("signals".to_owned()).spawn(move || {
             let mut seen = 0;
             for number in signals.forever() {
+                if number == SIGHUP {
+                    let _ = sender.try_send(Signal::Hangup);
+                    continue;
+                }
                 let signal = if number == SIGINT { Signal::Interrupt } else { Signal::Terminate };
                 seen += 1;
                 if seen > 1 {
@@ -52,7 +69,7 @@ impl Signals {
         Ok(Signals { first })
     }
 
-    /// The first signal, if it comes within that time.
+    /// The next signal, if it comes within that time.
     pub fn wait(&self, time: Duration) -> Option<Signal> {
         match self.first.recv_timeout(time) {
             Ok(signal) => Some(signal),

@@ -102,6 +102,12 @@ impl ShardCore {
             Event::LogStart { partition, generation, start } => home.log_starts(partition, generation, start),
             Event::Published { publish, result } => connections.published(publish, result),
             Event::TopicFound { topic, partitions } => connections.take_topic_found(now_ms, topic, partitions),
+            Event::Settings(settings) => {
+                home.take_settings(settings.clone());
+                connections.take_settings(settings.clone());
+                self.subscribers.take_settings(settings.clone());
+                self.settings = settings;
+            }
             Event::Tick => self.tick(now_ms, effects),
             Event::Drain { over_ms } => connections.begin_drain(now_ms, over_ms),
         }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::settings::ShardSettings;
 use crate::handoff::{
     ConnectionKey, FromHomeBatch, Generation, LogEndQuestion, Offset, PartitionRef, Protocol, PublishKey, RecordBatch, ShardId,
     TowardHomeBatch,
@@ -44,6 +45,8 @@ pub enum Event<'a> {
     Published { publish: PublishKey, result: PublishResult },
     /// The answer to `Effects::lookup_topic`: how many partitions, or why it cannot be published to.
     TopicFound { topic: &'a str, partitions: Result<u32, PublishFailure> },
+    /// Settings that differ from those before in what `ShardSettings::with_live_of` takes. A bound that became smaller is kept from now on.
+    Settings(Arc<ShardSettings>),
     /// Time passes: at least every `TICK_MS` milliseconds.
     Tick,
     /// Graceful stop: no new subscribes or publishes are taken; open publishes are answered; connections get disconnect 3001 spread over

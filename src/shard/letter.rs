@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::event::{Event, PublishFailure, PublishResult};
+use super::settings::ShardSettings;
 use crate::handoff::{Generation, LogEndQuestion, Offset, PartitionRef, PublishKey};
 use crate::subject::TopicMap;
 
@@ -30,6 +31,7 @@ pub enum Letter {
         topic: String,
         partitions: Result<u32, PublishFailure>,
     },
+    Settings(Arc<ShardSettings>),
     Drain {
         over_ms: u64,
     },
@@ -49,6 +51,7 @@ impl Letter {
             }
             Letter::Published { publish, result } => Event::Published { publish: *publish, result: *result },
             Letter::TopicFound { topic, partitions } => Event::TopicFound { topic, partitions: *partitions },
+            Letter::Settings(settings) => Event::Settings(settings.clone()),
             Letter::Drain { over_ms } => Event::Drain { over_ms: *over_ms },
             Letter::Stop => return None,
         })

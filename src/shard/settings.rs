@@ -62,6 +62,25 @@ pub struct ShardSettings {
     pub node: String,
 }
 
+impl ShardSettings {
+    /// These, with what may change while the shard runs taken from others. What else differs needs a restart: clients have been told of it, or memory
+    /// is laid out by it.
+    #[must_use]
+    pub fn with_live_of(&self, others: &ShardSettings) -> ShardSettings {
+        ShardSettings {
+            cache_bytes_max: others.cache_bytes_max,
+            cache_records_max: others.cache_records_max,
+            cache_subject_bytes_max: others.cache_subject_bytes_max,
+            cache_expire_ms: others.cache_expire_ms,
+            slow_client_timeout_ms: others.slow_client_timeout_ms,
+            subscriptions_max: others.subscriptions_max,
+            publishes_open_max: others.publishes_open_max,
+            connect_timeout_ms: others.connect_timeout_ms,
+            ..self.clone()
+        }
+    }
+}
+
 impl Default for ShardSettings {
     fn default() -> Self {
         ShardSettings {

@@ -1,4 +1,4 @@
-//! The admin port: `/metrics`, `/ready`, `/live`. For the inside only; it has no access control.
+//! The admin port: `/metrics`, `/ready`, `/live`, `/reload`. For the inside only; it has no access control.
 //!
 //! One housekeeping thread serves all who ask, with `poll` and sockets that never block, so nobody can hold up another or the end of the node.
 //! Bounds: [`CONNECTIONS_MAX`] connections (one more ends the oldest), a request head as on the public port and no body, [`EXCHANGE_TIME`] for
@@ -253,6 +253,10 @@ fn answer(request: &Request<'_>, registry: &Registry, health: &Health) -> Respon
     }
     let response = match request.path {
         "/ready" => state(health.readiness(), &health.ready_text()),
+        "/reload" => match serde_json::to_vec(&health.reloads.newest()) {
+            Ok(text) => Response::new(200, "application/json", text.into()),
+            Err(_) => Response::error(500, "the newest reload cannot be written"),
+        },
         "/live" => state(health.liveness(), "live"),
         "/metrics" => match registry.text() {
             Ok(text) if exposition::wants_openmetrics(request) => Response::new(200, exposition::OPENMETRICS, text.into()),

@@ -1,5 +1,6 @@
 //! Whether the node does its work, in one line. Written by housekeeping threads when something changes, read by the admin port.
 
+use super::reloads::Reloads;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -11,7 +12,11 @@ const LIVE_ONLY_NAMED_MAX: usize = 20;
 
 /// The node's health. Starts as not ready: Kafka has not been reached yet.
 #[derive(Debug)]
-pub struct Health(Mutex<State>);
+pub struct Health {
+    state: Mutex<State>,
+    /// What became of reloads.
+    pub reloads: Reloads,
+}
 
 #[derive(Debug)]
 struct State {
@@ -43,7 +48,7 @@ impl Default for Health {
 impl Health {
     pub fn new() -> Health {
         let kafka = Kafka::NotReached { since: Instant::now(), why: "no answer yet".to_owned() };
-        Health(Mutex::new(State {
+        let state = State {
             kafka,
             partitions: None,
             held: Vec::new(),
@@ -52,7 +57,8 @@ impl Health {
             live_only: Vec::new(),
             draining: false,
             failed: None,
-        }))
+        };
+        Health { state: Mutex::new(state), reloads: Reloads::default() }
     }
 
     /// Kafka answers.
@@ -160,7 +166,7 @@ impl Health {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

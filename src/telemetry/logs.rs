@@ -1,20 +1,42 @@
 //! Logs: one line each, with the time as RFC 3339 in UTC, to standard error.
 
 use std::io::{self, Write};
+use std::sync::OnceLock;
 
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{Registry, reload};
 
 use crate::config::{LogFormat, LogSettings};
 
+type Level = reload::Handle<LevelFilter, Registry>;
+
+/// The level, once logging has been started.
+static LEVEL: OnceLock<Level> = OnceLock::new();
+
 /// Starts logging for the whole process. A second call does nothing.
 pub fn start_logs(settings: &LogSettings) {
-    let builder = tracing_subscriber::fmt().with_max_level(LevelFilter::from_level(settings.level)).with_ansi(false).with_writer(OneLine);
-    // It fails only if logging has been started before.
-    let _ = match settings.format {
-        LogFormat::Text => builder.try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init(),
+    let (level, handle) = reload::Layer::new(LevelFilter::from_level(settings.level));
+    let lines = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(OneLine);
+    let registry = tracing_subscriber::registry().with(level);
+    let started = match settings.format {
+        LogFormat::Text => registry.with(lines).try_init(),
+        LogFormat::Json => registry.with(lines.json().flatten_event(true).with_current_span(false).with_span_list(false)).try_init(),
     };
+    // It fails only if logging has been started before.
+    if started.is_ok() {
+        let _ = LEVEL.set(handle);
+    }
+}
+
+/// Another level from now on.
+pub fn change_log_level(level: tracing::Level) {
+    if let Some(handle) = LEVEL.get() {
+        // It fails only if the subscriber is gone, and with it whoever would read the log.
+        let _ = handle.modify(|filter| *filter = LevelFilter::from_level(level));
+    }
 }
 
 /// Writes an event as one line: line breaks within it become spaces.

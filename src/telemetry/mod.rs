@@ -11,10 +11,12 @@ mod histogram;
 mod logs;
 mod process;
 mod registry;
+mod reloads;
 
 pub use admin::AdminServer;
 pub use error::TelemetryError;
 pub use health::Health;
 pub use histogram::{Histogram, Quantiles};
-pub use logs::start_logs;
+pub use logs::{change_log_level, start_logs};
 pub use registry::{Latency, Registry, ShardTelemetry};
+pub use reloads::{Reloaded, Reloads};

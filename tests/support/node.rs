@@ -28,12 +28,17 @@ pub struct Node {
     pub admin_port: u16,
     process: Child,
     log: PathBuf,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Node {
     /// Starts `corespan serve`; `kafka` is the text from `[kafka.consumer]` on, and whatever sections the test wants besides.
     pub fn start(kafka: &str) -> Node {
+        Node::start_with(kafka, &[])
+    }
+
+    /// The same, with an environment.
+    pub fn start_with(kafka: &str, environment: &[(&str, &str)]) -> Node {
         let (port, admin_port) = (free_port(), free_port());
         let folder = tempfile::tempdir().expect("a temporary folder");
         let config = folder.path().join("corespan.toml");
@@ -48,12 +53,13 @@ impl Node {
         let process = Command::new(env!("CARGO_BIN_EXE_corespan"))
             .args(["serve", "--config"])
             .arg(&config)
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(output.try_clone().expect("the log file"))
             .stderr(output)
             .spawn()
             .expect("corespan starts");
-        Node { port, admin_port, process, log, _folder: folder }
+        Node { port, admin_port, process, log, folder: folder }
     }
 
     /// Starts a node and waits until it is ready.
@@ -93,6 +99,17 @@ impl Node {
         stream.read_to_string(&mut answer).ok()?;
         let status = answer.split(' ').nth(1)?.parse().ok()?;
         Some((status, answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default()))
+    }
+
+    /// Changes its configuration, for a reload or the next start.
+    pub fn rewrite(&self, change: impl FnOnce(&str) -> String) {
+        let file = self.config_file();
+        let text = std::fs::read_to_string(&file).expect("the configuration can be read");
+        std::fs::write(&file, change(&text)).expect("the configuration is written");
+    }
+
+    pub fn config_file(&self) -> PathBuf {
+        self.folder.path().join("corespan.toml")
     }
 
     pub fn log(&self) -> String {

@@ -61,6 +61,11 @@ pub(in crate::shard) enum Delivered {
 }
 
 impl Connections {
+    /// Settings that may change.
+    pub fn take_settings(&mut self, settings: Arc<ShardSettings>) {
+        self.settings = settings;
+    }
+
     pub fn new(shard: ShardId, settings: Arc<ShardSettings>) -> Connections {
         Connections {
             shard,

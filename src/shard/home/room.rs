@@ -41,21 +41,24 @@ pub(in crate::shard) struct Home {
     pub(super) made: Vec<(Variant, Bytes)>,
 }
 
+fn cache_limits(settings: &ShardSettings) -> CacheLimits {
+    CacheLimits {
+        bytes_max: settings.cache_bytes_max,
+        records_max: settings.cache_records_max.max(1),
+        subject_bytes_max: settings.cache_subject_bytes_max,
+        expire_ms: settings.cache_expire_ms,
+        push_bytes_max: settings.outbox_bytes_max,
+    }
+}
+
 impl Home {
     /// One of `shards` shards, with an empty map.
     pub fn new(shard: ShardId, shards: u16, settings: Arc<ShardSettings>) -> Home {
-        let limits = CacheLimits {
-            bytes_max: settings.cache_bytes_max,
-            records_max: settings.cache_records_max.max(1),
-            subject_bytes_max: settings.cache_subject_bytes_max,
-            expire_ms: settings.cache_expire_ms,
-            push_bytes_max: settings.outbox_bytes_max,
-        };
         Home {
             shard,
             counters: ShardCounters::default(),
             map: Arc::default(),
-            table: HomeTable::new(shard, shards, limits),
+            table: HomeTable::new(shard, shards, cache_limits(&settings)),
             held: HeldRequests::new(settings.held_max),
             strays: Strays::default(),
             unsettled: BTreeSet::new(),
@@ -63,6 +66,12 @@ impl Home {
             made: Vec::new(),
             settings,
         }
+    }
+
+    /// Settings that may change. A smaller cache is made smaller by the next records and the next expiry.
+    pub fn take_settings(&mut self, settings: Arc<ShardSettings>) {
+        self.table.take_limits(cache_limits(&settings));
+        self.settings = settings;
     }
 
     /// What a shard says to this home.

@@ -64,6 +64,11 @@ pub(super) enum CatchUp {
 }
 
 impl Subscribers {
+    /// Settings that may change.
+    pub fn take_settings(&mut self, settings: Arc<ShardSettings>) {
+        self.settings = settings;
+    }
+
     pub fn new(settings: Arc<ShardSettings>) -> Subscribers {
         Subscribers {
             settings,

@@ -121,6 +121,12 @@ impl HomeTable {
         }
     }
 
+    /// Other limits; what does not fit any more is evicted.
+    pub fn take_limits(&mut self, limits: CacheLimits) {
+        self.limits = limits;
+        self.make_room(None);
+    }
+
     /// Bytes remembered now.
     pub fn bytes(&self) -> usize {
         self.bytes

@@ -1,0 +1,128 @@
+//! What differs between the configuration that is in force and a newer one.
+
+use super::settings::Config;
+
+/// Keys that take effect at a reload; all others at the next start.
+const LIVE: [&str; 11] = [
+    "slow.client.timeout",
+    "drain.seconds",
+    "listen.allowed.origins",
+    "cache.bytes.max",
+    "cache.records.max",
+    "cache.subject.bytes.max",
+    "cache.expire.time",
+    "publish.open.max",
+    "client.subscriptions.max",
+    "client.connect.timeout",
+    "log.level",
+];
+
+/// A line for each key that differs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// In force from now on.
+    pub live: Vec<String>,
+    /// Not in force before the next start.
+    pub at_restart: Vec<String>,
+}
+
+impl Config {
+    /// What another configuration would change of this one.
+    pub fn changes(&self, newer: &Config) -> Changes {
+        let value = |config: &Config, key: &str| config.effective.iter().find(|one| one.key == key).map(|one| one.value.clone());
+        let mut keys: Vec<&str> = newer.effective.iter().map(|one| one.key.as_str()).collect();
+        keys.extend(self.effective.iter().map(|one| one.key.as_str()).filter(|key| value(newer, key).is_none()));
+        let mut changes = Changes::default();
+        for key in keys {
+            let (before, after) = (value(self, key), value(newer, key));
+            if before == after {
+                continue;
+            }
+            let show = |value: Option<String>| value.unwrap_or_else(|| "nothing".to_owned());
+            let (before, after) = (show(before), show(after));
+            if LIVE.contains(&key) {
+                changes.live.push(format!("{key} = {after}, was {before}"));
+            } else {
+                changes.at_restart.push(format!("{key} = {after} needs a restart, still {before}"));
+            }
+        }
+        // Secrets are masked in what the keys are said to be.
+        let secrets = |config: &Config| (config.kafka.consumer.properties.clone(), config.kafka.producer.properties.clone());
+        if changes.at_restart.is_empty() && secrets(self) != secrets(newer) {
+            changes.at_restart.push("a secret of [kafka.consumer] or [kafka.producer] needs a restart".to_owned());
+        }
+        changes
+    }
+
+    /// This configuration with what a newer one changes of it while the node runs.
+    #[must_use]
+    pub fn with_live_of(&self, newer: &Config) -> Config {
+        let mut config = self.clone();
+        config.slow_client_timeout = newer.slow_client_timeout;
+        config.drain_time = newer.drain_time;
+        config.listen.allowed_origins.clone_from(&newer.listen.allowed_origins);
+        config.cache.clone_from(&newer.cache);
+        config.publish.open_max = newer.publish.open_max;
+        config.client.subscriptions_max = newer.client.subscriptions_max;
+        config.client.connect_timeout = newer.client.connect_timeout;
+        config.log.level = newer.log.level;
+        for one in &mut config.effective {
+            if LIVE.contains(&one.key.as_str())
+                && let Some(after) = newer.effective.iter().find(|after| after.key == one.key)
+            {
+                one.clone_from(after);
+            }
+        }
+        config
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(more: &str) -> Config {
+        let kafka = "[kafka.consumer]\nbootstrap.servers = \"h:1\"\ntopics = [\"t\"]\n[kafka.producer]\nbootstrap.servers = \"h:1\"\n";
+        Config::parse(&format!("{more}\n{kafka}"), "f", "").unwrap()
+    }
+
+    #[test]
+    fn changes_are_told_by_whether_they_need_a_restart() {
+        let before = config("drain.seconds = \"3s\"");
+        let after = config("drain.seconds = \"4s\"\nsubject.bytes.max = 512\n[log]\nlevel = \"debug\"");
+        let changes = before.changes(&after);
+        assert_eq!(changes.live, ["drain.seconds = \"4s\", was \"3s\"", "log.level = \"debug\", was \"info\""]);
+        assert_eq!(changes.at_restart, ["subject.bytes.max = \"512B\" needs a restart, still \"1KiB\""]);
+        let now = before.with_live_of(&after);
+        assert_eq!(now.changes(&after).live, Vec::<String>::new());
+        assert_eq!(now.changes(&after).at_restart, changes.at_restart, "said again until it is in force");
+    }
+
+    #[test]
+    fn every_live_key_is_a_key_and_is_taken() {
+        let (before, lists) = (config(""), "listen.allowed.origins = [\"https://a.example\"]");
+        for key in LIVE {
+            assert!(before.effective.iter().any(|one| one.key == key), "{key}");
+        }
+        let other = config(&format!(
+            "slow.client.timeout = \"9s\"\ndrain.seconds = \"9s\"\n{lists}\ncache.bytes.max = \"9MiB\"\ncache.records.max = 9000\n\
+             cache.subject.bytes.max = \"1MiB\"\ncache.expire.time = \"9s\"\npublish.open.max = 9\nclient.subscriptions.max = 9\n\
+             client.connect.timeout = \"9s\"\nlog.level = \"warn\""
+        ));
+        let now = before.with_live_of(&other);
+        assert_eq!(before.changes(&other).live.len(), LIVE.len());
+        assert_eq!(format!("{:?}", now.shard_settings()), format!("{:?}", other.shard_settings()));
+        assert_eq!((now.drain_time, now.log.level, &now.listen), (other.drain_time, other.log.level, &other.listen));
+    }
+
+    #[test]
+    fn a_changed_secret_is_noticed_although_it_is_masked() {
+        let kafka = |secret: &str| {
+            let text = format!(
+                "[kafka.consumer]\nbootstrap.servers = \"h:1\"\ntopics = [\"t\"]\n\"sasl.password\" = \"{secret}\"\n[kafka.producer]\nbootstrap.servers = \"h:1\"\n"
+            );
+            Config::parse(&text, "f", "").unwrap()
+        };
+        assert_eq!(kafka("a").changes(&kafka("b")).at_restart, ["a secret of [kafka.consumer] or [kafka.producer] needs a restart"]);
+    }
+}

@@ -1,0 +1,120 @@
+//! SIGHUP: the file is read again, what may change while the node runs does, and what became of it is in the log and in `/reload`.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::shards::Shards;
+use crate::config::{Config, ConfigError};
+use crate::http::Site;
+use crate::shard::ShardSettings;
+use crate::telemetry::{Reloaded, Reloads, change_log_level};
+
+/// How long a node has to say what became of a reload. It looks at signals ten times a second.
+const ANSWER_TIME: Duration = Duration::from_secs(10);
+/// Of one question to the admin port.
+const QUESTION_TIME: Duration = Duration::from_secs(2);
+/// How often it is asked.
+const ASK_AGAIN: Duration = Duration::from_millis(50);
+
+/// What is in force, and where the next comes from.
+#[derive(Debug)]
+pub struct Reloader {
+    path: PathBuf,
+    config: Config,
+    shard_settings: ShardSettings,
+}
+
+impl Reloader {
+    pub fn new(path: PathBuf, config: Config) -> Reloader {
+        Reloader { shard_settings: config.shard_settings(), path, config }
+    }
+
+    /// Reads the file. A bad one is refused as a whole. How long a drain lasts from now on.
+    pub(super) fn reload(&mut self, shards: &Shards, site: &Site, reloads: &Reloads) -> Duration {
+        match Config::load(&self.path) {
+            Err(error) => self.refuse(error, reloads),
+            Ok(newer) => self.take(&newer, shards, site, reloads),
+        }
+        self.config.drain_time
+    }
+
+    fn refuse(&self, error: ConfigError, reloads: &Reloads) {
+        let lines = error.lines();
+        for line in &lines {
+            tracing::error!("reload refused, the settings before stay in force: {line}");
+        }
+        reloads.add(true, lines);
+    }
+
+    fn take(&mut self, newer: &Config, shards: &Shards, site: &Site, reloads: &Reloads) {
+        let changes = self.config.changes(newer);
+        self.config = self.config.with_live_of(newer);
+        self.shard_settings = self.shard_settings.with_live_of(&self.config.shard_settings());
+        change_log_level(self.config.log.level);
+        site.allow_origins(self.config.listen.allowed_origins.clone());
+        shards.take_settings(&Arc::new(self.shard_settings.clone()));
+        for line in &changes.live {
+            tracing::info!("reloaded: {line}");
+        }
+        for line in &changes.at_restart {
+            tracing::warn!("reloaded: {line}");
+        }
+        let mut lines = changes.live;
+        lines.extend(changes.at_restart);
+        if lines.is_empty() {
+            tracing::info!("reloaded: nothing has changed");
+            lines.push("nothing has changed".to_owned());
+        }
+        reloads.add(false, lines);
+    }
+}
+
+/// Why a node could not be told to reload.
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadFailed {
+    #[error(
+        "no node answers at listen.admin = \"{address}\": {error}; is it running, and with this file? An address changes with a restart only"
+    )]
+    NoNode { address: SocketAddr, error: io::Error },
+    #[error("process {process} cannot be sent SIGHUP: {error}; run this as root or as the node's user")]
+    Signal { process: u32, error: nix::Error },
+    #[error("the node at {address} has not said within {} s what became of it; its log will", ANSWER_TIME.as_secs())]
+    Silent { address: SocketAddr },
+}
+
+/// Tells the node of a configuration to reload its file, and waits for what becomes of it.
+pub fn ask_to_reload(admin: SocketAddr) -> Result<Reloaded, ReloadFailed> {
+    let failed = |error| ReloadFailed::NoNode { address: admin, error };
+    let before = ask(admin).map_err(failed)?;
+    kill(Pid::from_raw(before.process as i32), Signal::SIGHUP).map_err(|error| ReloadFailed::Signal { process: before.process, error })?;
+    let deadline = Instant::now() + ANSWER_TIME;
+    while Instant::now() < deadline {
+        let now = ask(admin).map_err(failed)?;
+        if now.count > before.count {
+            return Ok(now);
+        }
+        std::thread::sleep(ASK_AGAIN);
+    }
+    Err(ReloadFailed::Silent { address: admin })
+}
+
+fn ask(admin: SocketAddr) -> io::Result<Reloaded> {
+    // An address of all interfaces is answered on this machine.
+    let loopback: std::net::IpAddr =
+        if admin.is_ipv4() { std::net::Ipv4Addr::LOCALHOST.into() } else { std::net::Ipv6Addr::LOCALHOST.into() };
+    let host = if admin.ip().is_unspecified() { loopback } else { admin.ip() };
+    let mut stream = TcpStream::connect_timeout(&SocketAddr::new(host, admin.port()), QUESTION_TIME)?;
+    stream.set_read_timeout(Some(QUESTION_TIME))?;
+    stream.set_write_timeout(Some(QUESTION_TIME))?;
+    stream.write_all(b"GET /reload HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.take(1 << 20).read_to_string(&mut answer)?;
+    let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+    serde_json::from_str(body).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it answers something else than a node does"))
+}
