@@ -3,6 +3,7 @@
 # CORESPAN_BINARIES        a folder with corespan and corespan-bench, instead of a build
 # CORESPAN_PACKAGE_VERSION another version than that of Cargo.toml
 # CORESPAN_PACKAGE_DIR     another folder than target/package; it is emptied
+# CORESPAN_PACKAGE_SAMPLE_ADDS  a line for the end of the sample, for the test
 packaging=$top/packaging
 package_venv=$cache/nfpm
 package_dir=${CORESPAN_PACKAGE_DIR:-${CARGO_TARGET_DIR:-$top/target}/package}
@@ -28,6 +29,7 @@ package() {
   cp -r "$packaging" "$work"
   package_tree "$binaries" "$work/tree" "$version"
   package_contents "$work"
+  package_libraries "$work"
   for kind in deb rpm; do
     (
       cd "$work"
@@ -63,6 +65,7 @@ package_tree() {
     strip --strip-unneeded --remove-section=.comment -o "$tree/$program" "$binaries/$program"
   done
   cp "$top/config/corespan.toml" "$top/systemd/corespan.service" "$top/LICENSE" "$top/README.md" "$tree/"
+  [ -z "${CORESPAN_PACKAGE_SAMPLE_ADDS:-}" ] || printf '\n%s\n' "$CORESPAN_PACKAGE_SAMPLE_ADDS" >>"$tree/corespan.toml"
   limited "licences" 300 python3 "$packaging/licences.py" "$top" >"$tree/licences"
   gzip --best --no-name "$tree/licences"
   # Man pages and completions, by the binaries themselves where they can.
@@ -100,6 +103,29 @@ package_contents() {
   done >>"$work/nfpm.yaml"
 }
 
+# Puts the libraries that the programs name into nfpm.yaml, in Debian's words and in rpm's; for glibc also the version.
+package_libraries() {
+  local work=$1 library deb=() rpm=() glibc
+  glibc=$(objdump -T "$work/tree/corespan" "$work/tree/corespan-bench" | grep -oE 'GLIBC_[0-9.]+' | sort -uV | tail -n 1)
+  say "the programs need $glibc"
+  for library in $(objdump -p "$work/tree/corespan" "$work/tree/corespan-bench" | awk '$1 == "NEEDED" { print $2 }' | sort -u); do
+    rpm+=("\"$library()(64bit)\"")
+    case $library in
+      libc.so.6)
+        deb+=("\"libc6 (>= ${glibc#GLIBC_})\"")
+        rpm+=("\"libc.so.6($glibc)(64bit)\"")
+        ;;
+      libm.so.6 | ld-linux-*) ;;
+      libcrypto.so.3 | libssl.so.3) deb+=('"libssl3 (>= 3.0.0)"') ;;
+      libgcc_s.so.1) deb+=('"libgcc-s1 (>= 4.2)"') ;;
+      libz.so.1) deb+=('"zlib1g (>= 1:1.2.3.4)"') ;;
+      *) fail "no Debian package known for $library" ;;
+    esac
+  done
+  mapfile -t deb < <(printf '%s\n' "${deb[@]}" | sort -u)
+  sed -i "s/NEEDED_DEB/$(IFS=, && echo "${deb[*]}")/; s/NEEDED_RPM/$(IFS=, && echo "${rpm[*]}")/" "$work/nfpm.yaml"
+}
+
 package_tarball() {
   local work=$1 name=$2 tree=$1/tree
   local root=$work/$name
@@ -112,4 +138,45 @@ package_tarball() {
   local options=(--owner=0 --group=0 --numeric-owner --sort=name "--mtime=@$(git -C "$top" log -1 --format=%ct)")
   tar "${options[@]}" -C "$work" -cJf "$package_dir/$name.tar.xz" "$name"
   tar "${options[@]}" -C "$tree/debug" -cJf "$package_dir/$name-debug.tar.xz" usr
+}
+
+# The stage package: what `./dev package` makes, in a Debian 12 of its own that systemd-nspawn boots.
+package_root=$cache/package-root
+
+stage_package() {
+  [ "$(id -u)" = 0 ] || fail "the stage package boots a system in a container, so it has to run as root"
+  install_packages mmdebstrap systemd-container dbus procps iproute2 util-linux
+  package_make_root
+  # systemd-nspawn wants the machine's bus.
+  if [ ! -S /run/dbus/system_bus_socket ]; then
+    mkdir -p /run/dbus
+    dbus-daemon --system --nofork --nopidfile </dev/null >/dev/null 2>&1 &
+  fi
+  local packages=$test_dir/packages
+  rm -rf "$packages"
+  mkdir -p "$packages"
+  # The older version's sample is another, so that an upgrade has a choice to make.
+  CORESPAN_PACKAGE_DIR=$packages/new "$top/dev" package
+  [ -n "${CORESPAN_BINARIES:-}" ] || export CORESPAN_BINARIES=$target/release
+  CORESPAN_PACKAGE_DIR=$packages/old CORESPAN_PACKAGE_VERSION=0.0.9 CORESPAN_PACKAGE_SAMPLE_ADDS="# An older sample." "$top/dev" package
+  export CORESPAN_TEST_ROOT=$package_root CORESPAN_TEST_PACKAGES=$packages/new CORESPAN_TEST_PACKAGES_OLD=$packages/old
+  export CORESPAN_TEST_BIN=$CORESPAN_BINARIES/corespan
+  limited "the tests of packages" $tests_seconds python3 "$top/tests/packages/test_packages.py" --verbose
+}
+
+# Debian 12 with systemd and the tools that look at packages. It is read only in the tests, and made again when this script changes.
+package_make_root() {
+  local file options=()
+  made_from "$package_root/.made" "$scripts/package.sh" && return
+  rm -rf --one-file-system "$package_root"
+  mkdir -p "$package_root"
+  for file in /etc/apt/apt.conf.d/*; do
+    ! grep -q '^ *Acquire::' "$file" || options+=("--aptopt=$file")
+  done
+  say "making a Debian 12 in ${package_root#"$top"/}"
+  limited "mmdebstrap" 900 unshare --mount --propagation private --pid --fork --kill-child=KILL --mount-proc \
+    mmdebstrap --quiet --variant=apt "${options[@]}" \
+    --include=systemd,systemd-sysv,dbus,procps,libssl3,zlib1g,binutils,xz-utils,rpm,lintian,rpmlint bookworm "$package_root" ||
+    fail "mmdebstrap could not make $package_root"
+  touch "$package_root/.made"
 }
