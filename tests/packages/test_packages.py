@@ -342,15 +342,15 @@ class Deb(MachineTest):
 
     def test_8_an_upgrade_keeps_the_configuration_and_restarts(self):
         pid = self.main_pid()
-        # The sample of the new version is another one, so dpkg would ask.
-        self.install(self.new)
+        # The sample of the new version is another one, so dpkg would ask; unattended, it is told to keep what is there.
+        self.install(self.new, "-o Dpkg::Options::=--force-confold")
         self.assertEqual(self.machine.run(f"cat {CONFIG}"), self.config)
         self.assertEqual(self.stat(CONFIG), "640 root corespan")
         self.assertNotEqual(self.main_pid(), pid)
         self.await_ready()
         self.assert_a_client_gets_records()
         # A node that was stopped stays so.
-        self.machine.run(f"systemctl stop corespan; dpkg -i {self.new}")
+        self.machine.run(f"systemctl stop corespan; dpkg --force-confold -i {self.new}")
         self.assertFalse(self.machine.is_active())
         self.machine.run("systemctl start corespan")
         self.await_ready()
