@@ -7,12 +7,13 @@
 # or somebody ends ./dev test, all that are marked end. Only this shell holds the lock (file descriptor 9), and nobody inherits it.
 source "$scripts/setup.sh"
 source "$scripts/bare.sh"
+source "$scripts/package.sh"
 
 stages=(fmt clippy rust kafka sim js python go java browser)
-stages_on_request=(bare)
+stages_on_request=(bare package)
 # Seconds that a stage may take, with its builds; --long multiplies them by four.
 declare -A stage_seconds=(
-  [setup]=2400 [fmt]=120 [clippy]=1500 [rust]=2700 [kafka]=2700 [sim]=1500 [js]=1800 [python]=1800 [go]=1800 [java]=1800 [browser]=1800 [bare]=2400
+  [setup]=2400 [fmt]=120 [clippy]=1500 [rust]=2700 [kafka]=2700 [sim]=1500 [js]=1800 [python]=1800 [go]=1800 [java]=1800 [browser]=1800 [bare]=2400 [package]=4500
 )
 build_seconds=1500
 tests_seconds=1500
@@ -203,7 +204,7 @@ count_tests() {
     java) awk '
       /Tests run: / { gsub(/[^0-9 ]/, ""); run = $1; failed = $2 + $3; skipped = $4 }
       END { print run - failed - skipped, failed+0, skipped+0 }' "$2" ;;
-    python) awk '
+    python | package) awk '
       /^Ran [0-9]+ tests? in/ { ran += $2 }
       /^(OK|FAILED)/ { while (match($0, /[a-z]+=[0-9]+/)) { split(substr($0, RSTART, RLENGTH), kv, "="); n[kv[1]] += kv[2]; $0 = substr($0, RSTART + RLENGTH) } }
       END { f = n["failures"] + n["errors"]; s = n["skipped"]; print ran - f - s, f + 0, s + 0 }' "$2" ;;

@@ -1,0 +1,456 @@
+"""The packages in a Debian 12 that systemd runs: see ./dev test package. Each class has a machine of its own, and its tests build on each other."""
+
+import base64
+import glob
+import json
+import os
+import re
+import resource
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+import unittest
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+ROOT = os.environ["CORESPAN_TEST_ROOT"]
+NEW = os.environ["CORESPAN_TEST_PACKAGES"]
+OLD = os.environ["CORESPAN_TEST_PACKAGES_OLD"]
+BINARY = os.environ["CORESPAN_TEST_BIN"]
+CONFIG = "/etc/corespan/corespan.toml"
+CONFIGURED = """drain.seconds = 1
+[listen]
+address = "127.0.0.1:{port}"
+admin = "127.0.0.1:{admin}"
+[cores]
+shards = 1
+[kafka.consumer]
+bootstrap.servers = "{kafka}"
+topics = ["vehicles"]
+[kafka.producer]
+bootstrap.servers = "{kafka}"
+"""
+
+# What the binary does not do yet; each goes when it does.
+OFFERS = Path(BINARY).read_bytes()
+NOTIFIES = b"NOTIFY_SOCKET" in OFFERS
+HAS_MAN_PAGES = bool(subprocess.run(["tar", "-tJf", *glob.glob(f"{NEW}/*x86_64.tar.xz")], capture_output=True, timeout=60).stdout.count(b"/man/corespan"))
+
+
+def one(pattern):
+    found = glob.glob(pattern)
+    assert len(found) == 1, f"{pattern}: {found}"
+    return found[0]
+
+
+def free_port():
+    for port in range(20000 + os.getpid() % 9000, 30000):
+        with socket.socket() as s:
+            try:
+                s.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                continue
+    raise RuntimeError("no free port")
+
+
+def until(what, seconds=20):
+    """Until `what` returns something true, which is returned."""
+    deadline = time.monotonic() + seconds
+    while True:
+        found = what()
+        if found:
+            return found
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {seconds} s: {what.__name__}")
+        time.sleep(0.1)
+
+
+class Machine:
+    """A Debian 12 booted by systemd-nspawn. What changes in it is gone with it."""
+
+    def __init__(self):
+        # Limits that this machine has set cannot be raised in there without CAP_SYS_RESOURCE: the unit's then count for less.
+        soft, hard = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+        options = ["--volatile=overlay", f"--rlimit=RLIMIT_MEMLOCK={'infinity' if hard < 0 else hard}"]
+        options += [f"--bind-ro={NEW}:/packages/new", f"--bind-ro={OLD}:/packages/old"]
+        options += ["--boot", "--register=no", "--keep-unit", "--console=read-only", "--link-journal=no"]
+        self.log = open(f"{NEW}/../machine.log", "ab")
+        self.nspawn = subprocess.Popen(
+            [
+                "setpriv", "--pdeathsig", "KILL",
+                # The machine ends when systemd-nspawn does, which is the first process here, however that ends.
+                "unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child=KILL", "--mount-proc",
+                "systemd-nspawn", "--quiet", f"--directory={ROOT}", *options,
+            ],
+            stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log,
+        )
+        try:
+            until(self.init, 60)
+            until(lambda: self.run("systemctl is-system-running", check=False).strip() in ("running", "degraded"), 60)
+        except BaseException:
+            self.end()
+            raise
+
+    def init(self):
+        if self.nspawn.poll() is not None:
+            raise RuntimeError(f"systemd-nspawn ended with {self.nspawn.returncode}")
+        children = [str(self.nspawn.pid)]
+        while children:
+            for line in subprocess.run(["ps", "-o", "pid=,args=", "--ppid", children[0]], capture_output=True, text=True).stdout.splitlines():
+                pid, command = line.split(None, 1)
+                if command.startswith("/usr/lib/systemd/systemd"):
+                    self.pid = pid
+                    return pid
+                children.append(pid)
+            children.pop(0)
+        return None
+
+    def run(self, script, check=True, seconds=60):
+        """What a shell in the machine prints."""
+        environment = ["env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "DEBIAN_FRONTEND=noninteractive", "LANG=C.UTF-8", "HOME=/root"]
+        command = ["timeout", "--kill-after=5", str(seconds), "nsenter", "-t", self.pid, "-a", *environment, "sh", "-ec", script]
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        if check and done.returncode != 0:
+            raise AssertionError(f"{script}\nended with {done.returncode}:\n{done.stdout}")
+        return done.stdout
+
+    def write(self, path, text):
+        self.run(f"echo {base64.b64encode(text.encode()).decode()} | base64 -d >{path}")
+
+    def show(self, what):
+        return self.run(f"systemctl show corespan -P {what}").strip()
+
+    def is_active(self):
+        return self.run("systemctl is-active corespan", check=False).strip() == "active"
+
+    def configure(self, config):
+        # No `cp`, no new file: owner and mode stay.
+        self.write(CONFIG, config)
+        if not NOTIFIES:
+            # Until the binary says READY=1.
+            self.run("mkdir -p /run/systemd/system/corespan.service.d")
+            self.write("/run/systemd/system/corespan.service.d/test.conf", "[Service]\nType=exec\nWatchdogSec=0\n")
+            self.run("systemctl daemon-reload")
+
+    def end(self):
+        self.nspawn.kill()
+        self.nspawn.wait()
+        self.log.close()
+
+
+class EmbeddedKafka:
+    """`corespan demo`, whose embedded Kafka other nodes can read too: topic vehicles, with a live feed."""
+
+    def __init__(self):
+        command = ["setpriv", "--pdeathsig", "KILL", BINARY, "demo", "--shards", "1", "--port", "0", "--admin-port", "0"]
+        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.address = until(self.find)
+
+    def find(self):
+        # The one listener whose backlog is 5: librdkafka's.
+        listing = subprocess.run(["ss", "-Hltnp"], capture_output=True, text=True, timeout=10).stdout
+        for line in listing.splitlines():
+            fields = line.split()
+            if f"pid={self.process.pid}," in line and fields[2] == "5":
+                return fields[3]
+        return None
+
+    def end(self):
+        self.process.kill()
+        self.process.wait()
+
+
+def get(port, path):
+    """Status and text."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+    except OSError as error:
+        return None, str(error)
+
+
+class Client:
+    """Just enough of a WebSocket client."""
+
+    def __init__(self, port):
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=10)
+        self.file = self.socket.makefile("rb")
+        key = base64.b64encode(os.urandom(16)).decode()
+        self.socket.sendall(
+            f"GET /connection/websocket HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
+        )
+        status = self.file.readline()
+        assert b" 101 " in status, status
+        while self.file.readline() != b"\r\n":
+            pass
+        self.replies = []
+
+    def send(self, command):
+        text = json.dumps(command).encode()
+        mask = os.urandom(4)
+        assert len(text) < 126
+        self.socket.sendall(bytes([0x81, 0x80 | len(text)]) + mask + bytes(b ^ mask[i % 4] for i, b in enumerate(text)))
+
+    def reply(self):
+        while not self.replies:
+            first, length = self.file.read(2)
+            if length == 126:
+                (length,) = struct.unpack(">H", self.file.read(2))
+            elif length == 127:
+                (length,) = struct.unpack(">Q", self.file.read(8))
+            text = self.file.read(length)
+            assert first & 15 == 1, (first, text)
+            self.replies = [json.loads(line) for line in text.decode().splitlines() if line.strip()]
+        return self.replies.pop(0)
+
+    def close(self):
+        self.file.close()
+        self.socket.close()
+
+
+class MachineTest(unittest.TestCase):
+    maxDiff = None
+
+    @classmethod
+    def setUpClass(cls):
+        cls.addClassCleanup(signal.alarm, 0)
+        signal.alarm(300)
+        cls.machine = Machine()
+        cls.addClassCleanup(cls.machine.end)
+        cls.kafka = EmbeddedKafka()
+        cls.addClassCleanup(cls.kafka.end)
+        cls.port, cls.admin = free_port(), free_port() + 1
+        cls.config = CONFIGURED.format(port=cls.port, admin=cls.admin, kafka=cls.kafka.address)
+
+    def await_ready(self):
+        def ready():
+            return get(self.admin, "/ready")[0] == 200
+
+        try:
+            until(ready)
+        except AssertionError:
+            raise AssertionError(f"{get(self.admin, '/ready')}\n{self.machine.run('journalctl -u corespan -n 30 --no-pager')}")
+
+    def assert_a_client_gets_records(self):
+        client = Client(self.port)
+        try:
+            client.send({"id": 1, "connect": {}})
+            self.assertIn("connect", client.reply())
+            client.send({"id": 2, "subscribe": {"channel": "/vehicles/1"}})
+            self.assertIn("subscribe", client.reply())
+            deadline = time.monotonic() + 20
+            while "pub" not in client.reply().get("push", {}):
+                self.assertLess(time.monotonic(), deadline)
+        finally:
+            client.close()
+
+    def main_pid(self):
+        pid = self.machine.show("MainPID")
+        return pid if pid != "0" else None
+
+    def assert_as_the_unit_says(self):
+        """The node runs as its user, without rights, in the sandbox."""
+        status = self.machine.run(f"cat /proc/{self.main_pid()}/status")
+        self.assertRegex(status, r"CapEff:\t0+\n")
+        self.assertRegex(status, r"NoNewPrivs:\t1\n")
+        self.assertRegex(status, r"Seccomp:\t2\n")
+        self.assertEqual(self.machine.run(f"ps -o user= -p {self.main_pid()}").strip(), "corespan")
+
+    def assert_restarts_after_a_kill(self):
+        pid = self.main_pid()
+        self.machine.run(f"kill -9 {pid}")
+        until(lambda: self.main_pid() not in (None, pid))
+        self.await_ready()
+        self.assertGreaterEqual(int(self.machine.show("NRestarts")), 1)
+
+    def stat(self, path):
+        return self.machine.run(f"stat -c '%a %U %G' {path}").strip()
+
+
+class Deb(MachineTest):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.new = "/packages/new/" + os.path.basename(one(f"{NEW}/*.deb"))
+        cls.old = "/packages/old/" + os.path.basename(one(f"{OLD}/*.deb"))
+
+    def install(self, deb, *options):
+        return self.machine.run(f"apt-get install -y -q {' '.join(options)} {deb}", seconds=120)
+
+    def test_1_install_enables_and_does_not_start_the_sample(self):
+        self.assertIn("enabled but not started", self.install(self.old))
+        self.assertEqual(self.machine.run("systemctl is-enabled corespan").strip(), "enabled")
+        self.assertFalse(self.machine.is_active())
+        self.assertEqual(self.stat(CONFIG), "640 root corespan")
+        self.assertEqual(self.stat("/etc/corespan"), "750 root corespan")
+        self.assertEqual(self.stat("/etc/default/corespan"), "644 root root")
+        self.assertEqual(self.stat("/usr/bin/corespan"), "755 root root")
+        self.assertIn("CORESPAN_KAFKA_EXTRA_OPTS", self.machine.run("cat /etc/default/corespan"))
+        self.machine.run("corespan --version; corespan-bench --help; test -s /usr/share/doc/corespan/licences.gz")
+
+    def test_2_start_and_a_client_gets_records(self):
+        self.machine.configure(self.config)
+        self.machine.run("systemctl start corespan")
+        self.await_ready()
+        self.assert_a_client_gets_records()
+        self.assert_as_the_unit_says()
+        self.assertEqual(self.machine.show("LimitMEMLOCK"), str(512 << 20))
+        if NOTIFIES:
+            self.assertIn("ready", self.machine.show("StatusText"))
+
+    def test_3_the_environment_replaces_the_file(self):
+        self.machine.run("sed -i 's/.*CORESPAN_KAFKA_EXTRA_OPTS=.*/CORESPAN_KAFKA_EXTRA_OPTS=\"-Dtopics=nosuchtopic\"/' /etc/default/corespan")
+        self.machine.run("systemctl restart corespan", check=False)
+        until(lambda: "nosuchtopic" in self.machine.run("journalctl -u corespan --no-pager"))
+        self.machine.run("sed -i '/^CORESPAN/d' /etc/default/corespan; systemctl reset-failed corespan; systemctl restart corespan")
+        self.await_ready()
+
+    def test_4_a_wrong_file_does_not_start(self):
+        self.machine.write("/etc/corespan/good", self.config)
+        self.machine.run(f"echo nonsense = 1 >>{CONFIG}; ! systemctl restart corespan; systemctl stop corespan")
+        self.assertIn("nonsense", self.machine.run("journalctl -u corespan --no-pager"))
+        self.machine.run(f"cat /etc/corespan/good >{CONFIG}; rm /etc/corespan/good; systemctl reset-failed corespan; systemctl start corespan")
+        self.await_ready()
+
+    def test_5_reload(self):
+        pid = self.main_pid()
+        self.machine.run("systemctl reload corespan")
+        self.assertEqual(self.main_pid(), pid)
+        self.await_ready()
+
+    def test_6_kill_is_restarted(self):
+        self.assert_restarts_after_a_kill()
+
+    def test_7_exposure(self):
+        words = self.machine.run("systemd-analyze security --no-pager corespan")
+        exposure = float(re.search(r"Overall exposure level for corespan.service: ([0-9.]+)", words)[1])
+        print(f"exposure {exposure}", file=sys.stderr)
+        self.assertLessEqual(exposure, 2.5, words)
+        self.assertEqual(self.machine.run("systemd-analyze verify corespan.service"), "")
+
+    def test_8_an_upgrade_keeps_the_configuration_and_restarts(self):
+        pid = self.main_pid()
+        # The sample of the new version is another one, so dpkg would ask; unattended, it is told to keep what is there.
+        self.install(self.new, "-o Dpkg::Options::=--force-confold")
+        self.assertEqual(self.machine.run(f"cat {CONFIG}"), self.config)
+        self.assertEqual(self.stat(CONFIG), "640 root corespan")
+        self.assertNotEqual(self.main_pid(), pid)
+        self.await_ready()
+        self.assert_a_client_gets_records()
+        # A node that was stopped stays so.
+        self.machine.run(f"systemctl stop corespan; dpkg --force-confold -i {self.new}")
+        self.assertFalse(self.machine.is_active())
+        self.machine.run("systemctl start corespan")
+        self.await_ready()
+
+    def test_9_remove_and_purge(self):
+        self.machine.run("apt-get remove -y -q corespan")
+        self.assertIsNone(get(self.admin, "/ready")[0])
+        self.machine.run(f"test ! -e /usr/bin/corespan; test -e {CONFIG}; getent passwd corespan")
+        self.assertFalse(self.machine.is_active())
+        # Whoever comes back with a configuration of their own is served at once.
+        self.install(self.new)
+        self.await_ready()
+        self.machine.run("apt-get purge -y -q corespan")
+        self.assertIsNone(get(self.admin, "/ready")[0])
+        left = self.machine.run("find / -xdev -name '*corespan*' -not -path '/proc/*' -not -path '/packages*' -not -path '/run/systemd/system/*' -not -path '/var/log/*'")
+        self.assertEqual(left, "")
+        self.machine.run("! getent passwd corespan; ! getent group corespan")
+
+    def test_lint(self):
+        words = self.machine.run(f"lintian --allow-root {self.new}", check=False, seconds=120)
+        lines = [line for line in words.splitlines() if HAS_MAN_PAGES or "no-manual-page" not in line]
+        self.assertEqual(lines, [])
+
+
+class Rpm(MachineTest):
+    """By Debian's rpm, whose database knows nothing of what dpkg has installed: hence --nodeps."""
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.new = "/packages/new/" + os.path.basename(one(f"{NEW}/*.rpm"))
+        cls.old = "/packages/old/" + os.path.basename(one(f"{OLD}/*.rpm"))
+
+    def test_1_install(self):
+        self.machine.run("test ! -e /etc/default/corespan; rpm --initdb")
+        self.assertIn("enabled but not started", self.machine.run(f"rpm --nodeps -i {self.old}", seconds=120))
+        self.assertEqual(self.machine.run("systemctl is-enabled corespan").strip(), "enabled")
+        self.assertFalse(self.machine.is_active())
+        self.assertEqual(self.stat(CONFIG), "640 root corespan")
+        self.assertEqual(self.stat("/etc/corespan"), "750 root corespan")
+        self.assertEqual(self.stat("/etc/sysconfig/corespan"), "644 root root")
+        self.assertEqual(self.machine.run("rpm -V --nodeps corespan"), "")
+        self.assertEqual(self.machine.run("rpm -qc corespan").split(), [CONFIG, "/etc/sysconfig/corespan"])
+
+    def test_2_start_and_a_client_gets_records(self):
+        self.machine.configure(self.config)
+        self.machine.run("systemctl start corespan")
+        self.await_ready()
+        self.assert_a_client_gets_records()
+        self.assert_as_the_unit_says()
+
+    def test_3_kill_is_restarted(self):
+        self.assert_restarts_after_a_kill()
+
+    def test_4_an_upgrade_keeps_the_configuration_and_restarts(self):
+        pid = self.main_pid()
+        self.machine.run(f"rpm --nodeps -U {self.new}", seconds=120)
+        self.assertEqual(self.machine.run(f"cat {CONFIG}"), self.config)
+        self.assertEqual(self.stat(CONFIG), "640 root corespan")
+        self.assertEqual(self.machine.run("systemctl is-enabled corespan").strip(), "enabled")
+        self.assertNotEqual(self.main_pid(), pid)
+        self.await_ready()
+
+    def test_5_erase(self):
+        self.machine.run("rpm -e --nodeps corespan")
+        self.assertIsNone(get(self.admin, "/ready")[0])
+        # rpm's way: what was changed stays, as .rpmsave, and the user stays.
+        self.machine.run(f"test ! -e /usr/bin/corespan; test ! -e {CONFIG}; test -e {CONFIG}.rpmsave; getent passwd corespan")
+        self.machine.run("test ! -e /usr/lib/systemd/system/corespan.service; test ! -e /etc/systemd/system/multi-user.target.wants/corespan.service")
+
+    def test_lint(self):
+        self.machine.write("/root/rpmlint.toml", Path(__file__).parents[2].joinpath("packaging/rpmlint.toml").read_text())
+        words = self.machine.run(f"rpmlint -c /root/rpmlint.toml {self.new}", check=False, seconds=120)
+        lines = [line for line in words.splitlines() if re.search(": [EW]: ", line) and (HAS_MAN_PAGES or "no-manual-page" not in line)]
+        self.assertEqual(lines, [], words)
+
+
+class Tarball(MachineTest):
+    def test_runs_as_an_ordinary_user(self):
+        tarball = [name for name in glob.glob(f"{NEW}/*.tar.xz") if "-debug" not in name]
+        self.assertEqual(len(tarball), 1)
+        folder = os.path.basename(tarball[0]).removesuffix(".tar.xz")
+        self.machine.run(f"useradd -m guest; runuser -u guest -- tar -C /home/guest -xJf /packages/new/{folder}.tar.xz")
+        self.machine.write("/home/guest/corespan.toml", self.config)
+        node = f"/home/guest/{folder}/bin/corespan"
+        self.machine.run(f"runuser -u guest -- {node} check --config /home/guest/corespan.toml")
+        self.machine.run(f"systemd-run --quiet --unit=guest --uid=guest -p LimitMEMLOCK=16M {node} serve --config /home/guest/corespan.toml")
+        self.await_ready()
+        self.assert_a_client_gets_records()
+        self.machine.run("systemctl stop guest")
+        self.assertNotIn("Failed", self.machine.run("journalctl -u guest --no-pager"))
+
+    def test_symbols_fit_the_programs(self):
+        self.machine.run("mkdir -p /tmp/t; tar -C /tmp/t -xJf /packages/new/*-debug.tar.xz; tar -C /tmp/t -xJf $(ls /packages/new/*.tar.xz | grep -v debug)", seconds=120)
+        for program in ("corespan", "corespan-bench"):
+            note = self.machine.run(f"readelf -n /tmp/t/corespan-*/bin/{program}")
+            build = re.search("Build ID: ([0-9a-f]+)", note)[1]
+            self.machine.run(f"readelf -S /tmp/t/usr/lib/debug/.build-id/{build[:2]}/{build[2:]}.debug | grep -q debug_line; ! readelf -S /tmp/t/corespan-*/bin/{program} | grep -q debug_line")
+
+
+if not NOTIFIES:
+    print("tried with Type=exec and without the watchdog: the binary does not know NOTIFY_SOCKET", file=sys.stderr)
+if not HAS_MAN_PAGES:
+    print("no man pages: lintian and rpmlint are not asked about them", file=sys.stderr)
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
