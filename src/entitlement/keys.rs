@@ -212,7 +212,9 @@ fn pems(text: &str) -> Result<Vec<Key>, String> {
 
 fn pem(block: &str) -> Result<Key, String> {
     if !block.starts_with("-----BEGIN PUBLIC KEY-----") && !block.starts_with("-----BEGIN RSA PUBLIC KEY-----") {
-        return Err("only PUBLIC KEY and RSA PUBLIC KEY are taken; `openssl pkey -pubout` and `openssl x509 -pubkey -noout` make one".to_owned());
+        return Err(
+            "only PUBLIC KEY and RSA PUBLIC KEY are taken; `openssl pkey -pubout` and `openssl x509 -pubkey -noout` make one".to_owned()
+        );
     }
     let bytes = block.as_bytes();
     // The label of PKCS#1 says RSA, which the library believes of any key: the others are asked first, and they refuse it.
@@ -262,7 +264,9 @@ fn checked(key: Key) -> Result<Key, String> {
     let bad = |what: &str| Err(what.to_owned());
     let bytes = key.key.try_get_as_bytes().unwrap_or_default();
     match key.key.family() {
-        AlgorithmFamily::Hmac if bytes.len() < SECRET_BYTES_MIN => bad("a secret has 32 bytes or more: `openssl rand -base64 48` makes one"),
+        AlgorithmFamily::Hmac if bytes.len() < SECRET_BYTES_MIN => {
+            bad("a secret has 32 bytes or more: `openssl rand -base64 48` makes one")
+        }
         AlgorithmFamily::Ec if bytes.len() != 65 || bytes[0] != 4 => bad("a key for ES256 is an uncompressed point of P-256"),
         AlgorithmFamily::Ed if bytes.len() != 32 => bad("a key for EdDSA has 32 bytes, of Ed25519"),
         AlgorithmFamily::Rsa => match Jwk::from_decoding_key(&key.key, None).map(|jwk| jwk.algorithm) {
