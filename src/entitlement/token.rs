@@ -78,13 +78,22 @@ struct Claims {
     nbf: Option<f64>,
     #[serde(default, deserialize_with = "some")]
     iat: Option<f64>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object")]
     permissions: Claim,
 }
 
 /// A member that is there has a value: null is none of its type.
 fn some<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
     T::deserialize(deserializer).map(Some)
+}
+
+/// An object: serde would read an array for one, its members in the order of ours.
+fn object<'de, T: serde::de::DeserializeOwned, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
+    let raw = Box::<serde_json::value::RawValue>::deserialize(deserializer)?;
+    if !raw.get().starts_with('{') {
+        return Err(serde::de::Error::custom("not an object"));
+    }
+    serde_json::from_str(raw.get()).map_err(serde::de::Error::custom)
 }
 
 impl Token {
@@ -213,6 +222,9 @@ fn json<T: serde::de::DeserializeOwned>(part: &str) -> Result<T, Denial> {
     let bytes = URL_SAFE_NO_PAD.decode(part).map_err(|_| Denial::Malformed("a part of it is no base64url"))?;
     if depth(&bytes) > DEPTH_MAX {
         return Err(Denial::Malformed("its JSON is deeper than 16"));
+    }
+    if !bytes.trim_ascii_start().starts_with(b"{") {
+        return Err(Denial::Malformed("its JSON is no object"));
     }
     serde_json::from_slice(&bytes).map_err(|_| Denial::Malformed("its JSON has not the members that it should, each once"))
 }
