@@ -4,6 +4,7 @@
 pub mod bench;
 pub mod config;
 pub mod cores;
+pub mod entitlement;
 pub mod executor;
 pub mod handoff;
 pub mod http;
