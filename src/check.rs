@@ -66,6 +66,9 @@ fn describe(config: &Config, machine: &Machine, plan: &Plan, lacking: &[String])
         }
         Err(error) => writeln!(out, "# warning: {error}")?,
     }
+    for line in config.open_to() {
+        writeln!(out, "# open: {line}")?;
+    }
     for note in plan.notes.iter().chain(&config.notes()) {
         writeln!(out, "# note: {note}")?;
     }

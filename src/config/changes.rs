@@ -3,7 +3,7 @@
 use super::settings::Config;
 
 /// Keys that take effect at a reload; all others at the next start.
-const LIVE: [&str; 11] = [
+const LIVE: [&str; 13] = [
     "slow.client.timeout",
     "drain.seconds",
     "listen.allowed.origins",
@@ -11,6 +11,8 @@ const LIVE: [&str; 11] = [
     "cache.records.max",
     "cache.subject.bytes.max",
     "cache.expire.time",
+    "publish.topics",
+    "publish.topics.regex",
     "publish.open.max",
     "client.subscriptions.max",
     "client.connect.timeout",
@@ -62,6 +64,7 @@ impl Config {
         config.drain_time = newer.drain_time;
         config.listen.allowed_origins.clone_from(&newer.listen.allowed_origins);
         config.cache.clone_from(&newer.cache);
+        config.publish.topics.clone_from(&newer.publish.topics);
         config.publish.open_max = newer.publish.open_max;
         config.client.subscriptions_max = newer.client.subscriptions_max;
         config.client.connect_timeout = newer.client.connect_timeout;
@@ -106,7 +109,7 @@ mod tests {
         }
         let other = config(&format!(
             "slow.client.timeout = \"9s\"\ndrain.seconds = \"9s\"\n{lists}\ncache.bytes.max = \"9MiB\"\ncache.records.max = 9000\n\
-             cache.subject.bytes.max = \"1MiB\"\ncache.expire.time = \"9s\"\npublish.open.max = 9\nclient.subscriptions.max = 9\n\
+             cache.subject.bytes.max = \"1MiB\"\ncache.expire.time = \"9s\"\npublish.open.max = 9\npublish.topics = []\npublish.\"topics.regex\" = \"a.*\"\nclient.subscriptions.max = 9\n\
              client.connect.timeout = \"9s\"\nlog.level = \"warn\""
         ));
         let now = before.with_live_of(&other);

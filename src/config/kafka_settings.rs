@@ -133,7 +133,7 @@ fn listed(value: &Value) -> Result<Vec<String>, String> {
     Ok(topics)
 }
 
-fn anchored(value: &Value) -> Result<(String, Regex), String> {
+pub(super) fn anchored(value: &Value) -> Result<(String, Regex), String> {
     const HELP: &str = "give a regular expression (Rust syntax, matched against the whole name), as in \"vehicles.*\"";
     let Value::Text(text) = value else { return Err(HELP.to_owned()) };
     if text.is_empty() {

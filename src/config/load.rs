@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::document::{Document, Origin, Value};
@@ -13,11 +14,12 @@ use super::settings::*;
 use super::{extra_options, kafka_settings};
 use crate::cores::{CoreSettings, HousekeepingChoice, Poll, ShardChoice};
 use crate::http::{HEAD_BYTES_LEAST, HeadLimits};
+use crate::kafka::TopicChoice;
 use crate::net::NetSettings;
 use crate::shard::ShardSettings;
 use crate::subject::name::is_topic;
 use crate::subject::{Partitioner, ValueKind};
-use crate::subject::{PartitionerChoice, TopicSettings};
+use crate::subject::{PartitionerChoice, PublishRule, TopicSettings};
 
 /// A configuration is a few kilobytes; this much is another file.
 const FILE_BYTES_MAX: u64 = 4 << 20;
@@ -107,7 +109,17 @@ fn read(reader: &mut Reader, file: &str) -> Config {
     let slow_client_timeout =
         reader.time("slow.client.timeout", Duration::from_millis(shard.slow_client_timeout_ms), seconds(1)..=seconds(86_400));
     let drain_time = reader.time("drain.seconds", seconds(10), seconds(0)..=seconds(3_600));
+    let insecure = reader.flag("insecure", false);
+    let listen_origin = reader.origin("listen.address");
     let listen = read_listen(reader);
+    if !listen.address.ip().is_loopback() && !insecure {
+        let text = format!(
+            "listen.address = \"{}\" lets others in, and nobody's identity is checked; write insecure = true at the top of the file if that is meant, \
+             or listen on 127.0.0.1 behind a proxy that checks",
+            listen.address
+        );
+        reader.problem(listen_origin, text);
+    }
     let cores = read_cores(reader);
     let mut kafka = kafka_settings::read(reader);
     let cache_origins = ["cache.bytes.max", "cache.subject.bytes.max", "outbox.bytes.max"].map(|key| reader.origin(key));
@@ -117,7 +129,9 @@ fn read(reader: &mut Reader, file: &str) -> Config {
         subject_bytes_max: reader.size("cache.subject.bytes.max", shard.cache_subject_bytes_max as u64, 128 << 10..=1 << 40) as usize,
         expire_time: reader.time("cache.expire.time", Duration::from_millis(shard.cache_expire_ms), seconds(1)..=seconds(7 * 86_400)),
     };
+    let (publish_topics, publish_patterns) = read_publish_topics(reader, listen.address.ip().is_loopback(), &kafka.consumer.topics);
     let publish = PublishSettings {
+        topics: Arc::new(PublishRule::new(publish_topics, publish_patterns)),
         bytes_max: reader.size("publish.bytes.max", shard.publish_bytes_max as u64, 1..=64 << 20) as usize,
         open_max: reader.whole("publish.open.max", shard.publishes_open_max as u64, 1..=65_536) as usize,
         open_shard_max: reader.whole("publish.open.shard.max", shard.publishes_open_shard_max as u64, 1..=1_000_000) as usize,
@@ -166,6 +180,7 @@ fn read(reader: &mut Reader, file: &str) -> Config {
     };
     Config {
         node_name,
+        insecure,
         listen,
         cores,
         kafka,
@@ -183,11 +198,60 @@ fn read(reader: &mut Reader, file: &str) -> Config {
     }
 }
 
+/// Topics that clients may publish to: without a word of the file those that are consumed, if only this machine can connect, else none.
+fn read_publish_topics(reader: &mut Reader, is_loopback: bool, consumed: &TopicChoice) -> (Vec<String>, Vec<regex::Regex>) {
+    #[derive(Clone, PartialEq)]
+    enum Topics {
+        Consumed,
+        Listed(Vec<String>),
+    }
+    const HELP: &str = "give a list of topic names, as in [\"orders\"], or \"consumed\" for the topics of [kafka.consumer]; [] is none";
+    let default = if is_loopback { Topics::Consumed } else { Topics::Listed(Vec::new()) };
+    let topics = reader.special(
+        "publish.topics",
+        default,
+        |value| match value {
+            Value::Text(text) if text == "consumed" => Ok(Topics::Consumed),
+            Value::List(values) => {
+                let name = |value: &Value| match value {
+                    Value::Text(name) if is_topic(name) => Ok(name.clone()),
+                    other => Err(format!("{} is no topic name; {HELP}", other.show())),
+                };
+                values.iter().map(name).collect::<Result<_, _>>().map(Topics::Listed)
+            }
+            _ => Err(HELP.to_owned()),
+        },
+        |topics| match topics {
+            Topics::Consumed => "\"consumed\"".to_owned(),
+            Topics::Listed(names) => format!("{names:?}"),
+        },
+    );
+    let pattern = reader.special(
+        "publish.topics.regex",
+        None,
+        |value| match value {
+            Value::Text(text) if text.is_empty() => Ok(None),
+            value => kafka_settings::anchored(value).map(Some),
+        },
+        |pattern| format!("{:?}", pattern.as_ref().map_or("", |(text, _)| text)),
+    );
+    let mut patterns: Vec<regex::Regex> = pattern.into_iter().map(|(_, regex)| regex).collect();
+    let names = match (topics, consumed) {
+        (Topics::Listed(names), _) => names,
+        (Topics::Consumed, TopicChoice::Listed(names)) => names.clone(),
+        (Topics::Consumed, TopicChoice::Matching(regex)) => {
+            patterns.push(regex.clone());
+            Vec::new()
+        }
+    };
+    (names, patterns)
+}
+
 fn read_listen(reader: &mut Reader) -> ListenSettings {
     let net = NetSettings::default();
     let address_origin = reader.origin("listen.admin").or_else(|| reader.origin("listen.address"));
     let listen = ListenSettings {
-        address: reader.address("listen.address", SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8800))),
+        address: reader.address("listen.address", SocketAddr::from((Ipv4Addr::LOCALHOST, 8800))),
         admin: reader.address("listen.admin", SocketAddr::from((Ipv4Addr::LOCALHOST, 8801))),
         allowed_origins: reader.texts("listen.allowed.origins", check_origin),
         connections_max: reader.whole("listen.connections.max", net.connections_max as u64, 1..=1_000_000) as usize,
@@ -213,6 +277,9 @@ fn read_listen(reader: &mut Reader) -> ListenSettings {
 /// An origin as browsers send it: a scheme (also that of an app's web view, as in `capacitor://localhost`), a host, and a port unless it is the
 /// scheme's own. What never could match is refused.
 fn check_origin(origin: &str) -> Result<(), String> {
+    if origin == "*" {
+        return Ok(());
+    }
     let no_origin = || {
         format!(
             "{origin:?} is no origin; write it as browsers do, as in \"https://app.example.com\", \"http://localhost:3000\" or \"capacitor://localhost\""
@@ -228,7 +295,7 @@ fn check_origin(origin: &str) -> Result<(), String> {
         return Err(no_origin());
     }
     if host.contains('*') {
-        return Err(format!("{origin:?} has a `*`, and would match nothing; list each origin by itself"));
+        return Err(format!("{origin:?} has a `*`, and would match nothing; list each origin by itself, or give [\"*\"] for all"));
     }
     for (known, port) in [("https", ":443"), ("http", ":80")] {
         if let (true, Some(bare)) = (scheme.eq_ignore_ascii_case(known), host.strip_suffix(port)) {

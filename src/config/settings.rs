@@ -11,13 +11,15 @@ use crate::http::{HeadLimits, SiteSettings};
 use crate::kafka::{KafkaSettings, TopicChoice};
 use crate::net::NetSettings;
 use crate::shard::ShardSettings;
-use crate::subject::TopicSettings;
+use crate::subject::{PublishRule, TopicSettings};
 
 /// A validated configuration. Made by `Config::load` or `Config::parse`; nobody changes it afterwards.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// `node.name`, or the host's name.
     pub node_name: String,
+    /// `insecure`: anybody may connect from elsewhere.
+    pub insecure: bool,
     pub listen: ListenSettings,
     pub cores: CoreSettings,
     pub kafka: KafkaSettings,
@@ -47,7 +49,7 @@ pub struct ListenSettings {
     pub address: SocketAddr,
     /// Metrics and health; for the inside only.
     pub admin: SocketAddr,
-    /// Origins of web pages that may connect; empty: any.
+    /// Origins of web pages that may connect; empty: those of the host that is asked; `*`: any.
     pub allowed_origins: Vec<String>,
     /// `connections.max`: WebSocket connections of one shard.
     pub connections_max: usize,
@@ -72,8 +74,10 @@ pub struct CacheSettings {
 }
 
 /// `[publish]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct PublishSettings {
+    /// `topics`, `topics.regex`.
+    pub topics: Arc<PublishRule>,
     /// Largest value.
     pub bytes_max: usize,
     /// `open.max`: of one connection, unanswered by Kafka.
@@ -156,6 +160,26 @@ impl Config {
         notes
     }
 
+    /// What is open to whom, a line each.
+    pub fn open_to(&self) -> Vec<String> {
+        let who = if self.listen.address.ip().is_loopback() { "everybody on this machine" } else { "everybody who reaches the port" };
+        let publish = if self.publish.topics.allows_nothing() {
+            "nobody may publish (publish.topics)".to_owned()
+        } else {
+            format!("{who} may publish to {}", self.publish.topics)
+        };
+        let pages = match self.listen.allowed_origins.as_slice() {
+            [] => "of the same host".to_owned(),
+            origins if origins.iter().any(|origin| origin == "*") => "of all hosts".to_owned(),
+            origins => format!("of {}", origins.join(", ")),
+        };
+        vec![
+            format!("{who} may subscribe to every topic that is served, on {}", self.listen.address),
+            publish,
+            format!("web pages {pages} may connect (listen.allowed.origins)"),
+        ]
+    }
+
     /// What each shard needs to know.
     pub fn shard_settings(&self) -> ShardSettings {
         let ms = |time: Duration| time.as_millis() as u64;
@@ -171,6 +195,7 @@ impl Config {
             subscriptions_max: self.client.subscriptions_max,
             subscriptions_bytes_max: self.client.subscriptions_shard_bytes_max,
             publish_bytes_max: self.publish.bytes_max,
+            publish_topics: self.publish.topics.clone(),
             publishes_open_max: self.publish.open_max,
             publishes_open_shard_max: self.publish.open_shard_max,
             ping_interval_ms: ms(self.client.ping_interval),

@@ -34,7 +34,7 @@ fn listed(config: &Config) -> &[String] {
 #[test]
 fn least_configuration_has_the_defaults_of_the_mission() {
     let config = parse(LEAST).unwrap();
-    assert_eq!(config.listen.address.to_string(), "0.0.0.0:8800");
+    assert_eq!(config.listen.address.to_string(), "127.0.0.1:8800");
     assert_eq!(config.listen.admin.to_string(), "127.0.0.1:8801");
     assert_eq!((config.subject_bytes_max, config.publish.bytes_max), (1_024, 1_000_000));
     assert_eq!((config.cache.records_max, config.cache.expire_time), (1_000_000, Duration::from_secs(180)));
@@ -117,7 +117,7 @@ fn every_mistake_is_one_line_that_names_key_value_allowed_and_remedy() {
         ),
         (
             "[listen]\nadmin = '127.0.0.1:8800'",
-            "f.toml:2: listen.admin = \"127.0.0.1:8800\" is taken by listen.address = \"0.0.0.0:8800\"; give one of them another port",
+            "f.toml:2: listen.admin = \"127.0.0.1:8800\" is taken by listen.address = \"127.0.0.1:8800\"; give one of them another port",
         ),
         (
             "[listen]\nallowed.origins = ['app.example.com']",
@@ -125,13 +125,21 @@ fn every_mistake_is_one_line_that_names_key_value_allowed_and_remedy() {
         ),
         (
             "[listen]\nallowed.origins = ['https://*.example.com']",
-            "f.toml:2: listen.allowed.origins = [\"https://*.example.com\"] is not allowed; \"https://*.example.com\" has a `*`, and would match nothing; list each origin by itself",
+            "f.toml:2: listen.allowed.origins = [\"https://*.example.com\"] is not allowed; \"https://*.example.com\" has a `*`, and would match nothing; list each origin by itself, or give [\"*\"] for all",
         ),
         (
             "[listen]\nallowed.origins = ['https://app.example.com:443']",
             "f.toml:2: listen.allowed.origins = [\"https://app.example.com:443\"] is not allowed; \"https://app.example.com:443\" would match nothing, as browsers leave :443 out; write \"https://app.example.com\"",
         ),
         ("[cache]\nbyte.max = 1", "f.toml:2: unknown key cache.byte.max; did you mean cache.bytes.max?"),
+        (
+            "[listen]\naddress = '0.0.0.0:8800'",
+            "f.toml:2: listen.address = \"0.0.0.0:8800\" lets others in, and nobody's identity is checked; write insecure = true at the top of the file if that is meant, or listen on 127.0.0.1 behind a proxy that checks",
+        ),
+        (
+            "[publish]\ntopics = ['a/b']",
+            "f.toml:2: publish.topics = [\"a/b\"] is not allowed; \"a/b\" is no topic name; give a list of topic names, as in [\"orders\"], or \"consumed\" for the topics of [kafka.consumer]; [] is none",
+        ),
         ("[listen]\nallowed_origins = []", "f.toml:2: unknown key listen.allowed_origins; did you mean listen.allowed.origins?"),
         ("[cach]\nbytes.max = 1", "f.toml:1: unknown table [cach]; did you mean cache?"),
         (
@@ -368,4 +376,28 @@ proptest::proptest! {
     fn no_text_makes_it_panic(text in "[a-z.\\[\\]\"'= \n#{},0-9-]{0,200}", options in "[-D=a-z. ]{0,60}") {
         let _ = parse_with(&text, &options);
     }
+}
+
+#[test]
+fn others_get_in_only_if_the_file_says_so_and_publish_only_where_it_says() {
+    let of = |text: &str| Config::parse(&format!("{text}\n{LEAST}"), "f.toml", "").unwrap();
+    let allows = |config: &Config, topic: &str| config.publish.topics.allows(topic);
+    let here = of("");
+    assert!(allows(&here, "vehicles") && !allows(&here, "orders") && !here.insecure);
+    let there = of("insecure = true\n[listen]\naddress = '0.0.0.0:8800'");
+    assert!(!allows(&there, "vehicles") && there.publish.topics.allows_nothing());
+    let some =
+        of("insecure = true\n[listen]\naddress = '0.0.0.0:8800'\n[publish]\ntopics = ['orders', '_schemas']\n'topics.regex' = '.*-in'");
+    assert!(allows(&some, "orders") && allows(&some, "_schemas") && allows(&some, "a-in"));
+    assert!(!allows(&some, "vehicles") && !allows(&some, "_x-in"));
+    assert!(allows(&of("insecure = true\n[listen]\naddress = '[::]:8800'\n[publish]\ntopics = 'consumed'"), "vehicles"));
+    assert!(of("[publish]\ntopics = []").publish.topics.allows_nothing());
+    assert_eq!(
+        there.open_to(),
+        [
+            "everybody who reaches the port may subscribe to every topic that is served, on 0.0.0.0:8800",
+            "nobody may publish (publish.topics)",
+            "web pages of the same host may connect (listen.allowed.origins)"
+        ]
+    );
 }

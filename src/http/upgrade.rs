@@ -23,7 +23,8 @@ pub struct UpgradeRequest {
 }
 
 impl UpgradeRequest {
-    /// Checks the handshake. `allowed_origins` empty allows any; a client that sends no origin is no browser and always allowed.
+    /// Checks the handshake. `allowed_origins` empty allows pages of the host that was asked; `*` allows any. A client that sends no origin is no
+    /// browser and always allowed.
     pub(super) fn check(request: &Request<'_>, allowed_origins: &[String]) -> Result<Self, Response> {
         if request.method != "GET" {
             return Err(Response::method_not_allowed("GET"));
@@ -45,11 +46,11 @@ impl UpgradeRequest {
             _ => return Err(Response::error(400, "Sec-WebSocket-Key is one header with 16 bytes in base64")),
         };
         if let Some(origin) = request.header_values("origin").next()
-            && !origin_is_allowed(origin, allowed_origins)
+            && !origin_is_allowed(origin, request.header("host"), allowed_origins)
         {
             return Err(Response::error(
                 403,
-                "this origin is not allowed; the server's setting `listen.allowed.origins` lists those that are",
+                "this origin is not allowed: pages of this host are, or those that the server's setting `listen.allowed.origins` lists",
             ));
         }
         let offers = |name: &str| request.header_list("sec-websocket-protocol").any(|offered| offered == name);
@@ -101,8 +102,13 @@ fn valid_key(value: &[u8]) -> Option<&str> {
     (digits.len() == 22 && digits.bytes().all(in_alphabet)).then_some(key)
 }
 
-fn origin_is_allowed(origin: &[u8], allowed: &[String]) -> bool {
-    allowed.is_empty() || allowed.iter().any(|known| known.trim_end_matches('/').as_bytes().eq_ignore_ascii_case(origin))
+/// `host`: of the request, with its port unless it is the scheme's own, as in the origin.
+fn origin_is_allowed(origin: &[u8], host: Option<&str>, allowed: &[String]) -> bool {
+    if allowed.is_empty() {
+        let place = std::str::from_utf8(origin).ok().and_then(|origin| origin.split_once("://"));
+        return matches!((place, host), (Some((_, place)), Some(host)) if place.eq_ignore_ascii_case(host));
+    }
+    allowed.iter().any(|known| known == "*" || known.trim_end_matches('/').as_bytes().eq_ignore_ascii_case(origin))
 }
 
 #[cfg(test)]
@@ -177,6 +183,18 @@ mod tests {
         assert!(from(None).is_ok());
         assert_eq!(from(Some("https://app.example.com.evil.org")).unwrap_err(), 403);
         assert_eq!(from(Some("null")).unwrap_err(), 403);
-        assert!(attempt("GET", &[("Origin", Some("https://anywhere.example"))], &[]).is_ok());
+        assert!(attempt("GET", &[("Origin", Some("https://anywhere.example"))], &["*"]).is_ok());
+    }
+
+    #[test]
+    fn without_a_list_only_pages_of_the_same_host_connect() {
+        let from =
+            |origin, host| attempt("GET", &[("Origin", Some(origin)), ("Host", Some(host))], &[]).map_err(|refusal| refusal.status());
+        assert!(from("https://server.example.com", "server.example.com").is_ok());
+        assert!(from("http://LOCALHOST:8800", "localhost:8800").is_ok());
+        assert_eq!(from("https://evil.example", "server.example.com").unwrap_err(), 403);
+        assert_eq!(from("https://server.example.com:444", "server.example.com").unwrap_err(), 403);
+        assert_eq!(from("null", "server.example.com").unwrap_err(), 403);
+        assert_eq!(from("https://server.example.com.evil.org", "server.example.com").unwrap_err(), 403);
     }
 }

@@ -84,12 +84,15 @@ fn configuration(options: &DemoOptions, bootstrap: &str) -> Result<Config, Lifec
     let text = format!(
         r#"
 drain.seconds = 1
+insecure = true
 [listen]
 address = "{address}"
 admin = "{admin}"
 connections.max = 4096
 [cores]
 shards = {shards}
+[publish]
+topics = "consumed"
 [log]
 level = "warn"
 [kafka]

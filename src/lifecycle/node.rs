@@ -45,6 +45,9 @@ pub fn prepare(config: &Config) -> Result<Plan, LifecycleError> {
     for note in config.notes() {
         tracing::warn!("{note}");
     }
+    for line in config.open_to() {
+        tracing::info!("open: {line}");
+    }
     Ok(plan)
 }
 

@@ -111,6 +111,8 @@ counters! {
     publishes: Counter,
     /// Publishes acknowledged by Kafka.
     publishes_stored: Counter,
+    /// Publishes to topics that `publish.topics` does not allow.
+    publishes_denied: Counter,
     /// Publishes refused or failed.
     publishes_failed: Counter,
     /// Publishes whose fate is unknown.

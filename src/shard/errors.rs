@@ -22,6 +22,7 @@ pub const UNRECOVERABLE: ErrorReply = error(112, "unrecoverable position: start 
 pub const KAFKA_UNAVAILABLE: ErrorReply = error(400, "Kafka is unavailable: nothing was written, try again", true);
 pub const FATE_UNKNOWN: ErrorReply = error(401, "Kafka did not answer: the record may or may not be written", false);
 pub const DENIED: ErrorReply = error(103, "Kafka denies writing to this topic", false);
+pub const NOT_PUBLISHED_TO: ErrorReply = error(103, "this server lets nobody publish to this topic (publish.topics)", false);
 pub const BAD_COMMAND: ErrorReply = error(107, "a command holds exactly one request that this server knows", false);
 
 /// Error 108 with its reason.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::limits::{COMMANDS_AT_ONCE_MAX, COMMANDS_HELD_BYTES_MAX, TURN_BYTES_MAX};
-use crate::subject::TopicSettings;
+use crate::subject::{PublishRule, TopicSettings};
 
 /// Settings of one shard. Bytes are bytes, times milliseconds.
 #[derive(Clone, Debug)]
@@ -31,6 +31,8 @@ pub struct ShardSettings {
     pub subscriptions_bytes_max: usize,
     /// Largest value of a publish.
     pub publish_bytes_max: usize,
+    /// Topics that clients may publish to.
+    pub publish_topics: Arc<PublishRule>,
     /// Publishes of one connection that Kafka has not answered yet.
     pub publishes_open_max: usize,
     /// Publishes of this shard that Kafka has not answered yet.
@@ -74,6 +76,7 @@ impl ShardSettings {
             cache_expire_ms: others.cache_expire_ms,
             slow_client_timeout_ms: others.slow_client_timeout_ms,
             subscriptions_max: others.subscriptions_max,
+            publish_topics: others.publish_topics.clone(),
             publishes_open_max: others.publishes_open_max,
             connect_timeout_ms: others.connect_timeout_ms,
             ..self.clone()
@@ -95,6 +98,7 @@ impl Default for ShardSettings {
             subscriptions_max: 1000,
             subscriptions_bytes_max: 512 << 20,
             publish_bytes_max: 1_000_000,
+            publish_topics: Arc::new(PublishRule::everything()),
             publishes_open_max: 256,
             publishes_open_shard_max: 65_536,
             ping_interval_ms: 25_000,

@@ -5,6 +5,7 @@ pub mod channel_ids;
 pub mod epoch;
 pub mod name;
 pub mod partitioner;
+pub mod publish_rule;
 pub mod topic_map;
 pub mod topic_settings;
 
@@ -12,5 +13,6 @@ pub use channel_ids::{ChannelId, ChannelIds};
 pub use epoch::Epoch;
 pub use name::{SubjectError, SubjectName};
 pub use partitioner::Partitioner;
+pub use publish_rule::PublishRule;
 pub use topic_map::{Home, Partition, Topic, TopicId, TopicMap, ValueKind};
 pub use topic_settings::{PartitionerChoice, TopicSettings};

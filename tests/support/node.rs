@@ -42,9 +42,11 @@ impl Node {
         let (port, admin_port) = (free_port(), free_port());
         let folder = tempfile::tempdir().expect("a temporary folder");
         let config = folder.path().join("corespan.toml");
+        // Tests publish where they like, unless they try just that.
+        let publish = if kafka.contains("[publish]") { "" } else { "[publish]\n\"topics.regex\" = \".*\"\n\n" };
         let text = format!(
             "drain.seconds = 1\n\n[listen]\naddress = \"127.0.0.1:{port}\"\nadmin = \"127.0.0.1:{admin_port}\"\n\n\
-             [cores]\nshards = 2\n\n[kafka]\nmetadata.interval = \"500ms\"\n\n{kafka}\n"
+             [cores]\nshards = 2\n\n[kafka]\nmetadata.interval = \"500ms\"\n\n{publish}{kafka}\n"
         );
         std::fs::write(&config, text).expect("the configuration is written");
         let log = folder.path().join("log");
@@ -59,7 +61,7 @@ impl Node {
             .stderr(output)
             .spawn()
             .expect("corespan starts");
-        Node { port, admin_port, process, log, folder: folder }
+        Node { port, admin_port, process, log, folder }
     }
 
     /// Starts a node and waits until it is ready.

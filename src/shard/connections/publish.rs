@@ -43,6 +43,11 @@ impl Connections {
                 return Taken::Yes;
             }
         };
+        if !self.settings.publish_topics.allows(name.topic()) {
+            self.counters.publishes_denied += 1;
+            self.refuse_publish(connection, id, errors::NOT_PUBLISHED_TO);
+            return Taken::Yes;
+        }
         if self.map.version == 0 {
             self.refuse_publish(connection, id, errors::NOT_READY);
             return Taken::Yes;

@@ -243,7 +243,6 @@ impl World {
             offset: asked.position.as_ref().map_or(0, |position| position.offset),
             flag: i64::from(offers) | if asked.strict { 2 } else { 0 },
             data,
-            ..wire::SubscribeRequest::default()
         };
         let word = self.word(|| format!("subscribe {channel} {asked:?}"));
         let left = self.clients[place].subscribes(&channel);
@@ -283,7 +282,7 @@ impl World {
         };
         let data = if removed { Bytes::new() } else { Bytes::from(value_text(number, pad)) };
         let bytes = data.len();
-        let request = wire::PublishRequest { channel: channel.clone().into(), data: data.clone(), removed, ..Default::default() };
+        let request = wire::PublishRequest { channel: channel.clone().into(), data: data.clone(), removed };
         if number > 0 {
             self.said.insert(number, (channel.clone(), data.clone()));
         }
