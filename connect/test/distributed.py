@@ -6,7 +6,7 @@
 Needs target/corespan-connect (mvn -f connect/pom.xml verify) and Apache Kafka's jars (./dev kafka fetches them to .cache; CORESPAN_KAFKA_LIBS names
 another folder). Everything that it starts ends with it. Each part says "ok" or the script fails; the folder with all logs is named at a failure.
 """
-import base64, collections, ctypes, json, os, re, shutil, signal, socket, struct, subprocess, sys, tempfile, time, urllib.error, urllib.request
+import base64, collections, ctypes, json, os, re, shutil, signal, socket, struct, subprocess, sys, tempfile, threading, time, urllib.error, urllib.request
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
@@ -354,10 +354,26 @@ def flood(bridges, connector, out, workers, victim, exactly, disturb):
     workers[0].running(connector, 4)
     client = Client(bridges[0].port)
     records = [(f"/flood/{connector}-{i % SUBJECTS}", str(i)) for i in range(MESSAGES)]
-    third = MESSAGES // 3
-    client.publish(records[:third])
+    sent, failure = 0, None
+
+    def publish():
+        nonlocal sent, failure
+        try:
+            for at in range(0, MESSAGES, 500):
+                client.publish(records[at:at + 500])
+                sent = at + 500
+        except BaseException as error:
+            failure = error
+    publisher = threading.Thread(target=publish, daemon=True)
+    publisher.start()
+    until("a third is published", lambda: failure or sent >= MESSAGES // 3, 120, 0.005)
+    before = sent
     disturb()
-    client.publish(records[third:])
+    # What is killed is killed while messages flow, or this shows nothing.
+    assert before < MESSAGES, "all was published before anything broke"
+    print(f"    disturbed at {before}, done at {sent} of {MESSAGES} messages", flush=True)
+    publisher.join(120)
+    assert failure is None and not publisher.is_alive(), failure
     survivor = next(worker for worker in workers if worker.process.process.poll() is None)
     survivor.running(connector, 4, 90)
     got = consume(out, wait_ms=20000, committed=exactly)
