@@ -254,7 +254,8 @@ def page(**where):
     script = "set -eu\n" + "".join(f"{commands}echo '{mark}'\n" for commands, _ in blocks)
     environment = {**os.environ, **where, "KAFKA": BOOTSTRAP, "PLUGINS": os.path.join(FOLDER, "page-plugins"), "CORESPAN_CACHE": os.path.dirname(LIBS)}
     done = subprocess.run(["bash", "-c", script], cwd=ROOT, env=environment, timeout=240, capture_output=True, text=True, preexec_fn=die_with_parent)
-    got = done.stdout.split(mark + "\n")
+    # Maven resets a terminal's colours where there is none.
+    got = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout).split(mark + "\n")
     for (commands, wanted), printed in zip(blocks, got):
         assert printed == wanted, f"{commands}\nprints\n{printed}\nin place of\n{wanted}\n{done.stderr}"
     assert done.returncode == 0 and len(got) == len(blocks) + 1, done.stderr
