@@ -10,10 +10,10 @@ source "$scripts/bare.sh"
 source "$scripts/package.sh"
 
 stages=(fmt clippy rust kafka sim js python go java browser)
-stages_on_request=(bare package)
+stages_on_request=(bare package connect)
 # Seconds that a stage may take, with its builds; --long multiplies them by four.
 declare -A stage_seconds=(
-  [setup]=2400 [fmt]=120 [clippy]=1500 [rust]=2700 [kafka]=2700 [sim]=1500 [js]=1800 [python]=1800 [go]=1800 [java]=1800 [browser]=1800 [bare]=2400 [package]=4500
+  [setup]=2400 [fmt]=120 [clippy]=1500 [rust]=2700 [kafka]=2700 [sim]=1500 [js]=1800 [python]=1800 [go]=1800 [java]=1800 [browser]=1800 [connect]=2400 [bare]=2400 [package]=4500
 )
 build_seconds=1500
 tests_seconds=1500
@@ -204,6 +204,11 @@ count_tests() {
     java) awk '
       /Tests run: / { gsub(/[^0-9 ]/, ""); run = $1; failed = $2 + $3; skipped = $4 }
       END { print run - failed - skipped, failed+0, skipped+0 }' "$2" ;;
+    # Maven's total, and a line for each part of distributed.py.
+    connect) awk '
+      /Tests run: / { gsub(/[^0-9 ]/, ""); run = $1; failed = $2 + $3; skipped = $4 }
+      /^[a-z]+: ok \(/ { parts++ }
+      END { print run - failed - skipped + parts, failed+0, skipped+0 }' "$2" ;;
     python | package) awk '
       /^Ran [0-9]+ tests? in/ { ran += $2 }
       /^(OK|FAILED)/ { while (match($0, /[a-z]+=[0-9]+/)) { split(substr($0, RSTART, RLENGTH), kv, "="); n[kv[1]] += kv[2]; $0 = substr($0, RSTART + RLENGTH) } }
@@ -230,6 +235,12 @@ stage_setup() {
       go) setup system page go kafka ;;
       java) setup system page java kafka ;;
       browser) setup system page browser ;;
+      connect)
+        [ -n "${CORESPAN_BIN:-}" ] || setup system page
+        setup java kafka
+        install_python
+        have curl || install_packages curl ca-certificates
+        ;;
     esac
   done
 }
@@ -291,6 +302,17 @@ stage_browser() {
   limited "building corespan" $build_seconds cargo build --bin corespan
   export CORESPAN_TEST_BIN=$target/debug/corespan
   node_tests "$sdk_js"/browser/*.test.mjs
+}
+
+# The Kafka Connect plug-in: its own tests, then all of it on a real Connect service. CORESPAN_BIN names a binary to use in place of a debug build.
+stage_connect() {
+  limited "the plug-in's tests" 600 mvn --batch-mode --no-transfer-progress -f connect/pom.xml verify
+  if [ -z "${CORESPAN_BIN:-}" ]; then
+    limited "building corespan" $build_seconds cargo build --bin corespan
+    export CORESPAN_BIN=$target/debug/corespan
+  fi
+  export CORESPAN_KAFKA_LIBS=$kafka_libs
+  limited "the connector on a Connect service" 300 python3 -u connect/test/distributed.py
 }
 
 # Every test has a limit of its own too: support/test.mjs.

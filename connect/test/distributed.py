@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """The connector on a real Kafka Connect distributed service: two workers, Apache Kafka, corespan.
 
-    CORESPAN_BIN=target/release/corespan python3 connect/test/distributed.py [tutorial] [bad] [lifecycle] [carry] [gap] [kill] [exactly] [nodes]
+    CORESPAN_BIN=target/release/corespan python3 connect/test/distributed.py [tutorial] [bad] [lifecycle] [start] [carry] [gap] [kill] [exactly] [nodes]
 
 Needs target/corespan-connect (mvn -f connect/pom.xml verify) and Apache Kafka's jars (./dev kafka fetches them to .cache; CORESPAN_KAFKA_LIBS names
 another folder). Everything that it starts ends with it. Each part says "ok" or the script fails; the folder with all logs is named at a failure.
 """
-import base64, collections, ctypes, json, os, re, shutil, signal, socket, struct, subprocess, sys, tempfile, time, urllib.error, urllib.request
+import base64, collections, ctypes, json, os, re, shutil, signal, socket, struct, subprocess, sys, tempfile, threading, time, urllib.error, urllib.request
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
@@ -16,7 +16,7 @@ BIN = os.environ.get("CORESPAN_BIN", os.path.join(ROOT, "target", "release", "co
 FOLDER = tempfile.mkdtemp(prefix="corespan-connect-")
 MESSAGES = int(os.environ.get("CORESPAN_TEST_MESSAGES", "100000"))
 SUBJECTS = 200
-PARTS = ["tutorial", "bad", "lifecycle", "carry", "gap", "kill", "exactly", "nodes"]
+PARTS = ["tutorial", "bad", "lifecycle", "start", "carry", "gap", "kill", "exactly", "nodes"]
 
 
 def free_port():
@@ -232,15 +232,33 @@ def settings(servers, tasks, **more):
 # ---- The parts
 
 def tutorial(workers, bridges):
+    """The commands of README.md, as they stand; then what a web client publishes."""
+    page(BRIDGE=bridges[0].address, CONNECT=f"http://127.0.0.1:{workers[0].port}")
     config = settings([bridges[0].address], 2)
     config.update({"corespan.subject.server.status1": "topic1", "corespan.subject.server.status2": "topic2", "corespan.key.server.status2": "mykey"})
     workers[0].call("PUT", "/connectors/tutorial/config", config)
     workers[1].running("tutorial", 2)
-    subscribed(workers, 2)
-    Client(bridges[0].port).publish([("/server/status1", "one"), ("/server/status2", "two")])
-    got1, got2 = consume("topic1", count=1), consume("topic2", count=1)
-    assert got1 == [("null", '"one"')], got1
-    assert got2 == [("mykey", '"two"')], got2
+    subscribed(workers, 4)
+    Client(bridges[0].port).publish([("/server/status1", "three"), ("/server/status2", "three")])
+    got1, got2 = consume("topic1", count=2), consume("topic2", count=2)
+    assert got1 == [("null", "one"), ("null", '"three"')], got1
+    assert got2 == [("mykey", "two"), ("mykey", '"three"')], got2
+
+
+def page(**where):
+    """Every sh block prints what the text block behind it shows."""
+    with open(os.path.join(ROOT, "connect", "README.md")) as f:
+        blocks = re.findall(r"^```sh\n(.*?)^```\n(?:\n```text\n(.*?)^```\n)?", f.read(), re.M | re.S)
+    assert len(blocks) >= 6, blocks
+    mark = "---- end of block"
+    script = "set -eu\n" + "".join(f"{commands}echo '{mark}'\n" for commands, _ in blocks)
+    environment = {**os.environ, **where, "KAFKA": BOOTSTRAP, "PLUGINS": os.path.join(FOLDER, "page-plugins"), "CORESPAN_CACHE": os.path.dirname(LIBS)}
+    done = subprocess.run(["bash", "-c", script], cwd=ROOT, env=environment, timeout=240, capture_output=True, text=True, preexec_fn=die_with_parent)
+    # Maven resets a terminal's colours where there is none.
+    got = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout).split(mark + "\n")
+    for (commands, wanted), printed in zip(blocks, got):
+        assert printed == wanted, f"{commands}\nprints\n{printed}\nin place of\n{wanted}\n{done.stderr}"
+    assert done.returncode == 0 and len(got) == len(blocks) + 1, done.stderr
 
 
 def subscribed(workers, count):
@@ -287,6 +305,24 @@ def lifecycle(workers, bridges):
     assert got == wanted, got
     workers[0].call("DELETE", "/connectors/life")
     until("deleted", lambda: "life" not in workers[0].call("GET", "/connectors"))
+
+
+def start(workers, bridges):
+    """With a start topic, a subject that has had no record yet loses none while its task is away."""
+    topic("topic-start")
+    topic("starts")
+    config = settings([bridges[0].address], 1, corespan__subject__server__start="topic-start", corespan__start__topic="starts")
+    workers[0].call("PUT", "/connectors/start/config", config)
+    stored = until("the start is stored", lambda: workers[0].call("GET", "/connectors/start/offsets")["offsets"])
+    assert stored[0]["partition"] == {"subject": "/server/start"}, stored
+    workers[0].call("PUT", "/connectors/start/stop")
+    until("STOPPED", lambda: workers[0].call("GET", "/connectors/start/status")["connector"]["state"] == "STOPPED" and not workers[0].call("GET", "/connectors/start/status")["tasks"])
+    Client(bridges[0].port).publish([("/server/start", "1")])
+    workers[0].call("PUT", "/connectors/start/resume")
+    assert consume("topic-start", count=1) == [("null", '"1"')]
+    offset = stored[0]["offset"]
+    assert consume("starts") == [("/server/start", f"{offset['epoch']} {offset['offset']}")]
+    workers[0].call("DELETE", "/connectors/start")
 
 
 def carry(workers, bridges):
@@ -354,10 +390,26 @@ def flood(bridges, connector, out, workers, victim, exactly, disturb):
     workers[0].running(connector, 4)
     client = Client(bridges[0].port)
     records = [(f"/flood/{connector}-{i % SUBJECTS}", str(i)) for i in range(MESSAGES)]
-    third = MESSAGES // 3
-    client.publish(records[:third])
+    sent, failure = 0, None
+
+    def publish():
+        nonlocal sent, failure
+        try:
+            for at in range(0, MESSAGES, 500):
+                client.publish(records[at:at + 500])
+                sent = at + 500
+        except BaseException as error:
+            failure = error
+    publisher = threading.Thread(target=publish, daemon=True)
+    publisher.start()
+    until("a third is published", lambda: failure or sent >= MESSAGES // 3, 120, 0.005)
+    before = sent
     disturb()
-    client.publish(records[third:])
+    # What is killed is killed while messages flow, or this shows nothing.
+    assert before < MESSAGES, "all was published before anything broke"
+    print(f"    disturbed at {before}, done at {sent} of {MESSAGES} messages", flush=True)
+    publisher.join(120)
+    assert failure is None and not publisher.is_alive(), failure
     survivor = next(worker for worker in workers if worker.process.process.poll() is None)
     survivor.running(connector, 4, 90)
     got = consume(out, wait_ms=20000, committed=exactly)

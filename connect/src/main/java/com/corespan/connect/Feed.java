@@ -48,6 +48,8 @@ final class Feed implements AutoCloseable {
   private final long inboxBytesMax;
   private final boolean failsOnGap;
   private final boolean startsEarliest;
+  /** Empty: a subject's start is stored with its first record. */
+  private final String startTopic;
   private final HttpClient client;
   private final Token token;
   private final Gaps gaps;
@@ -78,6 +80,7 @@ final class Feed implements AutoCloseable {
     inboxBytesMax = settings.getInt(Settings.QUEUE_BYTES_MAX);
     failsOnGap = settings.getString(Settings.ON_GAP).equals("fail");
     startsEarliest = settings.getString(Settings.START).equals("earliest");
+    startTopic = settings.getString(Settings.START_TOPIC);
     client = HttpClient.newBuilder().sslContext(Trust.context(settings)).build();
     token = new Token(settings, client);
     this.gaps = gaps;
@@ -274,6 +277,8 @@ final class Feed implements AutoCloseable {
     // In another log the offsets that were read before say nothing.
     boolean goesOn = from != null && (subscribed.isRecovered() || from.epoch().equals(to.epoch()) && to.offset() >= from.offset());
     subscription.position = subscribed.isRecoverable() ? new Position(to.epoch(), goesOn ? from.offset() : 0) : null;
+    // Connect stores positions with records only, so where a subject begins needs a record too; the oldest is found again without.
+    if (from == null && subscription.position != null && !startsEarliest && !startTopic.isEmpty()) received.add(to.asRecord(subscription.route.subject(), startTopic));
     for (var publication : subscribed.publications()) deliver(subscription, publication, received);
     // Without records the answer says up to where there are none.
     if (subscribed.publications().isEmpty() && subscription.position != null) subscription.position = new Position(to.epoch(), Math.max(to.offset(), subscription.position.offset()));

@@ -1,5 +1,6 @@
 package com.corespan.connect;
 
+import java.nio.charset.StandardCharsets;
 import java.util.Map;
 import java.util.Optional;
 
@@ -20,6 +21,12 @@ record Position(String epoch, long offset) {
   /** As Connect's source offset. */
   Map<String, Object> toMap() {
     return Map.of(EPOCH, epoch, OFFSET, offset);
+  }
+
+  /** A record that says nothing but this, for Connect to store it: the key is the subject, the value epoch and offset. */
+  Received asRecord(String subject, String topic) {
+    var text = (epoch + " " + offset).getBytes(StandardCharsets.UTF_8);
+    return new Received(new Route(subject, topic, subject), this, new Publication(text, offset, Map.of(), 0, false));
   }
 
   /** From Connect's source offset; empty if none is stored, or one of a subject that has no positions. */

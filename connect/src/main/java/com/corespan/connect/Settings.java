@@ -33,6 +33,7 @@ final class Settings extends AbstractConfig {
   static final String VALUE_TYPE = PREFIX + "value.type";
   static final String ON_GAP = PREFIX + "on.gap";
   static final String START = PREFIX + "start";
+  static final String START_TOPIC = PREFIX + "start.topic";
   static final String QUEUE_BYTES_MAX = PREFIX + "queue.bytes.max";
 
   private static final int QUEUE_BYTES_MIN = 64 * 1024;
@@ -60,8 +61,11 @@ final class Settings extends AbstractConfig {
                   + " A failed task fails again until the stored offset is altered or this is set to continue.")
           .define(
               START, Type.STRING, "latest", ValidString.in("latest", "earliest"), Importance.MEDIUM,
-              "Where a subject without a stored offset begins. latest: with what arrives from now on; a task that dies before Kafka has acknowledged the first record of a subject begins there anew."
+              "Where a subject without a stored offset begins. latest: with what arrives from now on; without " + START_TOPIC + ", a task that dies before Kafka has acknowledged the first record of a subject begins there anew."
                   + " earliest: with the oldest record that the bridge remembers, so nothing that it remembers is missed.")
+          .define(
+              START_TOPIC, Type.STRING, "", new TopicValidator(), Importance.MEDIUM,
+              "A topic of Kafka to which a task writes one small record for each subject that begins by latest, so that Connect stores where: from then on nothing is lost, also before the subject's first record. Empty: none.")
           .define(
               QUEUE_BYTES_MAX, Type.INT, 8 * 1024 * 1024, Range.atLeast(QUEUE_BYTES_MIN), Importance.LOW,
               "Bytes that may wait in a task for Kafka. At the limit nothing is read from the bridge until there is room; one message more than this can be held.");
@@ -129,6 +133,24 @@ final class Settings extends AbstractConfig {
     @Override
     public String toString() {
       return "host:port,host:port,...";
+    }
+  }
+
+  private static final class TopicValidator implements ConfigDef.Validator {
+    @Override
+    public void ensureValid(String name, Object value) {
+      var topic = String.valueOf(value);
+      if (topic.isEmpty()) return;
+      Route.problemOfTopic(topic)
+          .ifPresent(
+              problem -> {
+                throw new ConfigException(name + ": " + problem);
+              });
+    }
+
+    @Override
+    public String toString() {
+      return "topic";
     }
   }
 
