@@ -56,7 +56,8 @@ Examples:
 const RELOAD_EXAMPLES: &str = "\
 Reads the file itself first, then sends SIGHUP to the node that answers at the file's listen.admin, and waits for what it says:
 a line for each key that has changed, in force or \"needs a restart\". A bad file is refused as a whole; the settings before stay.
-In force at once: log.level, listen.allowed.origins, slow.client.timeout, drain.seconds, cache.*, publish.open.max,
+In force at once: log.level, listen.allowed.origins, slow.client.timeout, drain.seconds, cache.*, publish.topics,
+publish.pattern, publish.open.max,
 client.subscriptions.max, client.connect.timeout. Fails if the file is refused, or if no node answers.
 
 Examples:

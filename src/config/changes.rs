@@ -12,7 +12,7 @@ const LIVE: [&str; 13] = [
     "cache.subject.bytes.max",
     "cache.expire.time",
     "publish.topics",
-    "publish.topics.regex",
+    "publish.pattern",
     "publish.open.max",
     "client.subscriptions.max",
     "client.connect.timeout",
@@ -95,7 +95,7 @@ mod tests {
         let after = config("drain.seconds = \"4s\"\nsubject.bytes.max = 512\n[log]\nlevel = \"debug\"");
         let changes = before.changes(&after);
         assert_eq!(changes.live, ["drain.seconds = \"4s\", was \"3s\"", "log.level = \"debug\", was \"info\""]);
-        assert_eq!(changes.at_restart, ["subject.bytes.max = \"512B\" needs a restart, still \"1KiB\""]);
+        assert_eq!(changes.at_restart, ["subject.bytes.max = 512 needs a restart, still \"1KiB\""]);
         let now = before.with_live_of(&after);
         assert_eq!(now.changes(&after).live, Vec::<String>::new());
         assert_eq!(now.changes(&after).at_restart, changes.at_restart, "said again until it is in force");
@@ -109,7 +109,7 @@ mod tests {
         }
         let other = config(&format!(
             "slow.client.timeout = \"9s\"\ndrain.seconds = \"9s\"\n{lists}\ncache.bytes.max = \"9MiB\"\ncache.records.max = 9000\n\
-             cache.subject.bytes.max = \"1MiB\"\ncache.expire.time = \"9s\"\npublish.open.max = 9\npublish.topics = []\npublish.\"topics.regex\" = \"a.*\"\nclient.subscriptions.max = 9\n\
+             cache.subject.bytes.max = \"1MiB\"\ncache.expire.time = \"9s\"\npublish.open.max = 9\npublish.topics = []\npublish.pattern = \"a.*\"\nclient.subscriptions.max = 9\n\
              client.connect.timeout = \"9s\"\nlog.level = \"warn\""
         ));
         let now = before.with_live_of(&other);

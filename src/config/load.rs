@@ -227,7 +227,7 @@ fn read_publish_topics(reader: &mut Reader, is_loopback: bool, consumed: &TopicC
         },
     );
     let pattern = reader.special(
-        "publish.topics.regex",
+        "publish.pattern",
         None,
         |value| match value {
             Value::Text(text) if text.is_empty() => Ok(None),

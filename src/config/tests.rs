@@ -386,8 +386,7 @@ fn others_get_in_only_if_the_file_says_so_and_publish_only_where_it_says() {
     assert!(allows(&here, "vehicles") && !allows(&here, "orders") && !here.insecure);
     let there = of("insecure = true\n[listen]\naddress = '0.0.0.0:8800'");
     assert!(!allows(&there, "vehicles") && there.publish.topics.allows_nothing());
-    let some =
-        of("insecure = true\n[listen]\naddress = '0.0.0.0:8800'\n[publish]\ntopics = ['orders', '_schemas']\n'topics.regex' = '.*-in'");
+    let some = of("insecure = true\n[listen]\naddress = '0.0.0.0:8800'\n[publish]\ntopics = ['orders', '_schemas']\npattern = '.*-in'");
     assert!(allows(&some, "orders") && allows(&some, "_schemas") && allows(&some, "a-in"));
     assert!(!allows(&some, "vehicles") && !allows(&some, "_x-in"));
     assert!(allows(&of("insecure = true\n[listen]\naddress = '[::]:8800'\n[publish]\ntopics = 'consumed'"), "vehicles"));

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use regex::Regex;
 
-/// `publish.topics` and `publish.topics.regex`: a topic that either allows may be published to.
+/// `publish.topics` and `publish.pattern`: a topic that either allows may be published to.
 #[derive(Clone, Debug, Default)]
 pub struct PublishRule {
     everything: bool,

@@ -1,6 +1,9 @@
 //! Connections: refusals, long messages and pings.
 
+use std::sync::Arc;
+
 use corespan::shard::{Event, PublishFailure, ShardSettings};
+use corespan::subject::PublishRule;
 use serde_json::{Value, json};
 
 use crate::harness::{Node, topic};
@@ -66,4 +69,37 @@ fn pings_are_sent_and_a_client_without_a_pong_is_disconnected() {
     assert!(!node.hands[0].sockets[&alive.key].closed);
     assert!(node.hands[0].sockets[&dead.key].closed);
     assert_eq!(node.frames(dead).last().unwrap()["close"], 3012);
+}
+
+#[test]
+fn settings_that_change_while_a_shard_runs_hold_from_then_on() {
+    let before = ShardSettings { subscriptions_max: 1, ..ShardSettings::default() };
+    let mut node = Node::serving(1, before.clone(), vec![topic(0, "v", 1, 1)]);
+    let client = node.connect(0);
+    let code = |reply: Value| reply["error"]["code"].as_u64().unwrap_or(0);
+    assert_eq!(code(node.subscribe(client, "/v/1")), 0);
+    assert_eq!(code(node.subscribe(client, "/v/2")), 106);
+    let publish_topics = Arc::new(PublishRule::new(["orders".to_owned()], Vec::new()));
+    let newer = ShardSettings { subscriptions_max: 2, subject_bytes_max: 4, publish_topics, ..ShardSettings::default() };
+    node.handle(0, Event::Settings(Arc::new(before.with_live_of(&newer))));
+    assert_eq!(code(node.subscribe(client, "/v/2")), 0, "a limit that is higher");
+    assert_eq!(code(node.subscribe(client, "/v/3")), 106);
+    assert_eq!(code(node.ask(client, json!({"publish": {"channel": "/v/1", "data": 1}}))), 103, "what is not allowed any more");
+    assert_eq!(node.hands[0].produced.len(), 0);
+    assert_eq!(code(node.subscribe(client, "/v/too-long-for-the-newer")), 106, "what needs a restart stays as it was");
+}
+
+#[test]
+fn a_smaller_cache_forgets_at_once_what_does_not_fit() {
+    let before = ShardSettings::default();
+    let served = topic(0, "v", 1, 1);
+    let mut node = Node::serving(1, before.clone(), vec![served.clone()]);
+    for offset in 0..100 {
+        node.consume_keyed(&served, offset, &offset.to_string(), "\"0123456789\"");
+    }
+    assert!(node.cores[0].bounds().cache_bytes > 10_000);
+    let newer = ShardSettings { cache_bytes_max: 5_000, ..ShardSettings::default() };
+    node.handle(0, Event::Settings(Arc::new(before.with_live_of(&newer))));
+    assert!(node.cores[0].bounds().cache_bytes <= 5_000);
+    node.cores[0].check();
 }

@@ -43,7 +43,7 @@ impl Node {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let config = folder.path().join("corespan.toml");
         // Tests publish where they like, unless they try just that.
-        let publish = if kafka.contains("[publish]") { "" } else { "[publish]\n\"topics.regex\" = \".*\"\n\n" };
+        let publish = if kafka.contains("[publish]") { "" } else { "[publish]\npattern = \".*\"\n\n" };
         let text = format!(
             "drain.seconds = 1\n\n[listen]\naddress = \"127.0.0.1:{port}\"\nadmin = \"127.0.0.1:{admin_port}\"\n\n\
              [cores]\nshards = 2\n\n[kafka]\nmetadata.interval = \"500ms\"\n\n{publish}{kafka}\n"
