@@ -85,6 +85,9 @@ func startNode(topics ...string) (*node, error) {
 	bootstrap := needed("CORESPAN_TEST_KAFKA")
 	config := fmt.Sprintf(`drain.seconds = 1
 
+[publish]
+pattern = ".*"
+
 [listen]
 address = "127.0.0.1:%d"
 admin = "127.0.0.1:%d"

@@ -149,6 +149,9 @@ class Node:
         config.write_text(
             f"""drain.seconds = 1
 
+[publish]
+pattern = ".*"
+
 [listen]
 address = "127.0.0.1:{self.port}"
 admin = "127.0.0.1:{self.admin_port}"

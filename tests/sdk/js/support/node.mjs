@@ -27,6 +27,9 @@ export class Node {
       `drain.seconds = 1
 ${settings}
 
+[publish]
+pattern = ".*"
+
 [listen]
 address = "127.0.0.1:${node.port}"
 admin = "127.0.0.1:${node.adminPort}"

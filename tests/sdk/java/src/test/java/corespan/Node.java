@@ -28,6 +28,9 @@ final class Node {
         """
         drain.seconds = 1
 
+        [publish]
+        pattern = ".*"
+
         [listen]
         address = "127.0.0.1:%1$d"
         admin = "127.0.0.1:%2$d"
