@@ -25,10 +25,8 @@ export class Node {
     writeFileSync(
       config,
       `drain.seconds = 1
+publish.pattern = ".*"
 ${settings}
-
-[publish]
-pattern = ".*"
 
 [listen]
 address = "127.0.0.1:${node.port}"
