@@ -34,6 +34,8 @@ final class Feed implements AutoCloseable {
   private static final long ANSWER_TIMEOUT_MS = 30_000;
   private static final long SILENCE_MARGIN_MS = 10_000;
   private static final long ASK_AGAIN_MS = 500;
+  /** Silence after which a bridge is asked for a sign of life, and between two such questions. */
+  private static final long PROBE_MS = 2_000;
 
   private static final int ERROR_TEMPORARY = 100;
   private static final int ERROR_TOKEN = 101;
@@ -65,6 +67,7 @@ final class Feed implements AutoCloseable {
   private boolean isConnected;
   private long connectAtNanos = System.nanoTime();
   private long answerAtNanos;
+  private long probeAtNanos = System.nanoTime();
   private long refreshAtNanos;
   private long tokenSeconds;
   private int pingSeconds;
@@ -169,6 +172,9 @@ final class Feed implements AutoCloseable {
       lost("no ping for " + link.silenceMs() / 1_000 + " s");
     } else if (refreshAtNanos != 0 && System.nanoTime() - refreshAtNanos > 0) {
       refresh();
+    } else if (link.silenceMs() > PROBE_MS && System.nanoTime() - probeAtNanos > 0) {
+      probeAtNanos = System.nanoTime() + TimeUnit.MILLISECONDS.toNanos(PROBE_MS);
+      link.probe();
     }
   }
 

@@ -12,6 +12,7 @@ import java.util.concurrent.CompletionStage;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.TimeoutException;
+import java.util.function.Supplier;
 
 /**
  * One WebSocket connection to one bridge. It reads a message only when the inbox has room, so a task that Kafka holds up makes the bridge wait, not
@@ -76,7 +77,19 @@ final class Link implements WebSocket.Listener, AutoCloseable {
   /** Sends after all that was sent before. Does not wait; a failure ends the connection. */
   synchronized void send(byte[] bytes) {
     var buffer = ByteBuffer.wrap(bytes);
-    sent = sent.thenCompose(before -> socket.sendBinary(buffer, true));
+    send(() -> socket.sendBinary(buffer, true));
+  }
+
+  /**
+   * Asks whether the connection still stands: its pong is heard, and what was closed refuses the ping after the next. Java's WebSocket does not notice
+   * every close that comes right behind a message.
+   */
+  synchronized void probe() {
+    send(() -> socket.sendPing(ByteBuffer.allocate(0)));
+  }
+
+  private void send(Supplier<CompletableFuture<WebSocket>> message) {
+    sent = sent.thenCompose(before -> message.get());
     sent.whenComplete((done, error) -> {
       if (error != null) ended(0, "sending failed: " + error);
     });
@@ -122,6 +135,13 @@ final class Link implements WebSocket.Listener, AutoCloseable {
 
   @Override
   public CompletionStage<?> onPing(WebSocket from, ByteBuffer payload) {
+    from.request(1);
+    return null;
+  }
+
+  @Override
+  public CompletionStage<?> onPong(WebSocket from, ByteBuffer payload) {
+    heardNanos = System.nanoTime();
     from.request(1);
     return null;
   }
