@@ -68,26 +68,26 @@ package_tree() {
   [ -z "${CORESPAN_PACKAGE_SAMPLE_ADDS:-}" ] || printf '\n%s\n' "$CORESPAN_PACKAGE_SAMPLE_ADDS" >>"$tree/corespan.toml"
   limited "licences" 300 python3 "$packaging/licences.py" "$top" >"$tree/licences"
   gzip --best --no-name "$tree/licences"
-  # Man pages and completions, by the binaries themselves where they can.
+  # Man pages and completions, by the binaries themselves.
   for program in corespan corespan-bench; do
-    if ! limited "$program man" 30 "$tree/$program" man "$tree/man" >/dev/null 2>&1; then
-      say "$program writes no man pages"
-      continue
-    fi
+    limited "$program man" 30 "$tree/$program" man "$tree/man"
+    [ -e "$tree/man/$program.1" ] || fail "$program wrote no man page of its name"
     limited "$program completions" 30 "$tree/$program" completions bash >"$tree/completions/$program.bash"
     limited "$program completions" 30 "$tree/$program" completions zsh >"$tree/completions/_$program"
     limited "$program completions" 30 "$tree/$program" completions fish >"$tree/completions/$program.fish"
   done
-  gzip --best --no-name "$tree"/man/* 2>/dev/null || true
+  gzip --best --no-name "$tree"/man/*
 }
 
 # Adds to nfpm.yaml what the binaries wrote.
 package_contents() {
-  local work=$1 file to
+  local work=$1 file to kind
   for file in "$work"/tree/man/* "$work"/tree/completions/*; do
     [ -e "$file" ] || continue
+    kind=
     case $file in
       *.[1-8].gz)
+        kind=', type: doc'
         to=${file%.gz}
         to=/usr/share/man/man${to##*.}/${file##*/}
         ;;
@@ -99,7 +99,7 @@ package_contents() {
       */_*) to=/usr/share/zsh/vendor-completions/${file##*/} ;;
       *) fail "packages have no place for ${file##*/}" ;;
     esac
-    echo "  - {src: ${file#"$work"/}, dst: $to, file_info: {mode: 0644}}"
+    echo "  - {src: ${file#"$work"/}, dst: $to$kind, file_info: {mode: 0644}}"
   done >>"$work/nfpm.yaml"
 }
 

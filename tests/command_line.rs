@@ -272,3 +272,16 @@ fn addresses_in_use_are_one_line_that_names_the_key() {
         );
     }
 }
+
+#[test]
+fn each_program_writes_man_pages_under_its_own_name() {
+    let folder = TempDir::new().unwrap();
+    for program in [env!("CARGO_BIN_EXE_corespan"), env!("CARGO_BIN_EXE_corespan-bench")] {
+        let (code, out, err) = run(Command::new(program).arg("man").arg(folder.path()).stdin(Stdio::null()));
+        assert_eq!((code, out.as_str(), err.as_str()), (Some(0), "", ""), "{program}");
+    }
+    let page = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
+    assert!(page("corespan.1").contains("WebSocket clients"));
+    assert!(page("corespan-bench.1").contains("Load tools"));
+    assert!(page("corespan-reload.1").contains("needs a restart") && page("corespan-bench-deliver.1").contains("subject"));
+}

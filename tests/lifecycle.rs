@@ -172,7 +172,7 @@ fn reload(node: &Node) -> (Option<i32>, String, String) {
 fn a_reload_puts_in_force_what_it_can_names_what_needs_a_restart_and_disconnects_nobody() {
     let node = Node::start(NOBODY);
     eventually("the node listens", || node.readiness());
-    let client = Client::connect(node.port);
+    let mut client = Client::connect(node.port);
     node.rewrite(|text| {
         format!(
             "subject.bytes.max = 512\nslow.client.timeout = \"9s\"\n{text}\n[log]\nlevel = \"debug\"\n[client]\nsubscriptions.max = 1\n"
@@ -183,8 +183,9 @@ fn a_reload_puts_in_force_what_it_can_names_what_needs_a_restart_and_disconnects
     assert!(out.contains("subject.bytes.max = 512 needs a restart, still \"1KiB\""), "{out}");
     assert!(out.contains("slow.client.timeout = \"9s\", was \"60s\"") && out.contains("log.level = \"debug\""), "{out}");
     assert!(node.log().contains("reloaded: slow.client.timeout"), "{}", node.log());
-    // The client from before lives on, and the shards have the new limit.
-    drop(client);
+    // The client from before is answered on the connection that it has.
+    let refusal = client.subscribe("/vehicles/1").expect_err("nobody knows the topic yet");
+    assert!(matches!(refusal.code, 100 | 102), "{refusal:?}");
     let (code, out, _) = reload(&node);
     assert_eq!(code, Some(0));
     assert_eq!(out.lines().collect::<Vec<_>>(), ["subject.bytes.max = 512 needs a restart, still \"1KiB\""], "said until it is in force");

@@ -65,6 +65,7 @@ const REACHED: &[&str] = &[
     "recovered: true",
     "request held",
     "retention",
+    "settings were reloaded",
     "snapshot or history",
     "stale batch",
     "stale record",

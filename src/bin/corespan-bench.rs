@@ -31,7 +31,7 @@ use corespan::manual;
 /// Exit code 0: the figures count. 1: something failed: the node, Kafka, a record that is missing. 2: a mistake in the options. 3: void: the
 /// tool was the bottleneck, so the figures would be its own.
 #[derive(Parser)]
-#[command(version, args_override_self = true)]
+#[command(name = "corespan-bench", version, args_override_self = true)]
 struct Arguments {
     #[command(subcommand)]
     command: Task,

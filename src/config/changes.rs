@@ -1,6 +1,8 @@
 //! What differs between the configuration that is in force and a newer one.
 
+use super::reader::Effective;
 use super::settings::Config;
+use crate::kafka::is_secret;
 
 /// Keys that take effect at a reload; all others at the next start.
 const LIVE: [&str; 13] = [
@@ -49,9 +51,15 @@ impl Config {
             }
         }
         // Secrets are masked in what the keys are said to be.
-        let secrets = |config: &Config| (config.kafka.consumer.properties.clone(), config.kafka.producer.properties.clone());
-        if changes.at_restart.is_empty() && secrets(self) != secrets(newer) {
-            changes.at_restart.push("a secret of [kafka.consumer] or [kafka.producer] needs a restart".to_owned());
+        for (table, before, after) in [
+            ("kafka.consumer", &self.kafka.consumer.properties, &newer.kafka.consumer.properties),
+            ("kafka.producer", &self.kafka.producer.properties, &newer.kafka.producer.properties),
+        ] {
+            for (name, secret) in after.iter().filter(|(name, _)| is_secret(name)) {
+                if before.get(name).is_some_and(|before| before != secret) {
+                    changes.at_restart.push(format!("{table}.\"{name}\" (a secret) needs a restart"));
+                }
+            }
         }
         changes
     }
@@ -64,7 +72,14 @@ impl Config {
         config.drain_time = newer.drain_time;
         config.listen.allowed_origins.clone_from(&newer.listen.allowed_origins);
         config.cache.clone_from(&newer.cache);
-        config.publish.topics.clone_from(&newer.publish.topics);
+        let says = |config: &Config| {
+            let of_topics = |one: &&Effective| matches!(one.key.as_str(), "publish.topics" | "publish.pattern");
+            config.effective.iter().filter(of_topics).map(|one| one.value.clone()).collect::<Vec<_>>()
+        };
+        // "consumed" are the topics that are consumed until the restart.
+        if says(self) != says(newer) {
+            config.publish.topics.clone_from(&newer.publish.topics);
+        }
         config.publish.open_max = newer.publish.open_max;
         config.client.subscriptions_max = newer.client.subscriptions_max;
         config.client.connect_timeout = newer.client.connect_timeout;
@@ -119,6 +134,18 @@ mod tests {
     }
 
     #[test]
+    fn the_topics_that_are_consumed_until_the_restart_are_those_that_may_be_published_to() {
+        let consuming = |topic: &str| {
+            let text = format!(
+                "[kafka.consumer]\nbootstrap.servers = \"h:1\"\ntopics = [\"{topic}\"]\n[kafka.producer]\nbootstrap.servers = \"h:1\"\n"
+            );
+            Config::parse(&text, "f", "").unwrap()
+        };
+        let now = consuming("old").with_live_of(&consuming("new"));
+        assert!(now.publish.topics.allows("old") && !now.publish.topics.allows("new"));
+    }
+
+    #[test]
     fn a_changed_secret_is_noticed_although_it_is_masked() {
         let kafka = |secret: &str| {
             let text = format!(
@@ -126,6 +153,6 @@ mod tests {
             );
             Config::parse(&text, "f", "").unwrap()
         };
-        assert_eq!(kafka("a").changes(&kafka("b")).at_restart, ["a secret of [kafka.consumer] or [kafka.producer] needs a restart"]);
+        assert_eq!(kafka("a").changes(&kafka("b")).at_restart, ["kafka.consumer.\"sasl.password\" (a secret) needs a restart"]);
     }
 }

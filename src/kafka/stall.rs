@@ -39,7 +39,8 @@ pub(crate) enum Verdict {
 
 /// A look at a partition that has been read up to `next`, and whose log ends at `end` as another client sees it. `drained_ms`: when the shard had last
 /// taken everything that was fetched. What was fetched later may wait for the shard, so a partition stands still only up to then. A log that ends before
-/// the position was cut short: a client that reads would have said so.
+/// the position was cut short: a client that reads would have said so. One that was cut short and is as long again looks as before, until its next
+/// record.
 pub(crate) fn look(stall: &mut Option<Stall>, next: Offset, end: Offset, drained_ms: u64, now_ms: u64) -> Verdict {
     let moved = stall.is_none_or(|stall| stall.next != next);
     if end == next || moved {

@@ -1,5 +1,7 @@
 //! What goes wrong: Kafka's clients get stuck, letters get lost, clusters change, nodes die, crowds come.
 
+use std::sync::Arc;
+
 use super::{STUCK_PRODUCER_MS, WATCH_MS, World, number_of};
 use crate::limits::TICK_MS;
 use crate::shard::{Event, ProduceRecord, PublishResult};
@@ -118,6 +120,7 @@ impl World {
 
     /// Something that happens to a cluster once a month.
     pub(super) fn upheaval(&mut self) {
+        self.reload();
         if self.random.u8(0..4) > 0 {
             return;
         }
@@ -157,6 +160,29 @@ impl World {
             }
             8 => self.restart(),
             _ => {}
+        }
+    }
+
+    /// Every node reads its configuration again.
+    fn reload(&mut self) {
+        let Some(dice) = &mut self.reloads else { return };
+        let mut newer = self.settings.clone();
+        match dice.u8(0..6) {
+            0 => newer.cache_bytes_max -= newer.cache_bytes_max / 4,
+            1 => newer.cache_records_max = (newer.cache_records_max / 2).max(1),
+            2 => newer.cache_expire_ms -= newer.cache_expire_ms / 4,
+            3 => newer.subscriptions_max = newer.subscriptions_max.saturating_sub(1).max(2),
+            4 => newer.publishes_open_max = dice.usize(1..6),
+            _ => newer.slow_client_timeout_ms = dice.u64(1_000..8_000),
+        }
+        self.coverage.note("settings were reloaded");
+        self.settings = self.settings.with_live_of(&newer);
+        let (settings, now_ms) = (Arc::new(self.settings.clone()), self.now_ms);
+        self.say(|| format!("settings are reloaded: {newer:?}"));
+        for node in &mut self.nodes {
+            for shard in 0..node.cores.len() {
+                node.handle(now_ms, shard, Event::Settings(settings.clone()));
+            }
         }
     }
 

@@ -68,6 +68,8 @@ pub struct World {
     bursts: Option<Rng>,
     /// Letters to shards get lost.
     losses: Option<Rng>,
+    /// Settings are reloaded, on all nodes at once. Limits become smaller only: what was decided under the larger ones stays explained.
+    reloads: Option<Rng>,
     /// More than a thousand clients want one subject.
     is_crowded: bool,
     /// Records that a producer had on their way when another took its place.
@@ -103,7 +105,7 @@ pub fn whole_trace(seed: u64, ticks_always: bool) -> Vec<String> {
 pub enum Mix {
     #[default]
     Everything,
-    /// Neither bursts nor hostile clients, lost letters, crowds and small limits of a turn: what the first worlds had. To compare speeds over time.
+    /// Neither bursts nor hostile clients, lost letters, reloads, crowds and small limits of a turn: what the first worlds had. To compare speeds over time.
     Plain,
 }
 
@@ -181,6 +183,7 @@ impl World {
             hostility: Some(Rng::with_seed(seed ^ 0x0e71)).filter(|_| each(5, 2)),
             bursts: Some(Rng::with_seed(seed ^ 0xb125)).filter(|_| each(11, 4)),
             losses: Some(Rng::with_seed(seed ^ 0x1055)).filter(|_| each(7, 3)),
+            reloads: Some(Rng::with_seed(seed ^ 0x4e10)).filter(|_| each(8, 3)),
             is_crowded: each(400, 77),
             late: Vec::new(),
             pings: 0,

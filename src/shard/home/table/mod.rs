@@ -121,10 +121,23 @@ impl HomeTable {
         }
     }
 
-    /// Other limits; what does not fit any more is evicted.
+    /// Other limits; what does not fit any more is evicted. Walks every subject if a subject's own limits became smaller.
     pub fn take_limits(&mut self, limits: CacheLimits) {
+        let is_smaller = limits.records_max < self.limits.records_max || limits.subject_bytes_max < self.limits.subject_bytes_max;
         self.limits = limits;
+        let keys: Vec<HomeKey> = if is_smaller { self.subjects.keys().collect() } else { Vec::new() };
+        for key in keys {
+            while self.is_over_limits(key) {
+                self.evict_first(key);
+            }
+        }
         self.make_room(None);
+    }
+
+    /// Whether a subject has more than its own limits allow; the newest record is always kept.
+    fn is_over_limits(&self, key: HomeKey) -> bool {
+        let subject = &self.subjects[key];
+        subject.records.len() > 1 && (subject.records.len() > self.limits.records_max || subject.bytes > self.limits.subject_bytes_max)
     }
 
     /// Bytes remembered now.
@@ -247,11 +260,7 @@ impl HomeTable {
         self.arrivals.push_back((key, sequence));
         let expire_ms = self.limits.expire_ms;
         let expired = |cached: &CachedRecord| cached.arrived_ms + expire_ms <= now_ms;
-        while self.subjects[key].records.len() > 1
-            && (self.subjects[key].records.len() > self.limits.records_max
-                || self.subjects[key].bytes > self.limits.subject_bytes_max
-                || expired(&self.subjects[key].records[0]))
-        {
+        while self.is_over_limits(key) || self.subjects[key].records.len() > 1 && expired(&self.subjects[key].records[0]) {
             self.evict_first(key);
         }
         self.make_room(Some(sequence));
