@@ -81,13 +81,11 @@ package_tree() {
 
 # Adds to nfpm.yaml what the binaries wrote.
 package_contents() {
-  local work=$1 file to kind
+  local work=$1 file to
   for file in "$work"/tree/man/* "$work"/tree/completions/*; do
     [ -e "$file" ] || continue
-    kind=
     case $file in
       *.[1-8].gz)
-        kind=', type: doc'
         to=${file%.gz}
         to=/usr/share/man/man${to##*.}/${file##*/}
         ;;
@@ -99,7 +97,7 @@ package_contents() {
       */_*) to=/usr/share/zsh/vendor-completions/${file##*/} ;;
       *) fail "packages have no place for ${file##*/}" ;;
     esac
-    echo "  - {src: ${file#"$work"/}, dst: $to$kind, file_info: {mode: 0644}}"
+    echo "  - {src: ${file#"$work"/}, dst: $to, file_info: {mode: 0644}}"
   done >>"$work/nfpm.yaml"
 }
 

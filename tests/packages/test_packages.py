@@ -1,6 +1,7 @@
 """The packages in a Debian 12 that systemd runs: see ./dev test package. Each class has a machine of its own, and its tests build on each other."""
 
 import base64
+import ctypes
 import glob
 import json
 import os
@@ -216,6 +217,29 @@ class Client:
         self.socket.close()
 
 
+def shard_threads(pid):
+    """The threads of the first shard of a process in the machine, as this side numbers them."""
+    for status in glob.glob("/proc/[0-9]*/status"):
+        try:
+            text = Path(status).read_text()
+        except OSError:
+            continue
+        inner = re.search(r"^NSpid:.*\t(\d+)$", text, re.M)
+        if text.startswith("Name:\tcorespan\n") and inner and inner[1] == pid and len(re.search(r"^NSpid:(.*)$", text, re.M)[1].split()) > 1:
+            tasks = Path(status).parent / "task"
+            return [int(task.name) for task in tasks.iterdir() if (task / "comm").read_text().strip() == "shard-0"]
+    raise AssertionError(f"no process is {pid} in the machine")
+
+
+def stop_thread(thread):
+    """One thread stands still, the others of its process go on: PTRACE_SEIZE and PTRACE_INTERRUPT. It ends with its process."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
+    for request in (0x4206, 0x4207):
+        if libc.ptrace(request, thread, None, None) != 0:
+            raise OSError(ctypes.get_errno(), "ptrace")
+
+
 class MachineTest(unittest.TestCase):
     maxDiff = None
 
@@ -270,6 +294,25 @@ class MachineTest(unittest.TestCase):
         until(lambda: self.main_pid() not in (None, pid))
         self.await_ready()
         self.assertGreaterEqual(int(self.machine.show("NRestarts")), 1)
+
+    def assert_restarts_when_a_shard_stands_still(self):
+        drop_in = "/run/systemd/system/corespan.service.d/watchdog.conf"
+        self.machine.run(f"mkdir -p {os.path.dirname(drop_in)}")
+        self.machine.write(drop_in, "[Service]\nWatchdogSec=2s\n")
+        self.machine.run("systemctl daemon-reload; systemctl restart corespan")
+        self.await_ready()
+        pid = self.main_pid()
+        # It is fed: longer than the limit, and the same process.
+        fed = time.monotonic() + 5
+        until(lambda: time.monotonic() > fed)
+        self.assertEqual(self.main_pid(), pid)
+        for thread in shard_threads(pid):
+            stop_thread(thread)
+        until(lambda: self.main_pid() not in (None, pid))
+        self.await_ready()
+        self.assertIn("watchdog", self.machine.run("journalctl -u corespan -o cat --no-pager").lower())
+        self.machine.run(f"rm {drop_in}; systemctl daemon-reload; systemctl restart corespan")
+        self.await_ready()
 
     def stat(self, path):
         return self.machine.run(f"stat -c '%a %U %G' {path}").strip()
@@ -328,6 +371,9 @@ class Deb(MachineTest):
 
     def test_6_kill_is_restarted(self):
         self.assert_restarts_after_a_kill()
+
+    def test_6_watchdog_restarts_a_node_whose_shard_stands_still(self):
+        self.assert_restarts_when_a_shard_stands_still()
 
     def test_7_exposure(self):
         words = self.machine.run("systemd-analyze security --no-pager corespan")
@@ -419,6 +465,9 @@ class Rpm(MachineTest):
 
     def test_lint(self):
         self.machine.write("/root/rpmlint.toml", Path(__file__).parents[2].joinpath("packaging/rpmlint.toml").read_text())
+        pages = self.machine.run(f"rpm -qlp {self.new}").split()
+        for program in ("corespan", "corespan-bench"):
+            self.assertIn(f"/usr/share/man/man1/{program}.1.gz", pages)
         words = self.machine.run(f"rpmlint -c /root/rpmlint.toml {self.new}", check=False, seconds=120)
         lines = [line for line in words.splitlines() if re.search(": [EW]: ", line) and (HAS_MAN_PAGES or "no-manual-page" not in line)]
         self.assertEqual(lines, [], words)
