@@ -130,6 +130,14 @@ pub const DRAIN_PUBLISH_MS: u64 = 4_400;
 /// can count on those.
 pub const END_MS: u64 = 4_900;
 
+/// Tokens that a shard judges between two flushes. A signature costs some 5 us (HS256) to some 300 us (RS512 of 4,096 bits): the core is not
+/// held for longer than a few milliseconds, and everybody else's records come between.
+pub const TOKENS_AT_ONCE_MAX: u32 = 8;
+
+/// Seconds before the end of a token at which its client is told to come with a new one, or a quarter of its time if that is less: SDKs ask their
+/// application for it first, and try again when that fails.
+pub const TOKEN_TTL_EARLY_S_MAX: u64 = 30;
+
 const _: () = assert!(HOLD_MS < 5_000, "SDKs give up after 5 s");
 const _: () = assert!(DRAIN_PUBLISH_MS < END_MS && END_MS < 5_000, "the last answers go out before the end");
 const _: () = assert!(HOLD_MS < PUBLISH_MS && PUBLISH_MS + 10 * TICK_MS <= 4_500, "every publish is answered within 4.5 s");

@@ -64,6 +64,7 @@ fn start(poll: Poll) -> Node {
             cpu: cpus[id.index() % cpus.len()],
             poll,
             settings: ShardSettings::default(),
+            entitlement: corespan::entitlement::Entitlement::None,
             net: settings.clone(),
             site: site.clone(),
             listener: listeners.next().expect("one for each shard"),

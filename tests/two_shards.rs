@@ -144,6 +144,7 @@ impl Node {
                 cpu: cpus[id.index() % cpus.len()],
                 poll: Poll::Park,
                 settings: ShardSettings::default(),
+                entitlement: corespan::entitlement::Entitlement::None,
                 net: settings.clone(),
                 site: Site::new(&SiteSettings { demo: false, allowed_origins: Vec::new() }),
                 listener: listeners.next().expect("one for each shard"),

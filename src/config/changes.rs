@@ -5,10 +5,19 @@ use super::settings::Config;
 use crate::kafka::is_secret;
 
 /// Keys that take effect at a reload; all others at the next start.
-const LIVE: [&str; 13] = [
+const LIVE: [&str; 22] = [
     "slow.client.timeout",
     "drain.seconds",
     "listen.allowed.origins",
+    "entitlement.token",
+    "entitlement.jwt.secret",
+    "entitlement.jwt.secret.path",
+    "entitlement.jwt.pem.path",
+    "entitlement.jwt.jwks.path",
+    "entitlement.jwt.leeway",
+    "entitlement.jwt.expiry.required",
+    "entitlement.jwt.expiry.max",
+    "entitlement.revoked.path",
     "cache.bytes.max",
     "cache.records.max",
     "cache.subject.bytes.max",
@@ -71,6 +80,10 @@ impl Config {
         config.slow_client_timeout = newer.slow_client_timeout;
         config.drain_time = newer.drain_time;
         config.listen.allowed_origins.clone_from(&newer.listen.allowed_origins);
+        // Clients that are there were let in by the type that was in force.
+        if self.entitlement.name() == newer.entitlement.name() {
+            config.entitlement = newer.entitlement.clone();
+        }
         config.cache.clone_from(&newer.cache);
         let says = |config: &Config| {
             let of_topics = |one: &&Effective| matches!(one.key.as_str(), "publish.topics" | "publish.pattern");

@@ -8,10 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::document::{Document, Origin, Value};
+use super::entitlement::EntitlementSettings;
 use super::problem::{ConfigError, Problem};
 use super::reader::{EXTRA_OPTIONS, Reader, show_list};
 use super::settings::*;
-use super::{extra_options, kafka_settings};
+use super::{entitlement, extra_options, kafka_settings};
 use crate::cores::{CoreSettings, HousekeepingChoice, Poll, ShardChoice};
 use crate::http::{HEAD_BYTES_LEAST, HeadLimits};
 use crate::kafka::TopicChoice;
@@ -112,10 +113,11 @@ fn read(reader: &mut Reader, file: &str) -> Config {
     let insecure = reader.flag("insecure", false);
     let listen_origin = reader.origin("listen.address");
     let listen = read_listen(reader);
-    if !listen.address.ip().is_loopback() && !insecure {
+    let entitlement = entitlement::read(reader);
+    if !listen.address.ip().is_loopback() && !insecure && entitlement == EntitlementSettings::None {
         let text = format!(
-            "listen.address = \"{}\" lets others in, and nobody's identity is checked; write insecure = true at the top of the file if that is meant, \
-             or listen on 127.0.0.1 behind a proxy that checks",
+            "listen.address = \"{}\" lets others in, and nobody's identity is checked; give [entitlement] a type, or write insecure = true at the top of the \
+             file if that is meant, or listen on 127.0.0.1 behind a proxy that checks",
             listen.address
         );
         reader.problem(listen_origin, text);
@@ -129,7 +131,7 @@ fn read(reader: &mut Reader, file: &str) -> Config {
         subject_bytes_max: reader.size("cache.subject.bytes.max", shard.cache_subject_bytes_max as u64, 128 << 10..=1 << 40) as usize,
         expire_time: reader.time("cache.expire.time", Duration::from_millis(shard.cache_expire_ms), seconds(1)..=seconds(7 * 86_400)),
     };
-    let (publish_topics, publish_patterns) = read_publish_topics(reader, listen.address.ip().is_loopback(), &kafka.consumer.topics);
+    let (publish_topics, publish_patterns) = read_publish_topics(reader, listen.address.ip().is_loopback(), &entitlement, &kafka.consumer.topics);
     let publish = PublishSettings {
         topics: Arc::new(PublishRule::new(publish_topics, publish_patterns)),
         bytes_max: reader.size("publish.bytes.max", shard.publish_bytes_max as u64, 1..=64 << 20) as usize,
@@ -181,6 +183,7 @@ fn read(reader: &mut Reader, file: &str) -> Config {
     Config {
         node_name,
         insecure,
+        entitlement,
         listen,
         cores,
         kafka,
@@ -199,19 +202,32 @@ fn read(reader: &mut Reader, file: &str) -> Config {
 }
 
 /// Topics that clients may publish to: without a word of the file those that are consumed, if only this machine can connect, else none.
-fn read_publish_topics(reader: &mut Reader, is_loopback: bool, consumed: &TopicChoice) -> (Vec<String>, Vec<regex::Regex>) {
+fn read_publish_topics(
+    reader: &mut Reader,
+    is_loopback: bool,
+    entitlement: &EntitlementSettings,
+    consumed: &TopicChoice,
+) -> (Vec<String>, Vec<regex::Regex>) {
     #[derive(Clone, PartialEq)]
     enum Topics {
         Consumed,
+        /// What tokens permit.
+        Permitted,
         Listed(Vec<String>),
     }
-    const HELP: &str = "give a list of topic names, as in [\"orders\"], or \"consumed\" for the topics of [kafka.consumer]; [] is none";
-    let default = if is_loopback { Topics::Consumed } else { Topics::Listed(Vec::new()) };
+    const HELP: &str = "give a list of topic names, as in [\"orders\"], or \"consumed\" for the topics of [kafka.consumer], or with entitlement.type = \"jwt\" \"permitted\" for those that tokens permit; [] is none";
+    let default = match entitlement {
+        EntitlementSettings::Jwt(_) => Topics::Permitted,
+        EntitlementSettings::Basic { .. } => Topics::Consumed,
+        EntitlementSettings::None if is_loopback => Topics::Consumed,
+        EntitlementSettings::None => Topics::Listed(Vec::new()),
+    };
     let topics = reader.special(
         "publish.topics",
         default,
         |value| match value {
             Value::Text(text) if text == "consumed" => Ok(Topics::Consumed),
+            Value::Text(text) if text == "permitted" && matches!(entitlement, EntitlementSettings::Jwt(_)) => Ok(Topics::Permitted),
             Value::List(values) => {
                 let name = |value: &Value| match value {
                     Value::Text(name) if is_topic(name) => Ok(name.clone()),
@@ -223,6 +239,7 @@ fn read_publish_topics(reader: &mut Reader, is_loopback: bool, consumed: &TopicC
         },
         |topics| match topics {
             Topics::Consumed => "\"consumed\"".to_owned(),
+            Topics::Permitted => "\"permitted\"".to_owned(),
             Topics::Listed(names) => format!("{names:?}"),
         },
     );
@@ -238,6 +255,11 @@ fn read_publish_topics(reader: &mut Reader, is_loopback: bool, consumed: &TopicC
     let mut patterns: Vec<regex::Regex> = pattern.into_iter().map(|(_, regex)| regex).collect();
     let names = match (topics, consumed) {
         (Topics::Listed(names), _) => names,
+        (Topics::Permitted, _) => {
+            // All but internal ones: those must be named.
+            patterns.extend(regex::Regex::new("^.*$"));
+            Vec::new()
+        }
         (Topics::Consumed, TopicChoice::Listed(names)) => names.clone(),
         (Topics::Consumed, TopicChoice::Matching(regex)) => {
             patterns.push(regex.clone());

@@ -5,6 +5,7 @@
 
 mod changes;
 mod document;
+mod entitlement;
 mod extra_options;
 mod kafka_settings;
 mod load;
@@ -20,6 +21,7 @@ mod tests;
 
 pub use changes::Changes;
 pub use document::Origin;
+pub use entitlement::{EntitlementSettings, JwtSettings};
 pub use problem::{ConfigError, Problem, did_you_mean};
 pub use reader::{EXTRA_OPTIONS, Effective};
 pub use settings::{

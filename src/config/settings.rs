@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::entitlement::EntitlementSettings;
 use super::reader::Effective;
 use crate::cores::{self, CoreSettings};
 use crate::http::{HeadLimits, SiteSettings};
@@ -20,6 +21,8 @@ pub struct Config {
     pub node_name: String,
     /// `insecure`: anybody may connect from elsewhere.
     pub insecure: bool,
+    /// `[entitlement]`
+    pub entitlement: EntitlementSettings,
     pub listen: ListenSettings,
     pub cores: CoreSettings,
     pub kafka: KafkaSettings,
@@ -163,10 +166,18 @@ impl Config {
     /// What is open to whom, a line each.
     pub fn open_to(&self) -> Vec<String> {
         let who = if self.listen.address.ip().is_loopback() { "everybody on this machine" } else { "everybody who reaches the port" };
+        let (subscribers, publishers) = match &self.entitlement {
+            EntitlementSettings::None => (who.to_owned(), who.to_owned()),
+            EntitlementSettings::Basic { .. } => (who.to_owned(), "who has entitlement.token".to_owned()),
+            EntitlementSettings::Jwt(_) => {
+                let who = "who has a token that one of the keys has signed, as far as its permissions go,";
+                (who.to_owned(), who.to_owned())
+            }
+        };
         let publish = if self.publish.topics.allows_nothing() {
             "nobody may publish (publish.topics)".to_owned()
         } else {
-            format!("{who} may publish to {}", self.publish.topics)
+            format!("{publishers} may publish to {}", self.publish.topics)
         };
         let pages = match self.listen.allowed_origins.as_slice() {
             [] => "of the same host".to_owned(),
@@ -174,7 +185,7 @@ impl Config {
             origins => format!("of {}", origins.join(", ")),
         };
         vec![
-            format!("{who} may subscribe to every topic that is served, on {}", self.listen.address),
+            format!("{subscribers} may subscribe to every topic that is served, on {}", self.listen.address),
             publish,
             format!("web pages {pages} may connect (listen.allowed.origins)"),
         ]

@@ -29,7 +29,7 @@ impl Grant {
 }
 
 /// A subscription's right to be: by its connection's permissions, or by a token of its own.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SubscriptionGrant(pub(super) Option<OwnToken>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +42,11 @@ impl SubscriptionGrant {
     /// Whether a token of its own allows it, whatever its connection's permissions are.
     pub fn has_token(&self) -> bool {
         self.0.is_some()
+    }
+
+    /// Bytes in memory beside its own size.
+    pub fn bytes(&self) -> usize {
+        self.0.as_ref().and_then(|token| token.jti.as_deref()).map_or(0, str::len)
     }
 
     /// When the subscription ends unless `sub_refresh` renews it, in seconds since 1970. `None`: with its connection.

@@ -27,7 +27,10 @@ impl RevokedSet {
 
     /// Reads lines `jti X` and `user Y`; what follows the word and one space is taken as it is, up to the end of the line, so a user may have spaces.
     /// Empty lines and those that start with `#` say nothing.
-    fn parse(text: &str) -> Result<RevokedSet, String> {
+    ///
+    /// # Errors
+    /// A line says something else, or there are more than 200,000.
+    pub fn parse(text: &str) -> Result<RevokedSet, String> {
         let mut set = RevokedSet::default();
         for (place, line) in text.lines().enumerate() {
             if line.trim().is_empty() || line.starts_with('#') {

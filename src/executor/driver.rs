@@ -13,12 +13,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll as TaskPoll;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::hands::Hands;
 use super::pacemaker::Pulse;
 use super::thread::{self, ExecutorFailed};
 use crate::cores::Poll;
+use crate::entitlement::Entitlement;
 use crate::handoff::{ConnectionKey, LaneEnds, MailboxReceiver, ShardId, Wake};
 use crate::http::Site;
 use crate::limits::{CLOSE_LINGER_MS, TICK_MS};
@@ -31,6 +32,8 @@ const LANE_MESSAGES_PER_TURN: usize = 64;
 const LETTERS_PER_TURN: usize = 4096;
 /// Bytes of records that a turn takes from Kafka: large enough to share writes, small enough that sockets and lanes wait less than a millisecond.
 const KAFKA_BYTES_PER_TURN: usize = 256 << 10;
+/// How often a shard is told what the wall clock says, for it may be set.
+const CLOCK_MS: u64 = 1_000;
 /// The buffer that all connections of a shard read into: one read takes most of what a socket holds.
 const READ_BUFFER_BYTES: usize = 64 << 10;
 
@@ -41,6 +44,8 @@ pub struct ShardPlan<B> {
     pub cpu: usize,
     pub poll: Poll,
     pub settings: ShardSettings,
+    /// Who may do what from the first connection on.
+    pub entitlement: Entitlement,
     pub net: NetSettings,
     pub site: Site,
     pub listener: TcpListener,
@@ -71,8 +76,11 @@ async fn live<B: Broker>(plan: ShardPlan<B>) {
         wake: plan.wake.clone(),
         epoch: plan.epoch,
         ticked_ms: Cell::new(0),
+        clock_due_ms: Cell::new(0),
         stopping: Cell::new(false),
     });
+    host.handle(host.clock(host.now_ms()));
+    host.handle(Event::Entitlement(plan.entitlement));
     let wake = plan.wake.clone();
     let ticker = glommio::spawn_local(async move {
         loop {
@@ -131,10 +139,18 @@ struct ShardHost<B> {
     wake: Arc<Wake>,
     epoch: Instant,
     ticked_ms: Cell<u64>,
+    /// When the shard is told next what the wall clock says.
+    clock_due_ms: Cell<u64>,
     stopping: Cell<bool>,
 }
 
 impl<B: Broker> ShardHost<B> {
+    fn clock(&self, now_ms: u64) -> Event<'static> {
+        self.clock_due_ms.set(now_ms + CLOCK_MS);
+        let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Event::Clock { unix_ms: unix.as_millis() as u64 }
+    }
+
     /// One turn; whether there was anything to do.
     fn turn(&self) -> bool {
         let now_ms = self.now_ms();
@@ -194,6 +210,9 @@ impl<B: Broker> ShardHost<B> {
         refused |= !core.polls_kafka();
         if now_ms >= self.ticked_ms.get() + TICK_MS {
             self.ticked_ms.set(now_ms);
+            if now_ms >= self.clock_due_ms.get() {
+                core.handle(now_ms, self.clock(now_ms), hands);
+            }
             if core.due_ms() <= now_ms {
                 core.handle(now_ms, Event::Tick, hands);
             }

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use crate::config::ConfigError;
 use crate::cores::CoresError;
+use crate::entitlement::FileError;
 use crate::executor::ShardFailed;
 use crate::kafka::KafkaFailed;
 use crate::telemetry::TelemetryError;
@@ -17,6 +18,9 @@ pub enum LifecycleError {
     Cores(#[from] CoresError),
     #[error(transparent)]
     Telemetry(#[from] TelemetryError),
+    /// Keys or revocations.
+    #[error("entitlement: {0}")]
+    Entitlement(#[from] FileError),
     #[error(transparent)]
     Shard(#[from] ShardFailed),
     #[error("listen.address = \"{address}\" is in use by another process; stop it, or give another port")]

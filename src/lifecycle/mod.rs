@@ -7,6 +7,7 @@
 mod demo;
 mod error;
 mod feed;
+mod gatekeeper;
 mod kafka_metrics;
 mod node;
 mod reload;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::error::LifecycleError;
+use super::gatekeeper::Gatekeeper;
 use super::kafka_metrics::KafkaMetrics;
 use super::reload::Reloader;
 use super::shards::{Desks, Shards};
@@ -58,6 +59,7 @@ pub struct Node {
     kafka: KafkaSide,
     drain_time: Duration,
     site: Site,
+    gatekeeper: Gatekeeper,
     listening: Listening,
     _admin: AdminServer,
 }
@@ -79,6 +81,7 @@ impl Node {
         let admin = AdminServer::start(config.listen.admin, registry.clone(), health.clone())?;
         let shard_settings = config.shard_settings();
         let desks = Desks::new(plan.shards.len() as u16, shard_settings.publishes_open_shard_max);
+        let (gatekeeper, entitlement) = Gatekeeper::start(&config.entitlement, desks.letters())?;
         let (kafka, brokers) = KafkaSide::start(options, &desks.letters(), &desks.wakes())?;
         registry.add(KafkaMetrics { metadata: kafka.metadata.clone(), producers: kafka.producers.clone() });
 
@@ -96,6 +99,7 @@ impl Node {
                 cpu: plan.shards[id.index()],
                 poll: config.cores.poll,
                 settings: shard_settings.clone(),
+                entitlement: entitlement.clone(),
                 net: settings.clone(),
                 site: site.clone(),
                 listener,
@@ -109,7 +113,7 @@ impl Node {
                 epoch,
             })
         })?;
-        Ok(Node { shards, health, kafka, drain_time: config.drain_time, site, listening, _admin: admin })
+        Ok(Node { shards, health, kafka, drain_time: config.drain_time, site, gatekeeper, listening, _admin: admin })
     }
 
     /// Where clients connect; the real port if port 0 was asked for.
@@ -133,7 +137,7 @@ impl Node {
             let signal = signals.wait(LOOK);
             if signal == Some(Signal::Hangup) {
                 if let Some(reloader) = &mut reloader {
-                    self.drain_time = reloader.reload(&self.shards, &self.site, &self.health.reloads);
+                    self.drain_time = reloader.reload(&self.shards, &self.site, &self.gatekeeper, &self.health.reloads);
                 }
             } else if let Some(signal) = signal {
                 tracing::info!("{} received: draining over {:?}; a second signal ends at once", signal.name(), self.drain_time);

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use super::gatekeeper::Gatekeeper;
 use super::shards::Shards;
 use crate::config::{Config, ConfigError};
 use crate::http::Site;
@@ -36,10 +37,10 @@ impl Reloader {
     }
 
     /// Reads the file. A bad one is refused as a whole. How long a drain lasts from now on.
-    pub(super) fn reload(&mut self, shards: &Shards, site: &Site, reloads: &Reloads) -> Duration {
+    pub(super) fn reload(&mut self, shards: &Shards, site: &Site, gatekeeper: &Gatekeeper, reloads: &Reloads) -> Duration {
         match Config::load(&self.path) {
             Err(error) => self.refuse(error, reloads),
-            Ok(newer) => self.take(&newer, shards, site, reloads),
+            Ok(newer) => self.take(&newer, shards, site, gatekeeper, reloads),
         }
         self.config.drain_time
     }
@@ -52,12 +53,16 @@ impl Reloader {
         reloads.add(true, lines);
     }
 
-    fn take(&mut self, newer: &Config, shards: &Shards, site: &Site, reloads: &Reloads) {
+    fn take(&mut self, newer: &Config, shards: &Shards, site: &Site, gatekeeper: &Gatekeeper, reloads: &Reloads) {
         let changes = self.config.changes(newer);
+        let entitlement = self.config.entitlement.clone();
         self.config = self.config.with_live_of(newer);
         self.shard_settings = self.shard_settings.with_live_of(&self.config.shard_settings());
         change_log_level(self.config.log.level);
         site.allow_origins(self.config.listen.allowed_origins.clone());
+        if self.config.entitlement != entitlement {
+            gatekeeper.take(self.config.entitlement.clone());
+        }
         shards.take_settings(&Arc::new(self.shard_settings.clone()));
         for line in &changes.live {
             tracing::info!("reloaded: {line}");

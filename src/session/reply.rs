@@ -29,9 +29,20 @@ pub enum Reply<'a> {
     Unsubscribe,
     Publish,
     History(HistoryResult<'a>),
-    /// Empty result of a refresh without expiry.
-    Refresh,
-    SubRefresh,
+    /// The connection's right to be here, renewed or without an end.
+    Refresh(RefreshResult<'a>),
+    /// That of one subscription.
+    SubRefresh(Ttl),
+}
+
+/// In how many seconds the client should ask for a new token; `None`: never. 0 is never sent.
+pub type Ttl = Option<u32>;
+
+#[derive(Clone, Debug)]
+pub struct RefreshResult<'a> {
+    pub client: &'a str,
+    pub version: &'a str,
+    pub ttl: Ttl,
 }
 
 #[derive(Clone, Debug)]
@@ -41,6 +52,7 @@ pub struct ConnectResult<'a> {
     pub node: &'a str,
     pub ping_seconds: u32,
     pub pong: bool,
+    pub ttl: Ttl,
 }
 
 #[derive(Clone, Debug)]
@@ -55,6 +67,7 @@ pub struct SubscribeResult<'a> {
     pub publications: &'a [Bytes],
     /// Numeric channel id, if the client offered to use one.
     pub id: Option<u64>,
+    pub ttl: Ttl,
 }
 
 #[derive(Clone, Debug)]
@@ -100,6 +113,7 @@ fn write_json(out: &mut Vec<u8>, id: u32, reply: &Reply<'_>) {
             if result.ping_seconds > 0 {
                 let _ = write!(out, ",\"ping\":{},\"pong\":{}", result.ping_seconds, result.pong);
             }
+            write_ttl(out, ",", result.ttl);
             out.push(b'}');
         }
         Reply::Subscribe(result) => {
@@ -119,6 +133,7 @@ fn write_json(out: &mut Vec<u8>, id: u32, reply: &Reply<'_>) {
             if let Some(id) = result.id {
                 let _ = write!(out, ",\"id\":{id}");
             }
+            write_ttl(out, ",", result.ttl);
             write_publications(out, result.publications);
             out.push(b'}');
         }
@@ -131,10 +146,27 @@ fn write_json(out: &mut Vec<u8>, id: u32, reply: &Reply<'_>) {
         }
         Reply::Unsubscribe => out.extend_from_slice(b"\"unsubscribe\":{}"),
         Reply::Publish => out.extend_from_slice(b"\"publish\":{}"),
-        Reply::Refresh => out.extend_from_slice(b"\"refresh\":{}"),
-        Reply::SubRefresh => out.extend_from_slice(b"\"sub_refresh\":{}"),
+        Reply::Refresh(result) => {
+            out.extend_from_slice(b"\"refresh\":{\"client\":");
+            json_string(out, result.client);
+            out.extend_from_slice(b",\"version\":");
+            json_string(out, result.version);
+            write_ttl(out, ",", result.ttl);
+            out.push(b'}');
+        }
+        Reply::SubRefresh(ttl) => {
+            out.extend_from_slice(b"\"sub_refresh\":{");
+            write_ttl(out, "", *ttl);
+            out.push(b'}');
+        }
     }
     out.push(b'}');
+}
+
+fn write_ttl(out: &mut Vec<u8>, before: &str, ttl: Ttl) {
+    if let Some(seconds) = ttl {
+        let _ = write!(out, "{before}\"expires\":true,\"ttl\":{seconds}");
+    }
 }
 
 fn write_publications(out: &mut Vec<u8>, publications: &[Bytes]) {
@@ -160,6 +192,8 @@ fn to_wire(id: u32, reply: &Reply<'_>) -> wire::Reply {
                 ping: result.ping_seconds,
                 pong: result.pong && result.ping_seconds > 0,
                 node: result.node.to_owned(),
+                expires: result.ttl.is_some(),
+                ttl: result.ttl.unwrap_or(0),
             });
         }
         Reply::Subscribe(result) => {
@@ -172,6 +206,8 @@ fn to_wire(id: u32, reply: &Reply<'_>) -> wire::Reply {
                 positioned: result.positioned,
                 was_recovering: result.was_recovering,
                 id: result.id.unwrap_or(0) as i64,
+                expires: result.ttl.is_some(),
+                ttl: result.ttl.unwrap_or(0),
             });
         }
         Reply::History(result) => {
@@ -183,8 +219,15 @@ fn to_wire(id: u32, reply: &Reply<'_>) -> wire::Reply {
         }
         Reply::Unsubscribe => message.unsubscribe = Some(wire::Empty {}),
         Reply::Publish => message.publish = Some(wire::Empty {}),
-        Reply::Refresh => message.refresh = Some(wire::Empty {}),
-        Reply::SubRefresh => message.sub_refresh = Some(wire::Empty {}),
+        Reply::Refresh(result) => {
+            message.refresh = Some(wire::RefreshResult {
+                client: result.client.to_owned(),
+                version: result.version.to_owned(),
+                expires: result.ttl.is_some(),
+                ttl: result.ttl.unwrap_or(0),
+            });
+        }
+        Reply::SubRefresh(ttl) => message.sub_refresh = Some(wire::SubRefreshResult { expires: ttl.is_some(), ttl: ttl.unwrap_or(0) }),
     }
     message
 }
@@ -267,16 +310,18 @@ mod tests {
                 was_recovering: true,
                 publications,
                 id: Some(3),
+                ttl: Some(60),
             })
         };
         let frame = encode_reply(Protocol::Json, 7, &result(&json));
         let text: serde_json::Value = serde_json::from_slice(payload_of(&frame)).unwrap();
         let expected = serde_json::json!({"id": 7, "subscribe": {"epoch": "1.t.0.0", "offset": 4, "recoverable": true, "positioned": true,
-            "recovered": true, "was_recovering": true, "id": 3, "publications": [{"data": 1, "offset": 5}]}});
+            "recovered": true, "was_recovering": true, "id": 3, "expires": true, "ttl": 60, "publications": [{"data": 1, "offset": 5}]}});
         assert_eq!(text, expected);
         let reply = decode(&encode_reply(Protocol::Protobuf, 7, &result(&protobuf)));
         let subscribe = reply.subscribe.unwrap();
         assert_eq!((reply.id, subscribe.offset, subscribe.id, subscribe.recovered), (7, 4, 3, true));
+        assert_eq!((subscribe.expires, subscribe.ttl), (true, 60));
         assert_eq!(wire::Publication::decode(subscribe.publications[0].clone()).unwrap().offset, 5);
     }
 

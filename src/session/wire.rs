@@ -164,9 +164,9 @@ pub struct Reply {
     #[prost(message, optional, tag = "11")]
     pub history: Option<HistoryResult>,
     #[prost(message, optional, tag = "14")]
-    pub refresh: Option<Empty>,
+    pub refresh: Option<RefreshResult>,
     #[prost(message, optional, tag = "15")]
-    pub sub_refresh: Option<Empty>,
+    pub sub_refresh: Option<SubRefreshResult>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -209,6 +209,11 @@ pub struct ConnectResult {
     pub client: String,
     #[prost(string, tag = "2")]
     pub version: String,
+    #[prost(bool, tag = "3")]
+    pub expires: bool,
+    /// Seconds until the client should refresh.
+    #[prost(uint32, tag = "4")]
+    pub ttl: u32,
     #[prost(uint32, tag = "7")]
     pub ping: u32,
     #[prost(bool, tag = "8")]
@@ -220,6 +225,10 @@ pub struct ConnectResult {
 /// Publications are encoded before, each alone: as bytes they have the same wire form as messages.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct SubscribeResult {
+    #[prost(bool, tag = "1")]
+    pub expires: bool,
+    #[prost(uint32, tag = "2")]
+    pub ttl: u32,
     #[prost(bool, tag = "3")]
     pub recoverable: bool,
     #[prost(string, tag = "6")]
@@ -236,6 +245,26 @@ pub struct SubscribeResult {
     pub was_recovering: bool,
     #[prost(int64, tag = "14")]
     pub id: i64,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct RefreshResult {
+    #[prost(string, tag = "1")]
+    pub client: String,
+    #[prost(string, tag = "2")]
+    pub version: String,
+    #[prost(bool, tag = "3")]
+    pub expires: bool,
+    #[prost(uint32, tag = "4")]
+    pub ttl: u32,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct SubRefreshResult {
+    #[prost(bool, tag = "1")]
+    pub expires: bool,
+    #[prost(uint32, tag = "2")]
+    pub ttl: u32,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

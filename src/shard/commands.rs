@@ -11,7 +11,7 @@ use super::outgoing::Outgoing;
 use super::subscribers::Subscribers;
 use crate::handoff::{ConnectionKey, TowardHome};
 use crate::limits::REPLY_BYTES;
-use crate::session::{Command, Reply, Request, next_command};
+use crate::session::{Command, Request, next_command};
 
 /// Refusals by the producer that one flush asks for: who is refused keeps its place in the line. More than one, because a producer may refuse one topic
 /// and take another.
@@ -85,7 +85,12 @@ impl<E: Effects> Commands<'_, E> {
         let (id, now_ms) = (command.id, self.now_ms);
         let Commands { connections, subscribers, toward_home, effects, .. } = self;
         match &command.request {
-            Request::Connect(_) => connections.connect(now_ms, connection, id),
+            Request::Connect(request) => {
+                if !connections.may_judge(&request.token) {
+                    return Taken::NotNow(Wait::Turn);
+                }
+                connections.connect(now_ms, connection, id, &request.token);
+            }
             Request::Subscribe(request) => {
                 return subscribers.subscribe(now_ms, connection, id, read_ms, request, connections, toward_home);
             }
@@ -95,8 +100,13 @@ impl<E: Effects> Commands<'_, E> {
             Request::Presence { .. } | Request::PresenceStats { .. } => connections.reply_error(connection, id, &errors::NOT_OFFERED),
             Request::Rpc { .. } => connections.reply_error(connection, id, &errors::UNKNOWN_METHOD),
             Request::Send | Request::Pong => {}
-            Request::Refresh { .. } => connections.reply(connection, id, &Reply::Refresh),
-            Request::SubRefresh { .. } => connections.reply(connection, id, &Reply::SubRefresh),
+            Request::Refresh { token } => {
+                if !connections.may_judge(token) {
+                    return Taken::NotNow(Wait::Turn);
+                }
+                connections.refresh(now_ms, connection, id, token);
+            }
+            Request::SubRefresh { channel, token } => return subscribers.sub_refresh(now_ms, connection, id, channel, token, connections),
             Request::Unknown => connections.reply_error(connection, id, &errors::BAD_COMMAND),
             Request::Unfit(unfit) => connections.reply_error(connection, id, &errors::unfit(*unfit)),
         }

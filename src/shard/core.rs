@@ -108,6 +108,11 @@ impl ShardCore {
                 self.subscribers.take_settings(settings.clone());
                 self.settings = settings;
             }
+            Event::Clock { unix_ms } => connections.set_clock(now_ms, unix_ms),
+            Event::Entitlement(entitlement) => {
+                connections.take_entitlement(now_ms, entitlement);
+                self.subscribers.look_at_tokens(now_ms, connections, &mut speech.toward_home);
+            }
             Event::Tick => self.tick(now_ms, effects),
             Event::Drain { over_ms } => connections.begin_drain(now_ms, over_ms),
         }
@@ -117,6 +122,7 @@ impl ShardCore {
     /// Ends a turn: sends what the events since the last flush had to say to other shards, and writes what waits in outboxes, one write per
     /// connection. Call it after every turn's events and whenever the executor wants to go on to other work.
     pub fn flush<E: Effects>(&mut self, now_ms: u64, effects: &mut E) {
+        self.connections.renew_tokens_at_once();
         if self.rests() {
             return;
         }
@@ -275,6 +281,8 @@ impl ShardCore {
         while connections.has_told() || speech.from_home.has_own() || speech.toward_home.has_own() {
             if let Some(connection) = connections.next_ended() {
                 subscribers.end_connection(connection, connections, &mut speech.toward_home);
+            } else if let Some((connection, look)) = connections.next_look() {
+                subscribers.look_at(now_ms, connection, look, connections, &mut speech.toward_home);
             } else if let Some(connection) = connections.next_roomy() {
                 subscribers.room_made(now_ms, connection, connections);
             } else if let Some(message) = speech.from_home.next_own() {

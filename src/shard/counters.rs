@@ -1,5 +1,7 @@
 //! A shard's counters: plain integers, copied out once a tick.
 
+use crate::entitlement::Denial;
+
 macro_rules! counters {
     ($(#[doc = $help:literal] $name:ident: $kind:ident,)*) => {
         /// Everything that a shard counts. `Counter`s only grow; `Gauge`s are the state at the tick.
@@ -115,6 +117,38 @@ counters! {
     publishes_denied: Counter,
     /// Publishes refused or failed.
     publishes_failed: Counter,
+    /// Connects and commands denied because a token is needed and none was given.
+    denied_no_token: Counter,
+    /// Connects denied because the token was not `entitlement.token`.
+    denied_wrong_token: Counter,
+    /// Tokens denied because they are no JSON Web Tokens.
+    denied_malformed: Counter,
+    /// Tokens denied because of their algorithm.
+    denied_algorithm: Counter,
+    /// Tokens denied because no key of their algorithm has their `kid`.
+    denied_no_key: Counter,
+    /// Tokens denied because their signature fits no key.
+    denied_signature: Counter,
+    /// Connections and subscriptions that ended with their token, and tokens denied because they had expired.
+    denied_expired: Counter,
+    /// Tokens denied because their `nbf` was still to come.
+    denied_not_yet: Counter,
+    /// Tokens denied because they had no `exp`.
+    denied_no_expiry: Counter,
+    /// Tokens denied because their `exp` was too far ahead.
+    denied_far_future: Counter,
+    /// Tokens denied because of what their `permissions` hold.
+    denied_bad_permissions: Counter,
+    /// Connections and subscriptions ended, and tokens denied, because their `jti` or user is revoked.
+    denied_revoked: Counter,
+    /// Tokens for a subscription that came with a connect, and the reverse.
+    denied_wrong_kind: Counter,
+    /// Subscription tokens denied because they are for another channel.
+    denied_other_channel: Counter,
+    /// Tokens denied because they are of another user than their connection.
+    denied_other_user: Counter,
+    /// Subscribes, publishes and history denied, and subscriptions ended, because no permission allowed them.
+    denied_permission: Counter,
     /// Publishes whose fate is unknown.
     publishes_unknown: Counter,
     /// Publishes that waited for the producer, for word of their topic or for their turn until it was too late, and were answered 100.
@@ -153,4 +187,31 @@ counters! {
     strays_over: Counter,
     /// Times that the partitioner of a topic was asked to be guessed again, because too many records are not where it puts them.
     misfits: Counter,
+}
+
+impl ShardCounters {
+    /// Counts a refusal by entitlement under its reason.
+    pub fn count_denial(&mut self, denial: &Denial) {
+        let counters: [&mut u64; Denial::WORDS.len()] = [
+            &mut self.denied_no_token,
+            &mut self.denied_wrong_token,
+            &mut self.denied_malformed,
+            &mut self.denied_algorithm,
+            &mut self.denied_no_key,
+            &mut self.denied_signature,
+            &mut self.denied_expired,
+            &mut self.denied_not_yet,
+            &mut self.denied_no_expiry,
+            &mut self.denied_far_future,
+            &mut self.denied_bad_permissions,
+            &mut self.denied_revoked,
+            &mut self.denied_wrong_kind,
+            &mut self.denied_other_channel,
+            &mut self.denied_other_user,
+            &mut self.denied_permission,
+        ];
+        for (place, counter) in counters.into_iter().enumerate() {
+            *counter += u64::from(place == denial.index());
+        }
+    }
 }

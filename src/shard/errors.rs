@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use super::ShardSettings;
 use super::event::PublishFailure;
+use crate::entitlement::Denial;
 use crate::limits::TOKEN_BYTES_MAX;
 use crate::session::{ErrorReply, Unfit};
 
@@ -23,7 +24,17 @@ pub const KAFKA_UNAVAILABLE: ErrorReply = error(400, "Kafka is unavailable: noth
 pub const FATE_UNKNOWN: ErrorReply = error(401, "Kafka did not answer: the record may or may not be written", false);
 pub const DENIED: ErrorReply = error(103, "Kafka denies writing to this topic", false);
 pub const NOT_PUBLISHED_TO: ErrorReply = error(103, "this server lets nobody publish to this topic (publish.topics)", false);
+pub const NOT_SUBSCRIBED: ErrorReply = error(107, "this connection has not subscribed to this channel", false);
 pub const BAD_COMMAND: ErrorReply = error(107, "a command holds exactly one request that this server knows", false);
+
+/// A refusal by entitlement says no more than its code.
+pub fn denied(denial: &Denial) -> ErrorReply {
+    match denial.code() {
+        109 => error(109, "token expired", false),
+        103 => error(103, "permission denied", false),
+        code => error(code, "unauthorized", false),
+    }
+}
 
 /// Error 108 with its reason.
 pub fn not_offered(reason: &'static str) -> ErrorReply {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::settings::ShardSettings;
+use crate::entitlement::Entitlement;
 use crate::handoff::{
     ConnectionKey, FromHomeBatch, Generation, LogEndQuestion, Offset, PartitionRef, Protocol, PublishKey, RecordBatch, ShardId,
     TowardHomeBatch,
@@ -47,6 +48,10 @@ pub enum Event<'a> {
     TopicFound { topic: &'a str, partitions: Result<u32, PublishFailure> },
     /// Settings that differ from those before in what `ShardSettings::with_live_of` takes. A bound that became smaller is kept from now on.
     Settings(Arc<ShardSettings>),
+    /// The wall clock, in milliseconds since 1970, by which tokens end: at the start, and about once a second.
+    Clock { unix_ms: u64 },
+    /// Who may do what from now on: keys or revocations that differ from those before.
+    Entitlement(Entitlement),
     /// Time passes: at least every `TICK_MS` milliseconds.
     Tick,
     /// Graceful stop: no new subscribes or publishes are taken; open publishes are answered; connections get disconnect 3001 spread over

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::event::{Event, PublishFailure, PublishResult};
 use super::settings::ShardSettings;
+use crate::entitlement::Entitlement;
 use crate::handoff::{Generation, LogEndQuestion, Offset, PartitionRef, PublishKey};
 use crate::subject::TopicMap;
 
@@ -32,6 +33,7 @@ pub enum Letter {
         partitions: Result<u32, PublishFailure>,
     },
     Settings(Arc<ShardSettings>),
+    Entitlement(Entitlement),
     Drain {
         over_ms: u64,
     },
@@ -52,6 +54,7 @@ impl Letter {
             Letter::Published { publish, result } => Event::Published { publish: *publish, result: *result },
             Letter::TopicFound { topic, partitions } => Event::TopicFound { topic, partitions: *partitions },
             Letter::Settings(settings) => Event::Settings(settings.clone()),
+            Letter::Entitlement(entitlement) => Event::Entitlement(entitlement.clone()),
             Letter::Drain { over_ms } => Event::Drain { over_ms: *over_ms },
             Letter::Stop => return None,
         })

@@ -250,7 +250,7 @@ fn subscribers_alone_bring_every_record_once_and_in_order_however_slow_the_socke
         let mut sockets = Sockets { random: Some(Rng::with_seed(world)), ..Sockets::default() };
         let client = SlotMap::<ConnectionKey, ()>::with_key().insert(());
         connections.opened(1, client, Protocol::Json);
-        connections.connect(1, client, 1);
+        connections.connect(1, client, 1, "");
         let command = session::SubscribeCommand { channel: "/t/k1".to_owned(), position: Position::default(), ..Default::default() };
         subscribers.subscribe(1, client, 2, 1, &command, &mut connections, &mut toward_home);
         // A home that is only a log: how many records there are, and whether it delivers to this shard.
@@ -346,7 +346,7 @@ fn connections_alone_write_what_is_queued_whole_and_in_order_whatever_sockets_ta
         let mut queued: HashMap<ConnectionKey, Vec<u64>> = HashMap::new();
         for client in &clients {
             connections.opened(1, *client, Protocol::Json);
-            connections.connect(1, *client, 1);
+            connections.connect(1, *client, 1, "");
         }
         for number in 0..300 {
             let client = clients[random.usize(0..clients.len())];

@@ -92,7 +92,7 @@ impl Default for ShardSettings {
             cache_records_max: 1_000_000,
             cache_subject_bytes_max: 64 << 20,
             cache_expire_ms: 180_000,
-            outbox_bytes_max: 1 << 20,
+            outbox_bytes_max: 2 << 20,
             outboxes_bytes_max: 512 << 20,
             slow_client_timeout_ms: 60_000,
             subscriptions_max: 1000,

@@ -274,12 +274,22 @@ impl Node {
         self.consume(topic, partition, vec![record(offset, Some(key), Some(value))]);
     }
 
-    /// A connected client on a shard.
-    pub fn connect(&mut self, shard: usize) -> Client {
+    /// A client that has not said anything yet.
+    pub fn open(&mut self, shard: usize, protocol: Protocol) -> Client {
         let key = self.keys.insert(shard);
         self.hands[shard].sockets.insert(key, Socket { bytes: Vec::new(), room: usize::MAX, closed: false });
-        self.handle(shard, Event::Opened { connection: key, protocol: Protocol::Json });
-        let client = Client { shard, key };
+        self.handle(shard, Event::Opened { connection: key, protocol });
+        Client { shard, key }
+    }
+
+    /// The end of one turn.
+    pub fn flush(&mut self, shard: usize) {
+        self.cores[shard].flush(self.now_ms, &mut self.hands[shard]);
+    }
+
+    /// A connected client on a shard.
+    pub fn connect(&mut self, shard: usize) -> Client {
+        let client = self.open(shard, Protocol::Json);
         let reply = self.ask(client, json!({"connect": {}}));
         assert!(reply["connect"]["client"].is_string(), "{reply}");
         client

@@ -10,3 +10,4 @@ mod recovery;
 mod slow_clients;
 mod subscribing;
 mod support;
+mod tokens;

@@ -36,3 +36,8 @@ pub fn small() -> ShardSettings {
 pub fn long(number: i64) -> String {
     format!("\"{number}:{}\"", "x".repeat(1_000))
 }
+
+/// The code of a reply's error; 0 if it has none.
+pub fn code(reply: &Value) -> u64 {
+    reply["error"]["code"].as_u64().unwrap_or(0)
+}

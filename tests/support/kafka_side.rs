@@ -160,7 +160,7 @@ impl Side {
             Letter::Published { publish, result } => self.answers.push((shard, publish, result)),
             Letter::TopicFound { topic, partitions } => self.topics_found.push((topic, partitions)),
             Letter::LogEnd { question, end } => self.log_ends.push((question.partition, end)),
-            Letter::LogStart { .. } | Letter::Settings(_) | Letter::Drain { .. } | Letter::Stop => {}
+            Letter::LogStart { .. } | Letter::Settings(_) | Letter::Entitlement(_) | Letter::Drain { .. } | Letter::Stop => {}
         }
     }
 

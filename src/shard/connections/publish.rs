@@ -43,6 +43,11 @@ impl Connections {
                 return Taken::Yes;
             }
         };
+        if let Err(denial) = self.lets_publish(now_ms, connection, name.as_str()) {
+            self.counters.publishes_failed += 1;
+            self.deny(connection, id, &denial);
+            return Taken::Yes;
+        }
         if !self.settings.publish_topics.allows(name.topic()) {
             self.counters.publishes_denied += 1;
             self.refuse_publish(connection, id, errors::NOT_PUBLISHED_TO);

@@ -9,13 +9,15 @@ use hashbrown::HashMap;
 use slotmap::{SecondaryMap, SlotMap};
 
 use super::crowd::Crowd;
+use super::entry::Look;
 use super::publishes::{OpenPublish, TopicLookup};
 use super::session::{Phase, Session, Timer, disconnect};
 use super::waiting::{Wait, Waiting};
+use crate::entitlement::Entitlement;
 use crate::handoff::{ConnectionKey, Offset, Protocol, PublishKey, ShardId, SubscriptionKey};
-use crate::limits::{CLOSE_LINGER_MS, REPLY_BYTES};
+use crate::limits::{CLOSE_LINGER_MS, REPLY_BYTES, TOKENS_AT_ONCE_MAX};
 use crate::session::outbox::{Dropped, Frame, Outbox, OutboxPool};
-use crate::session::{ConnectResult, ErrorReply, Reply, encode_close, encode_reply};
+use crate::session::{ErrorReply, Reply, encode_close, encode_reply};
 use crate::shard::counters::ShardCounters;
 use crate::shard::settings::ShardSettings;
 use crate::subject::TopicMap;
@@ -46,6 +48,13 @@ pub(in crate::shard) struct Connections {
     pub(super) lines_refused: u64,
     /// When a drain began, and over how long it spreads.
     pub(super) drain: Option<(u64, u64)>,
+    pub(super) entitlement: Entitlement,
+    /// What the wall clock says more than ours, in milliseconds.
+    pub(super) clock_ahead_ms: i64,
+    /// How many tokens may be judged before the next flush.
+    pub(super) tokens_left: u32,
+    /// Whose subscriptions are to be looked at again.
+    pub(super) looks: Vec<(ConnectionKey, Look)>,
     ended: Vec<ConnectionKey>,
     roomy: Vec<ConnectionKey>,
 }
@@ -86,6 +95,10 @@ impl Connections {
             held_bytes: 0,
             lines_refused: 0,
             drain: None,
+            entitlement: Entitlement::None,
+            clock_ahead_ms: 0,
+            tokens_left: TOKENS_AT_ONCE_MAX,
+            looks: Vec::new(),
             ended: Vec::new(),
             roomy: Vec::new(),
         }
@@ -195,9 +208,9 @@ impl Connections {
         !self.has_told() && !turns && !self.has_writes() && !self.is_crowded() && !self.holds_intake()
     }
 
-    /// Whether there is one that has ended, or whose outbox is half empty.
+    /// Whether there is one that has ended, whose outbox is half empty, or whose subscriptions are to be looked at.
     pub fn has_told(&self) -> bool {
-        !self.ended.is_empty() || !self.roomy.is_empty()
+        !self.ended.is_empty() || !self.roomy.is_empty() || !self.looks.is_empty()
     }
 
     /// A connection whose outbox is half empty, for whoever asked to be told.
@@ -382,22 +395,6 @@ impl Connections {
         if let Some(session) = self.sessions.get_mut(connection) {
             session.room_wanted = false;
             session.behind_since_ms = 0;
-        }
-    }
-
-    /// The connect command.
-    pub fn connect(&mut self, now_ms: u64, connection: ConnectionKey, id: u32) {
-        self.clients += 1;
-        let client = format!("{}-{}-{}", self.settings.node, self.shard.0, self.clients);
-        let node = self.settings.node.clone();
-        let ping_seconds = (self.settings.ping_interval_ms / 1000) as u32;
-        if let Some(session) = self.sessions.get_mut(connection) {
-            session.phase = Phase::Connected;
-        }
-        let version = concat!("corespan ", env!("CARGO_PKG_VERSION"));
-        self.reply(connection, id, &Reply::Connect(ConnectResult { client: &client, version, node: &node, ping_seconds, pong: true }));
-        if self.settings.ping_interval_ms > 0 {
-            self.set_timer(now_ms + self.settings.ping_interval_ms, connection, Timer::Ping);
         }
     }
 

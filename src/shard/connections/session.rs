@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::entry::Entry;
 use super::waiting::Wait;
 use crate::handoff::Protocol;
 use crate::session::Command;
@@ -12,8 +13,10 @@ pub mod disconnect {
     /// Code and reason.
     pub type Disconnect = (u16, &'static str);
     pub const SHUTDOWN: Disconnect = (3001, "shutdown");
+    pub const EXPIRED: Disconnect = (3005, "connection expired");
     pub const SLOW: Disconnect = (3008, "slow");
     pub const NO_PONG: Disconnect = (3012, "no pong");
+    pub const INVALID_TOKEN: Disconnect = (3500, "invalid token");
     pub const BAD_REQUEST: Disconnect = (3501, "bad request");
     pub const STALE: Disconnect = (3502, "stale");
 }
@@ -48,6 +51,8 @@ pub(super) struct Session {
     pub pong: Option<Box<[u8]>>,
     /// The rest of a message whose next command cannot be taken now.
     pub held: Option<Box<Held>>,
+    /// What it was let in with; `None` if everybody may do everything.
+    pub entry: Option<Box<Entry>>,
 }
 
 /// The life of a connection.
@@ -77,6 +82,8 @@ pub(super) enum Timer {
     Drain,
     /// It may have been slow for too long.
     Slow,
+    /// Its token, or a subscription's, may have ended.
+    Entry,
 }
 
 /// The rest of a message.
@@ -113,6 +120,7 @@ impl Session {
             behind_since_ms: 0,
             pong: None,
             held: None,
+            entry: None,
         }
     }
 

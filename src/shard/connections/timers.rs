@@ -1,4 +1,4 @@
-//! What is due for a connection: its connect command, pings, the end of a drain, the end of patience with a slow client. One heap for the shard.
+//! What is due for a connection: its connect command, pings, the end of its token, the end of a drain, the end of patience with a slow client. One heap for the shard.
 
 use super::room::Connections;
 use super::session::{Phase, Timer, disconnect};
@@ -29,6 +29,7 @@ impl Connections {
                 Timer::Linger => self.close_now(connection, effects),
                 Timer::Drain => self.drain_timer(now_ms, due_ms, connection),
                 Timer::Slow => self.slow_timer(now_ms, connection),
+                Timer::Entry => self.entry_timer(now_ms, due_ms, connection),
             }
         }
         if self.is_held_up() {

@@ -1,8 +1,10 @@
 //! What clients ask of their subscriptions.
 
 use super::left::Left;
+use super::own::Own;
 use super::room::Subscribers;
 use super::table::{Follower, LocalTable, PendingSubscribe, SubscriptionState};
+use crate::entitlement::SubscriptionGrant;
 use crate::handoff::message::ClientPosition;
 use crate::handoff::{ConnectionKey, HistoryRequest, Protocol, Start, SubscriptionKey, TowardHome, Variant};
 use crate::limits::{ANSWER_BYTES_MAX, HISTORY_BYTES_MAX, HOLD_MS, REPLY_BYTES};
@@ -43,6 +45,17 @@ impl Subscribers {
             connections.reply_error(connection, id, &errors::not_offered(reason));
             return Taken::Yes;
         }
+        if !connections.may_judge(&request.token) {
+            return Taken::NotNow(Wait::Turn);
+        }
+        // Before anything is said of the topic.
+        let own = match connections.lets_subscribe(now_ms, connection, name.as_str(), &request.token) {
+            Ok(own) => own.filter(SubscriptionGrant::has_token),
+            Err(denial) => {
+                connections.deny(connection, id, &denial);
+                return Taken::Yes;
+            }
+        };
         if self.map.version == 0 {
             connections.reply_error(connection, id, &errors::NOT_READY);
             return Taken::Yes;
@@ -80,6 +93,7 @@ impl Subscribers {
             };
             if left.variant == variant && left.pending().is_some_and(|pending| pending.asks_as(&start)) {
                 self.follow(connection, key, Follower::Subscribe(id), reserved, connections);
+                self.keep_own(now_ms, connection, key, own, connections);
                 return Taken::Yes;
             }
             // Another start is another subscription of the application's: whoever waited for the first is gone.
@@ -89,7 +103,7 @@ impl Subscribers {
             connections.reply_error(connection, id, &errors::SUBSCRIPTION_LIMIT);
             return Taken::Yes;
         }
-        if self.local.bytes() + LocalTable::weight_of(&name) > self.settings.subscriptions_bytes_max {
+        if self.bytes() + LocalTable::weight_of(&name) + Own::weight_of(own.as_ref()) > self.settings.subscriptions_bytes_max {
             self.counters.subscriptions_refused += 1;
             connections.reply_error(connection, id, &errors::SUBSCRIPTIONS_FULL);
             return Taken::Yes;
@@ -103,7 +117,9 @@ impl Subscribers {
         };
         let deadline_ms = hold_deadline(now_ms, read_ms);
         let pending = PendingSubscribe { command: id, start, deadline_ms, reserved: reserved as u32, followers: Vec::new() };
-        self.begin(now_ms, connection, name, variant, pending, connections, toward_home);
+        if let Some(key) = self.begin(now_ms, connection, name, variant, pending, connections, toward_home) {
+            self.keep_own(now_ms, connection, key, own, connections);
+        }
         Taken::Yes
     }
 
@@ -191,6 +207,11 @@ impl Subscribers {
                 return Taken::Yes;
             }
         };
+        let own = self.local.subscription_of(connection, &name).and_then(|key| self.own.get(key));
+        if let Err(denial) = connections.holds(now_ms, connection, name.as_str(), own) {
+            connections.deny(connection, id, &denial);
+            return Taken::Yes;
+        }
         if self.map.version == 0 {
             connections.reply_error(connection, id, &errors::NOT_READY);
             return Taken::Yes;

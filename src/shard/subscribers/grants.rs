@@ -3,6 +3,7 @@
 use super::left::Left;
 use super::room::Subscribers;
 use super::table::{Follower, PendingSubscribe, SubscriptionState};
+use crate::entitlement::SubscriptionGrant;
 use crate::handoff::message::{Refusal, Subscribed};
 use crate::handoff::{ConnectionKey, HistoryPage, LocalSubjectKey, SubscribeRequest, SubscriptionKey, TowardHome, Variant};
 use crate::limits::REROUTE_MS;
@@ -144,6 +145,7 @@ impl Subscribers {
             publications: &answer.publications,
             // 0: the home has none to give, and names the subject.
             id: (variant.numeric && answer.id != 0).then_some(answer.id),
+            ttl: connections.ttl(now_ms, self.own.get(key).and_then(SubscriptionGrant::expires_s)),
         });
         connections.reply(connection, pending.command, &reply);
         for follower in &pending.followers {
@@ -233,10 +235,8 @@ impl Subscribers {
         pending: PendingSubscribe,
         connections: &mut Connections,
         toward_home: &mut Outgoing<TowardHome>,
-    ) {
-        let Some(topic) = self.map.topic(name.topic()) else {
-            return;
-        };
+    ) -> Option<SubscriptionKey> {
+        let topic = self.map.topic(name.topic())?;
         let home = topic.home(name.key().map(str::as_bytes));
         let local = match self.local.find(&name) {
             Some(local) => local,
@@ -251,5 +251,6 @@ impl Subscribers {
             subscribed.subscriptions.push(key);
         }
         self.route_subscribe(now_ms, key, connections, toward_home);
+        Some(key)
     }
 }

@@ -10,6 +10,7 @@ mod commands;
 mod cursor;
 mod grants;
 mod left;
+mod own;
 mod room;
 mod table;
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use slotmap::SecondaryMap;
 
 use super::left::LeftSubscriptions;
+use super::own::Own;
 use super::table::{LocalTable, SubscriptionState};
 use crate::handoff::{ConnectionKey, FromHome, LocalSubjectKey, SubscriptionKey, TowardHome, Variant};
 use crate::session::encode_subscribe_lost;
@@ -36,6 +37,8 @@ pub(in crate::shard) struct Subscribers {
     pub(super) left: LeftSubscriptions,
     /// Room for those whose outboxes are full.
     pub(super) overflowed: Vec<SubscriptionKey>,
+    /// Subscriptions with a token of their own.
+    pub(super) own: Own,
 }
 
 /// What a connection has subscribed to.
@@ -81,6 +84,7 @@ impl Subscribers {
             reroutes: VecDeque::new(),
             left: LeftSubscriptions::default(),
             overflowed: Vec::new(),
+            own: Own::default(),
         }
     }
 
@@ -122,13 +126,13 @@ impl Subscribers {
 
     /// Bytes of subscriptions and of the subjects that they want.
     pub fn bytes(&self) -> usize {
-        self.local.bytes()
+        self.local.bytes() + self.own.bytes()
     }
 
     /// The counters of this room, with the gauges as they are now.
     pub fn counters(&mut self) -> &ShardCounters {
         self.counters.subscriptions = self.local.subscriptions() as u64;
-        self.counters.subscriptions_bytes = self.local.bytes() as u64;
+        self.counters.subscriptions_bytes = self.bytes() as u64;
         self.counters.subscriptions_left = self.left.len() as u64;
         &self.counters
     }
@@ -193,6 +197,7 @@ impl Subscribers {
         let Some(subscription) = self.local.unsubscribe(key) else {
             return;
         };
+        self.own.remove(key);
         let connection = subscription.connection;
         match &subscription.state {
             SubscriptionState::CatchingUp { reserved, .. } => {
@@ -270,6 +275,7 @@ impl Subscribers {
     /// # Panics
     /// If an invariant does not hold.
     pub fn check(&self) {
+        self.own.check(|key| self.local.get(key).is_some());
         let mut listed = 0;
         for (connection, subscribed) in &self.of {
             listed += subscribed.subscriptions.len();

@@ -77,6 +77,11 @@ export class Publications {
   constructor(subscription, decode) {
     this.list = [];
     this.waiting = [];
+    // What the server said beside them: why some may be missing.
+    this.said = [];
+    for (const event of ["subscribing", "subscribed", "unsubscribed"]) {
+      subscription.on(event, ({ code, reason, recovered }) => this.said.push({ event, code, reason, recovered }));
+    }
     subscription.on("publication", (publication) => {
       this.list.push({ ...publication, value: decode(publication.data) });
       this.waiting = this.waiting.filter((check) => !check());
@@ -91,7 +96,7 @@ export class Publications {
     return new Promise((resolve, reject) => {
       if (this.list.length >= wanted) return resolve(this.list);
       const timer = setTimeout(
-        () => reject(new Error(`${this.list.length} of ${wanted} publications within ${milliseconds} ms; last: ${JSON.stringify(this.values.slice(-3))}`)),
+        () => reject(new Error(`${this.list.length} of ${wanted} publications within ${milliseconds} ms; said: ${JSON.stringify(this.said)}; last: ${JSON.stringify(this.values.slice(-3)).slice(0, 600)}`)),
         milliseconds,
       );
       this.waiting.push(() => {
