@@ -1,8 +1,8 @@
 //! What differs between the configuration that is in force and a newer one.
 
-use super::reader::Effective;
+use super::kafka_settings::{CONSUMER, PRODUCER};
+use super::reader::{Effective, Hidden};
 use super::settings::Config;
-use crate::kafka::is_secret;
 
 /// Keys that take effect at a reload; all others at the next start.
 const LIVE: [&str; 13] = [
@@ -33,31 +33,34 @@ pub struct Changes {
 impl Config {
     /// What another configuration would change of this one.
     pub fn changes(&self, newer: &Config) -> Changes {
-        let value = |config: &Config, key: &str| config.effective.iter().find(|one| one.key == key).map(|one| one.value.clone());
+        fn value<'c>(config: &'c Config, key: &str) -> Option<&'c Effective> {
+            config.effective.iter().find(|one| one.key == key)
+        }
         let mut keys: Vec<&str> = newer.effective.iter().map(|one| one.key.as_str()).collect();
         keys.extend(self.effective.iter().map(|one| one.key.as_str()).filter(|key| value(newer, key).is_none()));
         let mut changes = Changes::default();
         for key in keys {
             let (before, after) = (value(self, key), value(newer, key));
-            if before == after {
-                continue;
-            }
-            let show = |value: Option<String>| value.unwrap_or_else(|| "nothing".to_owned());
-            let (before, after) = (show(before), show(after));
-            if LIVE.contains(&key) {
-                changes.live.push(format!("{key} = {after}, was {before}"));
-            } else {
-                changes.at_restart.push(format!("{key} = {after} needs a restart, still {before}"));
-            }
-        }
-        // Secrets are masked in what the keys are said to be.
-        for (table, before, after) in [
-            ("kafka.consumer", &self.kafka.consumer.properties, &newer.kafka.consumer.properties),
-            ("kafka.producer", &self.kafka.producer.properties, &newer.kafka.producer.properties),
-        ] {
-            for (name, secret) in after.iter().filter(|(name, _)| is_secret(name)) {
-                if before.get(name).is_some_and(|before| before != secret) {
-                    changes.at_restart.push(format!("{table}.\"{name}\" (a secret) needs a restart"));
+            let said = |one: Option<&Effective>| one.map(|one| (one.shown_key(), one.value.clone()));
+            let is_live = LIVE.contains(&key);
+            if said(before) != said(after) {
+                let (key, after) = said(after).unwrap_or_else(|| (key.to_owned(), "nothing".to_owned()));
+                // Where it came from another key (`KEY.file` before, KEY now), that is said too.
+                let before = said(before).map_or_else(
+                    || "nothing".to_owned(),
+                    |(before, value)| if before == key { value } else { format!("{before} = {value}") },
+                );
+                if is_live {
+                    changes.live.push(format!("{key} = {after}, was {before}"));
+                } else {
+                    changes.at_restart.push(format!("{key} = {after} needs a restart, still {before}"));
+                }
+            } else if hidden(before) != hidden(after) {
+                // Its content is another: a file that was written, a password.
+                if is_live {
+                    changes.live.push(format!("{} (a secret) has changed", quoted(key)));
+                } else {
+                    changes.at_restart.push(format!("{} (a secret) needs a restart", quoted(key)));
                 }
             }
         }
@@ -74,7 +77,7 @@ impl Config {
         config.cache.clone_from(&newer.cache);
         let says = |config: &Config| {
             let of_topics = |one: &&Effective| matches!(one.key.as_str(), "publish.topics" | "publish.pattern");
-            config.effective.iter().filter(of_topics).map(|one| one.value.clone()).collect::<Vec<_>>()
+            config.effective.iter().filter(of_topics).map(|one| (one.value.clone(), one.hidden.clone())).collect::<Vec<_>>()
         };
         // "consumed" are the topics that are consumed until the restart.
         if says(self) != says(newer) {
@@ -93,6 +96,16 @@ impl Config {
         }
         config
     }
+}
+
+fn hidden(one: Option<&Effective>) -> Option<&Hidden> {
+    one.map(|one| &one.hidden)
+}
+
+/// A property of Kafka's as one writes it.
+fn quoted(key: &str) -> String {
+    let name = [CONSUMER, PRODUCER].into_iter().find_map(|table| Some((table, key.strip_prefix(table)?.strip_prefix('.')?)));
+    name.map_or_else(|| key.to_owned(), |(table, name)| format!("{table}.{name:?}"))
 }
 
 #[cfg(test)]
