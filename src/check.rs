@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::io::Write;
 
-use corespan::config::{Config, EXTRA_OPTIONS, Origin, size_text};
+use corespan::config::{Config, EXTRA_OPTIONS, Effective, Origin, size_text};
 use corespan::cores::{Machine, Plan, cpu_ranges, locked_memory_needed, probe_io_uring, raise_locked_memory, raise_open_files};
 
 /// What this machine lacks, a line each.
@@ -34,8 +34,8 @@ pub fn check(config: &Config, elsewhere: bool, quiet: bool) -> anyhow::Result<()
 fn describe(config: &Config, machine: &Machine, plan: &Plan, lacking: &[String]) -> anyhow::Result<String> {
     let mut out = String::new();
     writeln!(out, "# {}: nothing wrong. Every key with its value:", config.file)?;
-    let written = |key: &str| quoted_where_needed(key);
-    let keys: Vec<_> = config.effective.iter().map(|effective| format!("{} = {}", written(&effective.key), effective.value)).collect();
+    let written = |one: &Effective| quoted_where_needed(&one.key, if one.is_file { ".file" } else { "" });
+    let keys: Vec<_> = config.effective.iter().map(|effective| format!("{} = {}", written(effective), effective.value)).collect();
     let width = keys.iter().map(|line| line.chars().count()).filter(|width| *width <= 72).max().unwrap_or(0);
     for (line, effective) in keys.iter().zip(&config.effective) {
         let origin = match effective.origin {
@@ -92,14 +92,14 @@ fn neighbours(machine: &Machine, number: usize) -> String {
 }
 
 /// A key as TOML takes it at the top of a file. Kafka's and the topics' names are quoted, for `topics` may be a value and a table of its own.
-fn quoted_where_needed(key: &str) -> String {
+fn quoted_where_needed(key: &str, end: &str) -> String {
     for table in ["kafka.consumer.", "kafka.producer."] {
         if let Some(name) = key.strip_prefix(table) {
-            return format!("{table}{name:?}");
+            return format!("{table}{:?}", format!("{name}{end}"));
         }
     }
     match key.strip_prefix("topic.").and_then(|rest| rest.rsplit_once('.')) {
-        Some((topic, last)) => format!("topic.{topic:?}.{last}"),
-        None => key.to_owned(),
+        Some((topic, last)) => format!("topic.{topic:?}.{last}{end}"),
+        None => format!("{key}{end}"),
     }
 }

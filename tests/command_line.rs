@@ -131,6 +131,54 @@ fn check_prints_what_it_understood_and_hides_secrets() {
 }
 
 #[test]
+fn secrets_come_from_the_environment_and_from_files_and_are_printed_nowhere() {
+    let setup = Setup::new();
+    let password = setup.folder.path().join("password");
+    std::fs::write(&password, "hunter2\n").unwrap();
+    std::fs::set_permissions(&password, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+    let path = password.display();
+    let file = setup.write(&format!(
+        "[kafka]\nbootstrap.servers = \"${{KAFKA_HOST}}:1\"\nsasl.username = \"${{KAFKA_USER}}\"\nsasl.password.file = \"{path}\"\n\
+         [kafka.consumer]\ntopics = [\"vehicles\"]\n[kafka.producer]\nclient.id = \"a$${{b\"\n"
+    ));
+    let with = |word: &str, file: &Path| {
+        let mut command = with_config(word, file);
+        command.env("KAFKA_HOST", "hidden.example").env("KAFKA_USER", "hidden-user");
+        command
+    };
+    let (code, out, err) = run(&mut with("check", &file));
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    for line in [
+        "kafka.consumer.\"bootstrap.servers\" = \"${KAFKA_HOST}:1\"".to_owned(),
+        "kafka.producer.\"sasl.username\" = \"${KAFKA_USER}\"".to_owned(),
+        format!("kafka.producer.\"sasl.password.file\" = \"{path}\""),
+        "kafka.producer.\"client.id\" = \"a$${b\"".to_owned(),
+        format!("# note: kafka.sasl.password.file = \"{path}\" has mode 0644"),
+    ] {
+        assert!(out.lines().any(|printed| printed.starts_with(&line)), "{line}\n{out}");
+    }
+    assert!(!out.contains("hunter2") && !out.contains("hidden"), "{out}");
+    // What it prints is a configuration that means the same.
+    let again = setup.write(&out);
+    let (code, _, err) = run(&mut with("check", &again));
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+
+    // Without the variables, and with a password in the place of a number.
+    let file = setup.write(&format!("cache.records.max.file = \"{path}\"\nnode.name = \"${{KAFKA_USER}}\"\n{LEAST}"));
+    for word in ["serve", "check"] {
+        let (code, out, err) = run(&mut with_config(word, &file));
+        assert_eq!((code, err.lines().count()), (Some(1), 2), "{err}");
+        assert!(
+            err.contains(&format!("cache.records.max.file = \"{path}\" is not allowed; give a whole number from 1 to 1000000")),
+            "{err}"
+        );
+        assert!(
+            err.contains("node.name asks for ${KAFKA_USER}, and the environment has no KAFKA_USER") && !(out + &err).contains("hunter2")
+        );
+    }
+}
+
+#[test]
 fn the_shipped_file_passes_check() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/corespan.toml");
     let (code, out, err) = run(&mut with_config("check", &file));

@@ -1,8 +1,8 @@
 //! What differs between the configuration that is in force and a newer one.
 
-use super::reader::Effective;
+use super::kafka_settings::{CONSUMER, PRODUCER};
+use super::reader::{Effective, Hidden};
 use super::settings::Config;
-use crate::kafka::is_secret;
 
 /// Keys that take effect at a reload; all others at the next start.
 const LIVE: [&str; 22] = [
@@ -10,8 +10,8 @@ const LIVE: [&str; 22] = [
     "drain.seconds",
     "listen.allowed.origins",
     "entitlement.token",
-    "entitlement.jwt.secret",
-    "entitlement.jwt.secret.path",
+    "entitlement.jwt.hmac.secret",
+    "entitlement.jwt.hmac.path",
     "entitlement.jwt.pem.path",
     "entitlement.jwt.jwks.path",
     "entitlement.jwt.leeway",
@@ -42,35 +42,44 @@ pub struct Changes {
 impl Config {
     /// What another configuration would change of this one.
     pub fn changes(&self, newer: &Config) -> Changes {
-        let value = |config: &Config, key: &str| config.effective.iter().find(|one| one.key == key).map(|one| one.value.clone());
+        fn value<'c>(config: &'c Config, key: &str) -> Option<&'c Effective> {
+            config.effective.iter().find(|one| one.key == key)
+        }
         let mut keys: Vec<&str> = newer.effective.iter().map(|one| one.key.as_str()).collect();
         keys.extend(self.effective.iter().map(|one| one.key.as_str()).filter(|key| value(newer, key).is_none()));
         let mut changes = Changes::default();
         for key in keys {
             let (before, after) = (value(self, key), value(newer, key));
-            if before == after {
-                continue;
-            }
-            let show = |value: Option<String>| value.unwrap_or_else(|| "nothing".to_owned());
-            let (before, after) = (show(before), show(after));
-            if LIVE.contains(&key) {
-                changes.live.push(format!("{key} = {after}, was {before}"));
-            } else {
-                changes.at_restart.push(format!("{key} = {after} needs a restart, still {before}"));
-            }
-        }
-        // Secrets are masked in what the keys are said to be.
-        for (table, before, after) in [
-            ("kafka.consumer", &self.kafka.consumer.properties, &newer.kafka.consumer.properties),
-            ("kafka.producer", &self.kafka.producer.properties, &newer.kafka.producer.properties),
-        ] {
-            for (name, secret) in after.iter().filter(|(name, _)| is_secret(name)) {
-                if before.get(name).is_some_and(|before| before != secret) {
-                    changes.at_restart.push(format!("{table}.\"{name}\" (a secret) needs a restart"));
+            let said = |one: Option<&Effective>| one.map(|one| (one.shown_key(), one.value.clone()));
+            let is_live = self.is_live(newer, key);
+            if said(before) != said(after) {
+                let (key, after) = said(after).unwrap_or_else(|| (key.to_owned(), "nothing".to_owned()));
+                // Where it came from another key (`KEY.file` before, KEY now), that is said too.
+                let before = said(before).map_or_else(
+                    || "nothing".to_owned(),
+                    |(before, value)| if before == key { value } else { format!("{before} = {value}") },
+                );
+                if is_live {
+                    changes.live.push(format!("{key} = {after}, was {before}"));
+                } else {
+                    changes.at_restart.push(format!("{key} = {after} needs a restart, still {before}"));
+                }
+            } else if hidden(before) != hidden(after) {
+                // Its content is another: a file that was written, a password.
+                if is_live {
+                    changes.live.push(format!("{} (a secret) has changed", quoted(key)));
+                } else {
+                    changes.at_restart.push(format!("{} (a secret) needs a restart", quoted(key)));
                 }
             }
         }
         changes
+    }
+
+    fn is_live(&self, newer: &Config, key: &str) -> bool {
+        // Clients that are there were let in by the type that is in force, and what may be published to follows from it.
+        let is_of_type = key.starts_with("entitlement.") || key == "publish.topics" || key == "publish.pattern";
+        LIVE.contains(&key) && (!is_of_type || self.entitlement.name() == newer.entitlement.name())
     }
 
     /// This configuration with what a newer one changes of it while the node runs.
@@ -80,17 +89,16 @@ impl Config {
         config.slow_client_timeout = newer.slow_client_timeout;
         config.drain_time = newer.drain_time;
         config.listen.allowed_origins.clone_from(&newer.listen.allowed_origins);
-        // Clients that are there were let in by the type that was in force.
         if self.entitlement.name() == newer.entitlement.name() {
             config.entitlement = newer.entitlement.clone();
         }
         config.cache.clone_from(&newer.cache);
         let says = |config: &Config| {
             let of_topics = |one: &&Effective| matches!(one.key.as_str(), "publish.topics" | "publish.pattern");
-            config.effective.iter().filter(of_topics).map(|one| one.value.clone()).collect::<Vec<_>>()
+            config.effective.iter().filter(of_topics).map(|one| (one.value.clone(), one.hidden.clone())).collect::<Vec<_>>()
         };
         // "consumed" are the topics that are consumed until the restart.
-        if says(self) != says(newer) {
+        if self.is_live(newer, "publish.topics") && says(self) != says(newer) {
             config.publish.topics.clone_from(&newer.publish.topics);
         }
         config.publish.open_max = newer.publish.open_max;
@@ -98,7 +106,7 @@ impl Config {
         config.client.connect_timeout = newer.client.connect_timeout;
         config.log.level = newer.log.level;
         for one in &mut config.effective {
-            if LIVE.contains(&one.key.as_str())
+            if self.is_live(newer, &one.key)
                 && let Some(after) = newer.effective.iter().find(|after| after.key == one.key)
             {
                 one.clone_from(after);
@@ -106,6 +114,16 @@ impl Config {
         }
         config
     }
+}
+
+fn hidden(one: Option<&Effective>) -> Option<&Hidden> {
+    one.map(|one| &one.hidden)
+}
+
+/// A property of Kafka's as one writes it.
+fn quoted(key: &str) -> String {
+    let name = [CONSUMER, PRODUCER].into_iter().find_map(|table| Some((table, key.strip_prefix(table)?.strip_prefix('.')?)));
+    name.map_or_else(|| key.to_owned(), |(table, name)| format!("{table}.{name:?}"))
 }
 
 #[cfg(test)]
@@ -137,13 +155,28 @@ mod tests {
         }
         let other = config(&format!(
             "slow.client.timeout = \"9s\"\ndrain.seconds = \"9s\"\n{lists}\ncache.bytes.max = \"9MiB\"\ncache.records.max = 9000\n\
-             cache.subject.bytes.max = \"1MiB\"\ncache.expire.time = \"9s\"\npublish.open.max = 9\npublish.topics = []\npublish.pattern = \"a.*\"\nclient.subscriptions.max = 9\n\
+             cache.subject.bytes.max = \"3MiB\"\ncache.expire.time = \"9s\"\npublish.open.max = 9\npublish.topics = []\npublish.pattern = \"a.*\"\nclient.subscriptions.max = 9\n\
              client.connect.timeout = \"9s\"\nlog.level = \"warn\""
         ));
         let now = before.with_live_of(&other);
-        assert_eq!(before.changes(&other).live.len(), LIVE.len());
+        let of_entitlement = LIVE.iter().filter(|key| key.starts_with("entitlement.")).count();
+        assert_eq!(before.changes(&other).live.len(), LIVE.len() - of_entitlement);
         assert_eq!(format!("{:?}", now.shard_settings()), format!("{:?}", other.shard_settings()));
         assert_eq!((now.drain_time, now.log.level, &now.listen), (other.drain_time, other.log.level, &other.listen));
+    }
+
+    #[test]
+    fn keys_of_tokens_are_taken_live_as_long_as_the_type_is_the_same() {
+        let jwt = |secret: &str| config(&format!("entitlement.type = \"jwt\"\nentitlement.jwt.hmac.secret = \"{secret}\""));
+        let (before, after) = (jwt(&"a".repeat(32)), jwt(&"b".repeat(32)));
+        assert_eq!(before.changes(&after).live, ["entitlement.jwt.hmac.secret (a secret) has changed"]);
+        assert_eq!(before.with_live_of(&after).entitlement, after.entitlement);
+        let basic = config("entitlement.type = \"basic\"\nentitlement.token = \"0123456789abcdef\"");
+        let changes = basic.changes(&after);
+        assert_eq!(changes.live, Vec::<String>::new(), "what tokens permit is not for those who have none");
+        assert!(!basic.with_live_of(&after).publish.topics.allows("elsewhere"));
+        assert!(changes.at_restart[0].starts_with("entitlement.type = \"jwt\" needs a restart"), "{:?}", changes.at_restart);
+        assert_eq!(basic.with_live_of(&after).entitlement, basic.entitlement);
     }
 
     #[test]

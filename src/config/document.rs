@@ -16,6 +16,8 @@ pub enum Value {
     List(Vec<Value>),
     /// A kind that no key takes (a date, a table in a list, a number out of range), as the file has it.
     Other(String),
+    /// Its variable or its file cannot be had, which has been said.
+    Unresolved,
 }
 
 impl Value {
@@ -28,6 +30,7 @@ impl Value {
             Value::Flag(flag) => flag.to_string(),
             Value::List(values) => format!("[{}]", values.iter().map(Value::show).collect::<Vec<_>>().join(", ")),
             Value::Other(text) => text.clone(),
+            Value::Unresolved => "nothing".to_owned(),
         }
     }
 }
@@ -41,13 +44,59 @@ pub enum Origin {
     ExtraOptions,
 }
 
-/// A key with its value.
+/// Where a value is that the file does not hold itself. It counts as a secret, and this is shown in its place.
 #[derive(Clone, Debug, PartialEq)]
+pub enum Source {
+    /// In the environment; the value with `${NAME}`, as the file has it.
+    Environment(Value),
+    /// In a file; its path in quotes, as our file has it.
+    File(String),
+}
+
+/// A key with its value. Not `Debug`, for the value may be a secret.
+#[derive(Clone, PartialEq)]
 pub struct Entry {
     /// All its segments, joined by dots.
     pub key: String,
     pub value: Value,
     pub origin: Origin,
+    /// `None`: the value is in the file itself.
+    pub source: Option<Source>,
+}
+
+impl Entry {
+    /// The key as the file has it: with `.file` where it names one.
+    pub fn shown_key(&self) -> String {
+        if self.is_file() { format!("{}.file", self.key) } else { self.key.clone() }
+    }
+
+    /// The value as the file has it.
+    pub fn shown(&self) -> String {
+        match &self.source {
+            None => self.value.show(),
+            Some(Source::Environment(written)) => written.show(),
+            Some(Source::File(path)) => path.clone(),
+        }
+    }
+
+    /// Whether the value comes from a file of its own.
+    pub fn is_file(&self) -> bool {
+        matches!(self.source, Some(Source::File(_)))
+    }
+
+    /// Whether the value was text before anybody could know what the key takes: `"4"` may be meant as a number.
+    pub fn is_always_text(&self) -> bool {
+        self.origin == Origin::ExtraOptions || self.source.is_some()
+    }
+
+    /// The same with a value that may be shown. What is wrong with a secret is told of this in its place, in the hope that it is as wrong.
+    pub fn stand_in(&self) -> Option<Entry> {
+        let value = match self.source.as_ref()? {
+            Source::Environment(written) => written.clone(),
+            Source::File(path) => Value::Text(format!("what is in {}", path.trim_matches('"'))),
+        };
+        Some(Entry { value, ..self.clone() })
+    }
 }
 
 /// A table of the file, by its header or empty in braces: a key too, that may be misspelt.
@@ -58,7 +107,7 @@ pub struct Table {
 }
 
 /// A file.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Document {
     pub entries: Vec<Entry>,
     pub tables: Vec<Table>,
@@ -115,7 +164,7 @@ impl Document {
                     }
                     self.flatten(inner, &key, text, lines);
                 }
-                _ => self.entries.push(Entry { key, value: convert(value, text), origin: Origin::Line(line) }),
+                _ => self.entries.push(Entry { key, value: convert(value, text), origin: Origin::Line(line), source: None }),
             }
         }
     }

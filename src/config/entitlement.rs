@@ -63,20 +63,23 @@ pub(super) fn read(reader: &mut Reader) -> EntitlementSettings {
     let origin = reader.origin("entitlement.type");
     let wanted = reader.choice("entitlement.type", Type::None, &[("none", Type::None), ("basic", Type::Basic), ("jwt", Type::Jwt)]);
     let token_origin = reader.origin("entitlement.token");
-    let token = reader.text("entitlement.token", "", |_| Ok(()));
-    let secret = reader.text("entitlement.jwt.secret", "", |_| Ok(()));
+    let lacks = ["entitlement.token", "entitlement.jwt.hmac.secret"].map(|key| reader.is_unresolved(key));
+    let token = reader.secret("entitlement.token");
+    let secret = reader.secret("entitlement.jwt.hmac.secret");
     let mut path = |key: &str| {
         let text = reader.text(key, "", |_| Ok(()));
         (!text.is_empty()).then(|| PathBuf::from(text))
     };
-    let (secret_path, pem, jwks) = (path("entitlement.jwt.secret.path"), path("entitlement.jwt.pem.path"), path("entitlement.jwt.jwks.path"));
+    let (secret_path, pem, jwks) = (path("entitlement.jwt.hmac.path"), path("entitlement.jwt.pem.path"), path("entitlement.jwt.jwks.path"));
     let revoked = path("entitlement.revoked.path");
     let defaults = Limits::default();
     let seconds = Duration::from_secs;
     let limits = Limits {
         leeway_s: reader.time("entitlement.jwt.leeway", seconds(defaults.leeway_s), seconds(0)..=seconds(300)).as_secs(),
         expiry_required: reader.flag("entitlement.jwt.expiry.required", defaults.expiry_required),
-        ahead_s_max: reader.time("entitlement.jwt.expiry.max", seconds(defaults.ahead_s_max), seconds(1)..=seconds(3_660 * 86_400)).as_secs(),
+        ahead_s_max: reader
+            .time("entitlement.jwt.expiry.max", seconds(defaults.ahead_s_max), seconds(1)..=seconds(3_660 * 86_400))
+            .as_secs(),
     };
     let keys: Vec<KeySource> = [
         (!secret.is_empty()).then_some(KeySource::Secret(secret)),
@@ -92,13 +95,14 @@ pub(super) fn read(reader: &mut Reader) -> EntitlementSettings {
         reader.problem(origin, text.to_owned());
     }
     if wanted != Type::Basic && !token.is_empty() {
-        let text = "entitlement.token is given although entitlement.type is not \"basic\"; write entitlement.type = \"basic\", or remove it";
+        let text =
+            "entitlement.token is given although entitlement.type is not \"basic\"; write entitlement.type = \"basic\", or remove it";
         reader.problem(token_origin, text.to_owned());
     }
     match wanted {
         Type::None => EntitlementSettings::None,
         Type::Basic => {
-            if token.len() < TOKEN_BYTES_MIN {
+            if token.len() < TOKEN_BYTES_MIN && !lacks[0] {
                 let text = format!(
                     "entitlement.token is missing or shorter than {TOKEN_BYTES_MIN} bytes, and entitlement.type = \"basic\" needs it; make one with: openssl rand -base64 24"
                 );
@@ -107,10 +111,12 @@ pub(super) fn read(reader: &mut Reader) -> EntitlementSettings {
             EntitlementSettings::Basic { token: Arc::from(token) }
         }
         Type::Jwt => {
-            if keys.is_empty() {
-                let text = "entitlement.type = \"jwt\" needs a key: give entitlement.jwt.secret, entitlement.jwt.secret.path, entitlement.jwt.pem.path or entitlement.jwt.jwks.path";
+            if keys.is_empty() && !lacks[1] {
+                let text = "entitlement.type = \"jwt\" needs a key: give entitlement.jwt.hmac.secret, entitlement.jwt.hmac.path, entitlement.jwt.pem.path or entitlement.jwt.jwks.path";
                 reader.problem(origin, text.to_owned());
-            } else if let Err(error) = Keys::open(keys.clone()) {
+            } else if !keys.is_empty()
+                && let Err(error) = Keys::open(keys.clone())
+            {
                 reader.problem(origin, format!("a key of [entitlement] cannot be used: {error}"));
             }
             if let Some(Err(error)) = revoked.clone().map(Revocations::open) {

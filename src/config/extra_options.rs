@@ -26,7 +26,12 @@ fn set(name: &str, value: &str, reader: &mut Reader) {
     let set = |reader: &mut Reader, table: &str| {
         // Under whatever name the file has it.
         other_names(name).for_each(|other| reader.remove(&format!("{table}.{other}")));
-        reader.set(Entry { key: format!("{table}.{name}"), value: Value::Text(value.to_owned()), origin: Origin::ExtraOptions });
+        reader.set(Entry {
+            key: format!("{table}.{name}"),
+            value: Value::Text(value.to_owned()),
+            origin: Origin::ExtraOptions,
+            source: None,
+        });
     };
     if CONSUMER_OWN.contains(&name) {
         match name {

@@ -1,22 +1,28 @@
-//! `[kafka.consumer]` and `[kafka.producer]`: librdkafka's properties by their own names, and the bridge's own.
+//! `[kafka]`, `[kafka.consumer]` and `[kafka.producer]`: librdkafka's properties by their own names, and the bridge's own.
 
 use std::time::Duration;
 
 use regex::Regex;
 
-use super::document::{Entry, Origin, Value};
+use super::document::{Entry, Origin, Source, Value};
 use super::problem::did_you_mean;
 use super::reader::Reader;
-use crate::kafka::librdkafka::{Role, check_property, check_together, other_names, scope};
-use crate::kafka::{ConsumerSettings, CorruptBatches, KafkaSettings, ProducerSettings, Properties, TopicChoice, is_secret, masked};
+use crate::kafka::librdkafka::{Role, Scope, check_property, check_together, other_names, scope};
+use crate::kafka::{ConsumerSettings, CorruptBatches, KafkaSettings, MASK, ProducerSettings, Properties, TopicChoice, is_secret, masked};
 use crate::subject::name::is_topic;
 
+/// For both clients.
+const SHARED: &str = "kafka";
 pub const CONSUMER: &str = "kafka.consumer";
 pub const PRODUCER: &str = "kafka.producer";
 /// The bridge's own keys of `[kafka.consumer]`.
 pub const CONSUMER_OWN: [&str; 5] = ["topics", "topics.regex", "consumers.size", "recovery.on.start", "corrupt.batches"];
 /// The bridge's own keys of `[kafka.producer]`.
 pub const PRODUCER_OWN: [&str; 2] = ["producers.size", "null.key.partition"];
+/// What is below `[kafka]` and no property of librdkafka's.
+const SHARED_OWN: [&str; 3] = ["metadata.interval", "consumer", "producer"];
+/// Both names of Kafka's addresses.
+const SERVERS: [&str; 2] = ["bootstrap.servers", "metadata.broker.list"];
 /// librdkafka's properties that people set most, for the spelling of near misses.
 const COMMON: [&str; 18] = [
     "bootstrap.servers",
@@ -41,8 +47,9 @@ const COMMON: [&str; 18] = [
 /// Topics of a list. Beyond it a regular expression is meant.
 const TOPICS_MAX: usize = 10_000;
 
-/// Reads both tables.
+/// Reads the three tables.
 pub fn read(reader: &mut Reader) -> KafkaSettings {
+    share(reader);
     let metadata_interval =
         reader.time("kafka.metadata.interval", Duration::from_secs(10), Duration::from_millis(100)..=Duration::from_secs(3_600));
     let topics = read_topics(reader);
@@ -53,13 +60,25 @@ pub fn read(reader: &mut Reader) -> KafkaSettings {
         CorruptBatches::Stop,
         &[("stop", CorruptBatches::Stop), ("skip", CorruptBatches::Skip)],
     );
-    let properties = read_properties(reader, CONSUMER);
-    let consumer = ConsumerSettings { properties, topics, consumers_size, recovery_on_start, corrupt_batches };
+    let of_consumer = read_properties(reader, CONSUMER);
+    let consumer = ConsumerSettings { properties: of_consumer.properties, topics, consumers_size, recovery_on_start, corrupt_batches };
     let producers_size = reader.whole("kafka.producer.producers.size", 1, 1..=64) as u16;
     let null_key_partition =
         reader.whole_or_off("kafka.producer.null.key.partition", 0..=i32::MAX as u64, "off").map(|partition| partition as u32);
-    let properties = read_properties(reader, PRODUCER);
-    KafkaSettings { metadata_interval, consumer, producer: ProducerSettings { properties, producers_size, null_key_partition } }
+    let of_producer = read_properties(reader, PRODUCER);
+    // The same of both is most often one line of [kafka].
+    match (of_consumer.together, of_producer.together) {
+        (Some(consumer), Some(producer)) if consumer == producer => reader.problem(None, format!("[{SHARED}]: {consumer}")),
+        (consumer, producer) => {
+            for (table, reason) in [(CONSUMER, consumer), (PRODUCER, producer)] {
+                if let Some(reason) = reason {
+                    reader.problem(None, format!("[{table}]: {reason}"));
+                }
+            }
+        }
+    }
+    let producer = ProducerSettings { properties: of_producer.properties, producers_size, null_key_partition };
+    KafkaSettings { metadata_interval, consumer, producer }
 }
 
 fn read_topics(reader: &mut Reader) -> TopicChoice {
@@ -148,56 +167,140 @@ pub(super) fn anchored(value: &Value) -> Result<(String, Regex), String> {
     })
 }
 
-fn read_properties(reader: &mut Reader, table: &str) -> Properties {
-    let role = if table == CONSUMER { Role::Consumer } else { Role::Producer };
-    let mut properties = Properties::default();
-    let mut each_is_right = true;
-    for Entry { key, value, origin } in reader.take_below(table) {
-        let name = &key[table.len() + 1..];
-        let Some(value) = property_text(&value) else {
-            let shown = if is_secret(name) { "********".to_owned() } else { value.show() };
-            reader.problem(Some(origin), format!("{key} = {shown} is not allowed; give text in quotes, a number, true or false"));
-            each_is_right = false;
+/// What `[kafka]` says of librdkafka goes to each client that knows it, unless the client's own table says it, under whatever name. What is wrong
+/// there is said once.
+fn share(reader: &mut Reader) {
+    let mut shared = Vec::new();
+    for entry in reader.take_those_below(SHARED) {
+        let name = entry.key[SHARED.len() + 1..].to_owned();
+        let is_in = |own: &str| name == own || name.strip_prefix(own).is_some_and(|rest| rest.starts_with('.'));
+        // A table that nobody knows is named by its header.
+        if SHARED_OWN.iter().any(|own| is_in(own)) || (scope(&name).is_err() && reader.is_in_table(&entry.key, SHARED)) {
+            reader.set(entry);
+        } else {
+            shared.push((name, entry));
+        }
+    }
+    let mut known: Vec<String> = Vec::new();
+    for (name, entry) in shared {
+        reader.know(&entry.key);
+        if let Some(other) = other_names(&name).find(|other| known.iter().any(|known| known == other)) {
+            let reason = format!("it is another name of {other}, which is given too; remove one of them");
+            reader.problem(Some(entry.origin), reason_with_key(&entry, &name, &reason));
             continue;
-        };
-        // A key of the other table is a mistake of place, not an unknown property.
-        let (other, own) = if table == CONSUMER { (PRODUCER, &PRODUCER_OWN[..]) } else { (CONSUMER, &CONSUMER_OWN[..]) };
-        let checked =
-            if own.contains(&name) { Err(format!("it belongs to [{other}]; move it there")) } else { check_property(role, name, &value) };
-        let twice = other_names(name).find(|other| properties.get(other).is_some());
-        let checked = checked.and_then(|()| match twice {
-            Some(other) => Err(format!("it is another name of {other}, which is given too; remove one of them")),
-            None => Ok(()),
-        });
-        match checked {
-            Ok(()) => {
-                reader.note(&key, format!("{:?}", masked(name, &value)), Some(origin));
-                properties.set(name, value);
-            }
-            Err(reason) => {
-                each_is_right = false;
-                let own = if table == CONSUMER { &CONSUMER_OWN[..] } else { &PRODUCER_OWN[..] };
-                let near = if scope(name).is_err() { near_miss(name, own) } else { None };
-                let reason = near.map_or(reason, |near| format!("unknown property; did you mean {near}?"));
-                reader.problem(Some(origin), reason_with_key(&key, name, &value, &reason, origin));
+        }
+        known.push(name.clone());
+        if let Err(reason) = check_shared(&entry, &name) {
+            reader.problem(Some(entry.origin), reason);
+            continue;
+        }
+        let scope = scope(&name).unwrap_or(Scope { consumer: false, producer: false });
+        for (table, is_known) in [(CONSUMER, scope.consumer), (PRODUCER, scope.producer)] {
+            let is_given = |name: &str| reader.origin(&format!("{table}.{name}")).is_some();
+            let is_given = is_given(&name) || other_names(&name).any(is_given);
+            if is_known && !is_given {
+                reader.set(Entry { key: format!("{table}.{name}"), ..entry.clone() });
             }
         }
     }
-    if properties
-        .get("bootstrap.servers")
-        .or_else(|| properties.get("metadata.broker.list"))
-        .is_none_or(|servers| servers.trim().is_empty())
-    {
+}
+
+/// Whether a property of `[kafka]` is right for whoever takes it. `Err` is the whole line.
+fn check_shared(entry: &Entry, name: &str) -> Result<(), String> {
+    for (table, own) in [(CONSUMER, &CONSUMER_OWN[..]), (PRODUCER, &PRODUCER_OWN[..])] {
+        if own.contains(&name) {
+            return Err(format!("{}: it belongs to [{table}]; move it there", entry.shown_key()));
+        }
+    }
+    let scope = scope(name).map_err(|reason| {
+        let reason = near_miss(name, &SHARED_OWN).map_or(reason, |near| format!("unknown property; did you mean {near}?"));
+        reason_with_key(entry, name, &reason)
+    })?;
+    if entry.value == Value::Unresolved {
+        return Ok(());
+    }
+    check_entry(if scope.consumer { Role::Consumer } else { Role::Producer }, entry, name).map(|_| ())
+}
+
+/// The text of a property, if a client takes it. `Err` is the whole line.
+fn check_entry(role: Role, entry: &Entry, name: &str) -> Result<String, String> {
+    let Some(value) = property_text(&entry.value) else {
+        let shown = shown(entry, name);
+        return Err(format!("{} = {shown} is not allowed; give text in quotes, a number, true or false", entry.shown_key()));
+    };
+    let Err(reason) = check_property(role, name, &value) else { return Ok(value) };
+    let reason = match entry.stand_in().map(|stand_in| property_text(&stand_in.value)) {
+        None if is_secret(name) => reason.replace(&value, MASK),
+        None => reason,
+        // librdkafka's reason holds the value.
+        Some(stand_in) => stand_in
+            .and_then(|text| check_property(role, name, &text).err())
+            .unwrap_or_else(|| "its value (which is not shown) is not what this property takes".to_owned()),
+    };
+    Err(reason_with_key(entry, name, &reason))
+}
+
+/// What is read of a client's properties: with the line that says what is wrong with them together.
+struct Client {
+    properties: Properties,
+    together: Option<String>,
+}
+
+fn read_properties(reader: &mut Reader, table: &str) -> Client {
+    let role = if table == CONSUMER { Role::Consumer } else { Role::Producer };
+    let (other, others) = if table == CONSUMER { (PRODUCER, &PRODUCER_OWN[..]) } else { (CONSUMER, &CONSUMER_OWN[..]) };
+    let own = if table == CONSUMER { &CONSUMER_OWN[..] } else { &PRODUCER_OWN[..] };
+    let mut properties = Properties::default();
+    let mut each_is_right = true;
+    let mut has_servers = false;
+    for entry in reader.take_below(table) {
+        let name = &entry.key[table.len() + 1..];
+        has_servers |= SERVERS.contains(&name) && property_text(&entry.value).is_none_or(|servers| !servers.trim().is_empty());
+        if entry.value == Value::Unresolved {
+            each_is_right = false;
+            continue;
+        }
+        let twice = other_names(name).find(|other| properties.get(other).is_some());
+        let checked = match twice {
+            // A key of the other table is a mistake of place, not an unknown property.
+            _ if others.contains(&name) => Err(reason_with_key(&entry, name, &format!("it belongs to [{other}]; move it there"))),
+            Some(twice) => {
+                Err(reason_with_key(&entry, name, &format!("it is another name of {twice}, which is given too; remove one of them")))
+            }
+            None => match near_miss(name, own).filter(|_| scope(name).is_err()) {
+                Some(near) => Err(reason_with_key(&entry, name, &format!("unknown property; did you mean {near}?"))),
+                None => check_entry(role, &entry, name),
+            },
+        };
+        match checked {
+            Ok(value) => {
+                let is_hidden = is_secret(name) || entry.source.is_some();
+                let shown = if entry.source.is_some() { shown(&entry, name) } else { format!("{:?}", masked(name, &value)) };
+                if entry.source.is_some() {
+                    properties.show_as(name, shown.clone());
+                }
+                reader.note(&entry, shown, is_hidden.then(|| value.clone()));
+                properties.set(name, value);
+            }
+            Err(line) => {
+                each_is_right = false;
+                reader.problem(Some(entry.origin), line);
+            }
+        }
+    }
+    if !has_servers {
         reader.problem(
             None,
-            format!("{table}.bootstrap.servers is missing; give Kafka's addresses in [{table}]: \"bootstrap.servers\" = \"10.0.0.1:9092,10.0.0.2:9092\""),
+            format!(
+                "{table}.bootstrap.servers is missing; give Kafka's addresses in [{table}], or in [{SHARED}] for both clients: \
+                 \"bootstrap.servers\" = \"10.0.0.1:9092,10.0.0.2:9092\""
+            ),
         );
     }
     // What only a client as a whole shows: a file that is not there, two properties that contradict each other.
-    if each_is_right && let Err(reason) = check_together(role, &properties) {
-        reader.problem(None, format!("[{table}]: {}", reason.split_whitespace().collect::<Vec<_>>().join(" ")));
-    }
-    properties
+    let together = if each_is_right { check_together(role, &properties).err() } else { None };
+    let together = together.map(|reason| reason.split_whitespace().collect::<Vec<_>>().join(" "));
+    Client { properties, together }
 }
 
 /// The key that was probably meant by a name that no client knows.
@@ -205,13 +308,29 @@ pub fn near_miss(name: &str, own: &[&'static str]) -> Option<&'static str> {
     did_you_mean(name, own.iter().chain(&COMMON).copied()).filter(|near| *near != name)
 }
 
-fn reason_with_key(key: &str, name: &str, value: &str, reason: &str, origin: Origin) -> String {
-    let key = if origin == Origin::ExtraOptions {
-        format!("-D{name}={}", masked(name, value))
+fn reason_with_key(entry: &Entry, name: &str, reason: &str) -> String {
+    let shown = shown(entry, name);
+    let key = if entry.origin == Origin::ExtraOptions {
+        format!("-D{name}={}", shown.trim_matches('"'))
     } else {
-        format!("{key} = {:?}", masked(name, value))
+        format!("{} = {shown}", entry.shown_key())
     };
     format!("{key}: {}", reason.split_whitespace().collect::<Vec<_>>().join(" "))
+}
+
+/// A property's value as it may be shown: no secret, and what comes from elsewhere as the file has it.
+fn shown(entry: &Entry, name: &str) -> String {
+    let is_reference = match &entry.source {
+        Some(Source::File(_)) => true,
+        // Nothing but one `${NAME}`: beside it might stand the rest of a password.
+        Some(Source::Environment(Value::Text(text))) => text.starts_with("${") && text.find('}') == Some(text.len() - 1),
+        _ => false,
+    };
+    match (&entry.source, property_text(&entry.value)) {
+        _ if is_secret(name) && !is_reference => format!("{MASK:?}"),
+        (None, Some(text)) => format!("{text:?}"),
+        _ => entry.shown(),
+    }
 }
 
 fn property_text(value: &Value) -> Option<String> {
@@ -226,6 +345,6 @@ fn property_text(value: &Value) -> Option<String> {
                 values.iter().map(|value| if matches!(value, Value::List(_)) { None } else { property_text(value) }).collect();
             texts.filter(|texts| !texts.is_empty()).map(|texts| texts.join(","))
         }
-        Value::Other(_) => None,
+        Value::Other(_) | Value::Unresolved => None,
     }
 }

@@ -12,6 +12,7 @@ use super::entitlement::EntitlementSettings;
 use super::problem::{ConfigError, Problem};
 use super::reader::{EXTRA_OPTIONS, Reader, show_list};
 use super::settings::*;
+use super::sources::{self, Environment};
 use super::{entitlement, extra_options, kafka_settings};
 use crate::cores::{CoreSettings, HousekeepingChoice, Poll, ShardChoice};
 use crate::http::{HEAD_BYTES_LEAST, HeadLimits};
@@ -60,8 +61,13 @@ impl Config {
 
     /// Reads text. `file` is its name in messages; `extra_options` is what `CORESPAN_KAFKA_EXTRA_OPTS` would hold, or empty.
     pub fn parse(text: &str, file: &str, extra_options: &str) -> Result<Config, ConfigError> {
+        Config::parse_in(text, file, extra_options, &|name| std::env::var(name))
+    }
+
+    /// The same with another environment for `${NAME}`.
+    pub(super) fn parse_in(text: &str, file: &str, extra_options: &str, variable: Environment<'_>) -> Result<Config, ConfigError> {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        let document = Document::parse(text, file).map_err(|mut problems| {
+        let mut document = Document::parse(text, file).map_err(|mut problems| {
             for problem in &mut problems {
                 // `topics = ..` and an unquoted `topics.regex = ..` are refused by TOML before we see either.
                 if problem.text.contains("near `topics") {
@@ -70,11 +76,16 @@ impl Config {
             }
             ConfigError::Invalid { problems }
         })?;
+        let findings = sources::resolve(&mut document, variable);
         let mut reader = Reader::new(document, file);
+        for (origin, text) in findings.problems {
+            reader.problem(Some(origin), text);
+        }
         extra_options::apply(extra_options, &mut reader);
         let mut config = read(&mut reader, file);
         let (effective, problems) = reader.finish();
         config.effective = effective;
+        config.open_files = findings.notes;
         if problems.is_empty() { Ok(config) } else { Err(ConfigError::Invalid { problems }) }
     }
 
@@ -93,6 +104,10 @@ impl Config {
             _ => Ok(()),
         }
     }
+}
+
+fn shown_size(reader: &Reader, key: &str, bytes: usize) -> String {
+    reader.shown(key, format!("{:?}", super::size_text(bytes as u64)))
 }
 
 const fn seconds(seconds: u64) -> Duration {
@@ -116,9 +131,9 @@ fn read(reader: &mut Reader, file: &str) -> Config {
     let entitlement = entitlement::read(reader);
     if !listen.address.ip().is_loopback() && !insecure && entitlement == EntitlementSettings::None {
         let text = format!(
-            "listen.address = \"{}\" lets others in, and nobody's identity is checked; give [entitlement] a type, or write insecure = true at the top of the \
-             file if that is meant, or listen on 127.0.0.1 behind a proxy that checks",
-            listen.address
+            "{} lets others in, and nobody's identity is checked; give [entitlement] a type, or write insecure = true at the top of the file if \
+             that is meant, or listen on 127.0.0.1 behind a proxy that checks",
+            reader.shown("listen.address", format!("\"{}\"", listen.address))
         );
         reader.problem(listen_origin, text);
     }
@@ -131,7 +146,8 @@ fn read(reader: &mut Reader, file: &str) -> Config {
         subject_bytes_max: reader.size("cache.subject.bytes.max", shard.cache_subject_bytes_max as u64, 128 << 10..=1 << 40) as usize,
         expire_time: reader.time("cache.expire.time", Duration::from_millis(shard.cache_expire_ms), seconds(1)..=seconds(7 * 86_400)),
     };
-    let (publish_topics, publish_patterns) = read_publish_topics(reader, listen.address.ip().is_loopback(), &entitlement, &kafka.consumer.topics);
+    let (publish_topics, publish_patterns) =
+        read_publish_topics(reader, listen.address.ip().is_loopback(), &entitlement, &kafka.consumer.topics);
     let publish = PublishSettings {
         topics: Arc::new(PublishRule::new(publish_topics, publish_patterns)),
         bytes_max: reader.size("publish.bytes.max", shard.publish_bytes_max as u64, 1..=64 << 20) as usize,
@@ -149,8 +165,11 @@ fn read(reader: &mut Reader, file: &str) -> Config {
         shard_bytes_max: reader.size("outbox.shard.bytes.max", shard.outboxes_bytes_max as u64, 1 << 20..=1 << 40) as usize,
     };
     if outbox.shard_bytes_max < outbox.bytes_max {
-        let (one, all) = (super::size_text(outbox.bytes_max as u64), super::size_text(outbox.shard_bytes_max as u64));
-        let text = format!("outbox.shard.bytes.max = {all:?} is less than outbox.bytes.max = {one:?}; raise the first or lower the second");
+        let (one, all) = (
+            shown_size(reader, "outbox.bytes.max", outbox.bytes_max),
+            shown_size(reader, "outbox.shard.bytes.max", outbox.shard_bytes_max),
+        );
+        let text = format!("{all} is less than {one}; raise the first or lower the second");
         reader.problem(None, text);
     }
     let [origin, subject_origin, outbox_origin] = cache_origins;
@@ -158,9 +177,9 @@ fn read(reader: &mut Reader, file: &str) -> Config {
         [("cache.bytes.max", cache.bytes_max, origin), ("cache.subject.bytes.max", cache.subject_bytes_max, subject_origin)]
     {
         if bytes < outbox.bytes_max {
-            let (cache, outbox) = (super::size_text(bytes as u64), super::size_text(outbox.bytes_max as u64));
+            let (cache, outbox) = (shown_size(reader, key, bytes), shown_size(reader, "outbox.bytes.max", outbox.bytes_max));
             let text = format!(
-                "{key} = {cache:?} is less than outbox.bytes.max = {outbox:?}: a client that lags could not catch up from the cache; raise the first or lower the second"
+                "{cache} is less than {outbox}: a client that lags could not catch up from the cache; raise the first or lower the second"
             );
             reader.problem(origin.or(outbox_origin), text);
         }
@@ -197,6 +216,7 @@ fn read(reader: &mut Reader, file: &str) -> Config {
         topics,
         log,
         effective: Vec::new(),
+        open_files: Vec::new(),
         file: file.to_owned(),
     }
 }
@@ -288,8 +308,9 @@ fn read_listen(reader: &mut Reader) -> ListenSettings {
     let same_place = listen.address.ip() == listen.admin.ip() || listen.address.ip().is_unspecified() || listen.admin.ip().is_unspecified();
     if listen.address.port() == listen.admin.port() && listen.address.port() != 0 && same_place {
         let text = format!(
-            "listen.admin = \"{}\" is taken by listen.address = \"{}\"; give one of them another port",
-            listen.admin, listen.address
+            "{} is taken by {}; give one of them another port",
+            reader.shown("listen.admin", format!("\"{}\"", listen.admin)),
+            reader.shown("listen.address", format!("\"{}\"", listen.address))
         );
         reader.problem(address_origin, text);
     }
@@ -394,17 +415,19 @@ fn read_client(reader: &mut Reader, shard: &ShardSettings) -> ClientSettings {
         pong_timeout: reader.time("client.pong.timeout", Duration::from_millis(shard.pong_timeout_ms), seconds(1)..=seconds(3_600)),
         connect_timeout: reader.time("client.connect.timeout", Duration::from_millis(shard.connect_timeout_ms), seconds(1)..=seconds(300)),
     };
-    let show = |time: Duration| format!("{:?}", super::time_text(time));
+    let show = |reader: &Reader, key: &str, time: Duration| reader.shown(key, format!("{:?}", super::time_text(time)));
     if client.ping_interval.subsec_millis() != 0 {
-        let text =
-            format!("client.ping.interval = {} is not allowed; the protocol counts whole seconds, give one", show(client.ping_interval));
+        let text = format!(
+            "{} is not allowed; the protocol counts whole seconds, give one",
+            show(reader, "client.ping.interval", client.ping_interval)
+        );
         reader.problem(ping_origin, text);
     }
     if client.pong_timeout >= client.ping_interval {
         let text = format!(
-            "client.pong.timeout = {} is not less than client.ping.interval = {}; a pong must come before the next ping is due",
-            show(client.pong_timeout),
-            show(client.ping_interval)
+            "{} is not less than {}; a pong must come before the next ping is due",
+            show(reader, "client.pong.timeout", client.pong_timeout),
+            show(reader, "client.ping.interval", client.ping_interval)
         );
         reader.problem(pong_origin, text);
     }

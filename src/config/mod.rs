@@ -1,6 +1,6 @@
 //! corespan.toml, validated, typed and immutable. `config/corespan.toml` is the manual of its keys.
 //!
-//! Owns the file's format, every default and range, and `CORESPAN_KAFKA_EXTRA_OPTS`. Runs once, on the main thread, before anything else starts.
+//! Owns the file's format, every default and range, values from the environment and from files, and `CORESPAN_KAFKA_EXTRA_OPTS`. Runs once, on the main thread, before anything else starts.
 //! Every mistake is reported at once, each in one line. It never contacts Kafka and never looks at the machine (that is `cores`).
 
 mod changes;
@@ -12,10 +12,15 @@ mod load;
 mod problem;
 mod reader;
 mod settings;
+mod sources;
 mod units;
 
 #[cfg(test)]
 mod manual_tests;
+#[cfg(test)]
+mod shared_kafka_tests;
+#[cfg(test)]
+mod sources_tests;
 #[cfg(test)]
 mod tests;
 

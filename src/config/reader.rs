@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::document::{Document, Entry, Origin, Value};
 use super::problem::{Problem, did_you_mean};
 use super::units;
+use crate::kafka::MASK;
 
 /// The name of the environment variable, in messages.
 pub const EXTRA_OPTIONS: &str = "CORESPAN_KAFKA_EXTRA_OPTS";
@@ -18,11 +19,35 @@ pub const EXTRA_OPTIONS: &str = "CORESPAN_KAFKA_EXTRA_OPTS";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Effective {
     pub key: String,
-    /// As the file would have it; secrets are masked.
+    /// As the file would have it; secrets are masked, values from elsewhere are as the file has them.
     pub value: String,
+    /// The file has it as `KEY.file`, and `value` is the path.
+    pub is_file: bool,
+    /// What is not shown, to notice that it has changed.
+    pub(super) hidden: Hidden,
     /// `None`: the default.
     pub origin: Option<Origin>,
 }
+
+impl Effective {
+    /// The key as the file has it.
+    pub fn shown_key(&self) -> String {
+        if self.is_file { format!("{}.file", self.key) } else { self.key.clone() }
+    }
+}
+
+/// A value that is not shown.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub(super) struct Hidden(pub(super) Option<String>);
+
+impl std::fmt::Debug for Hidden {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str(if self.0.is_some() { "hidden" } else { "nothing hidden" })
+    }
+}
+
+/// Said of a value that is wrong and must not be shown, when nothing else can be said without it.
+const NOT_SHOWN: &str = "its value (which is not shown) is not what this key takes; see the manual, config/corespan.toml";
 
 /// Reads keys.
 pub struct Reader {
@@ -66,46 +91,89 @@ impl Reader {
         self.entries.get(key).map(|entry| entry.origin)
     }
 
-    /// Takes all entries below a table.
+    /// Whether the key is given with a value that cannot be had, which is a problem already.
+    pub fn is_unresolved(&self, key: &str) -> bool {
+        self.entries.get(key).is_some_and(|entry| entry.value == Value::Unresolved)
+    }
+
+    /// Takes all entries below a table whose keys are free.
     pub fn take_below(&mut self, table: &str) -> Vec<Entry> {
+        self.known.push(format!("{table}.*"));
+        self.take_those_below(table)
+    }
+
+    /// Takes all entries below a table. That makes none of them known.
+    pub fn take_those_below(&mut self, table: &str) -> Vec<Entry> {
         let prefix = format!("{table}.");
         let keys: Vec<_> =
             self.entries.range(prefix.clone()..).map(|(key, _)| key.clone()).take_while(|key| key.starts_with(&prefix)).collect();
-        self.known.push(format!("{table}.*"));
         keys.iter().filter_map(|key| self.entries.remove(key)).collect()
+    }
+
+    /// Has a key exist.
+    pub fn know(&mut self, key: &str) {
+        self.known.push(key.to_owned());
     }
 
     /// Takes a key. What is asked for exists.
     pub fn take(&mut self, key: &str) -> Option<Entry> {
-        self.known.push(key.to_owned());
+        self.know(key);
         self.entries.remove(key)
     }
 
-    /// Notes what a key turned out to be.
-    pub fn note(&mut self, key: &str, value: String, origin: Option<Origin>) {
-        self.effective.push(Effective { key: key.to_owned(), value, origin });
+    /// Notes what an entry turned out to be: `shown`, and `hidden` if that is not all.
+    pub fn note(&mut self, entry: &Entry, shown: String, hidden: Option<String>) {
+        let (key, origin) = (entry.key.clone(), Some(entry.origin));
+        // As it is written where `${` has a meaning.
+        let shown = if entry.source.is_none() { shown.replace("${", "$${") } else { shown };
+        self.effective.push(Effective { key, value: shown, is_file: entry.is_file(), hidden: Hidden(hidden), origin });
     }
 
-    fn read<T>(&mut self, key: &str, default: T, parse: impl FnOnce(&Entry) -> Result<T, String>, show: impl FnOnce(&T) -> String) -> T {
-        let entry = self.take(key);
-        let origin = entry.as_ref().map(|entry| entry.origin);
-        let value = match entry.as_ref().map(parse) {
-            None => default,
-            Some(Ok(value)) => value,
-            Some(Err(allowed)) => {
-                let given = entry.map(|entry| entry.value.show()).unwrap_or_default();
-                self.problem(origin, format!("{key} = {given} is not allowed; {allowed}"));
-                default
-            }
+    /// A key with its value, as a message may show them.
+    pub fn shown(&self, key: &str, value: impl Display) -> String {
+        match self.effective.iter().find(|one| one.key == key && one.hidden.0.is_some()) {
+            Some(one) => format!("{} = {}", one.shown_key(), one.value),
+            None => format!("{key} = {value}"),
+        }
+    }
+
+    /// Whether a table of the file, other than `below` itself, holds an entry.
+    pub fn is_in_table(&self, key: &str, below: &str) -> bool {
+        let is_above = |table: &str| key.strip_prefix(table).is_some_and(|rest| rest.starts_with('.'));
+        self.tables.iter().any(|table| table.key.len() > below.len() && is_above(&table.key))
+    }
+
+    fn read<T>(&mut self, key: &str, default: T, parse: impl Fn(&Entry) -> Result<T, String>, show: impl Fn(&T) -> String) -> T {
+        let entry = self.take(key).filter(|entry| entry.value != Value::Unresolved);
+        let Some(entry) = entry else {
+            let value = show(&default);
+            self.effective.push(Effective { key: key.to_owned(), value, is_file: false, hidden: Hidden(None), origin: None });
+            return default;
         };
-        self.note(key, show(&value), origin);
+        let value = parse(&entry).unwrap_or_else(|allowed| {
+            let allowed = match entry.stand_in() {
+                None => allowed,
+                Some(stand_in) => parse(&stand_in).err().unwrap_or_else(|| NOT_SHOWN.to_owned()),
+            };
+            self.problem(Some(entry.origin), format!("{} = {} is not allowed; {allowed}", entry.shown_key(), entry.shown()));
+            default
+        });
+        match entry.source {
+            None => self.note(&entry, show(&value), None),
+            Some(_) => self.note(&entry, entry.shown(), Some(show(&value))),
+        }
         value
     }
 
     /// A whole number.
     pub fn whole(&mut self, key: &str, default: u64, range: RangeInclusive<u64>) -> u64 {
         let allowed = format!("give a whole number from {} to {}", range.start(), range.end());
-        self.read(key, default, |entry| whole_of(entry).filter(|number| range.contains(number)).ok_or(allowed), u64::to_string)
+        self.read(
+            key,
+            default,
+            |entry| whole_of(entry).filter(|number| range.contains(number)).ok_or_else(|| allowed.clone()),
+            u64::to_string,
+        )
     }
 
     /// A whole number, or nothing when the key is not given or `off`.
@@ -113,7 +181,7 @@ impl Reader {
         let allowed = format!("give a whole number from {} to {}, or {off:?}", range.start(), range.end());
         let parse = |entry: &Entry| match &entry.value {
             Value::Text(text) if text == off => Ok(None),
-            _ => whole_of(entry).filter(|number| range.contains(number)).map(Some).ok_or(allowed),
+            _ => whole_of(entry).filter(|number| range.contains(number)).map(Some).ok_or_else(|| allowed.clone()),
         };
         self.read(key, None, parse, |value| value.map_or(format!("{off:?}"), |number| number.to_string()))
     }
@@ -126,7 +194,7 @@ impl Reader {
                 Value::Text(text) => units::parse_size(text),
                 _ => whole_of(entry),
             };
-            bytes.filter(|bytes| range.contains(bytes)).ok_or(allowed)
+            bytes.filter(|bytes| range.contains(bytes)).ok_or_else(|| allowed.clone())
         };
         let show = |bytes: &u64| match units::size_text(*bytes) {
             text if text.ends_with('B') => format!("{text:?}"),
@@ -145,17 +213,17 @@ impl Reader {
                 Value::Float(seconds) => units::from_seconds(*seconds),
                 _ => None,
             };
-            time.filter(|time| range.contains(time)).ok_or(allowed)
+            time.filter(|time| range.contains(time)).ok_or_else(|| allowed.clone())
         };
         self.read(key, default, parse, |time| format!("{:?}", units::time_text(*time)))
     }
 
     /// True or false.
     pub fn flag(&mut self, key: &str, default: bool) -> bool {
-        let parse = |entry: &Entry| match (&entry.value, entry.origin) {
+        let parse = |entry: &Entry| match (&entry.value, entry.is_always_text()) {
             (Value::Flag(flag), _) => Ok(*flag),
-            (Value::Text(text), Origin::ExtraOptions) if text == "true" => Ok(true),
-            (Value::Text(text), Origin::ExtraOptions) if text == "false" => Ok(false),
+            (Value::Text(text), true) if text == "true" => Ok(true),
+            (Value::Text(text), true) if text == "false" => Ok(false),
             _ => Err("give true or false, without quotes".to_owned()),
         };
         self.read(key, default, parse, bool::to_string)
@@ -181,12 +249,33 @@ impl Reader {
     }
 
     /// Text that passes a check; the check's error says what is allowed.
-    pub fn text(&mut self, key: &str, default: &str, check: impl FnOnce(&str) -> Result<(), String>) -> String {
+    pub fn text(&mut self, key: &str, default: &str, check: impl Fn(&str) -> Result<(), String>) -> String {
         let parse = |entry: &Entry| match &entry.value {
             Value::Text(text) => check(text).map(|()| text.clone()),
             _ => Err("give text in quotes".to_owned()),
         };
         self.read(key, default.to_owned(), parse, |text| format!("{text:?}"))
+    }
+
+    /// Text that is never shown; without the key none.
+    pub fn secret(&mut self, key: &str) -> String {
+        let Some(entry) = self.take(key).filter(|entry| entry.value != Value::Unresolved) else {
+            self.effective.push(Effective {
+                key: key.to_owned(),
+                value: "\"\"".to_owned(),
+                is_file: false,
+                hidden: Hidden(None),
+                origin: None,
+            });
+            return String::new();
+        };
+        let Value::Text(text) = &entry.value else {
+            self.problem(Some(entry.origin), format!("{key} = (not shown) is not allowed; give text in quotes"));
+            return String::new();
+        };
+        let shown = if entry.source.is_some() { entry.shown() } else { format!("{MASK:?}") };
+        self.note(&entry, shown, Some(text.clone()));
+        text.clone()
     }
 
     /// A list of texts (one text is a list of one); each passes a check.
@@ -196,6 +285,7 @@ impl Reader {
                 Value::List(values) => {
                     values.iter().map(|value| if let Value::Text(text) = value { Some(text.clone()) } else { None }).collect()
                 }
+                Value::Text(text) if entry.source.is_some() => Some(items(text).map(str::to_owned).collect()),
                 Value::Text(text) => Some(vec![text.clone()]),
                 _ => None,
             };
@@ -221,14 +311,13 @@ impl Reader {
     }
 
     /// Anything else. `parse` says what is allowed.
-    pub fn special<T>(
-        &mut self,
-        key: &str,
-        default: T,
-        parse: impl FnOnce(&Value) -> Result<T, String>,
-        show: impl FnOnce(&T) -> String,
-    ) -> T {
-        self.read(key, default, |entry| parse(&entry.value), show)
+    pub fn special<T>(&mut self, key: &str, default: T, parse: impl Fn(&Value) -> Result<T, String>, show: impl Fn(&T) -> String) -> T {
+        self.read(
+            key,
+            default,
+            |entry| parse(&entry.value).or_else(|error| meant(entry).iter().find_map(|value| parse(value).ok()).ok_or(error)),
+            show,
+        )
     }
 
     /// Ends reading: whatever is left is unknown. Gives what each key turned out to be, in the order of reading, and every problem in the order of
@@ -300,10 +389,25 @@ fn unknown<'c>(key: &str, what: &str, candidates: impl Iterator<Item = &'c str> 
     }
 }
 
+/// The items of a list that is written as text.
+fn items(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').map(str::trim).filter(|item| !item.is_empty())
+}
+
+/// What a text from elsewhere may mean, for it has no other kinds of values: a number, a list of texts or numbers with commas.
+fn meant(entry: &Entry) -> Vec<Value> {
+    let (Value::Text(text), true) = (&entry.value, entry.source.is_some()) else { return Vec::new() };
+    let numbers: Option<Vec<Value>> = items(text).map(|item| item.parse().ok().map(Value::Whole)).collect();
+    let mut values: Vec<Value> = text.trim().parse().ok().map(Value::Whole).into_iter().collect();
+    values.push(Value::List(items(text).map(|item| Value::Text(item.to_owned())).collect()));
+    values.extend(numbers.map(Value::List));
+    values
+}
+
 fn whole_of(entry: &Entry) -> Option<u64> {
-    match (&entry.value, entry.origin) {
+    match (&entry.value, entry.is_always_text()) {
         (Value::Whole(number), _) => u64::try_from(*number).ok(),
-        (Value::Text(text), Origin::ExtraOptions) => text.parse().ok(),
+        (Value::Text(text), true) => text.trim().parse().ok(),
         _ => None,
     }
 }

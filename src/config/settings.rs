@@ -41,6 +41,8 @@ pub struct Config {
     pub log: LogSettings,
     /// What every key turned out to be, in the order of the manual; secrets are masked.
     pub effective: Vec<Effective>,
+    /// Files with secrets that everybody on the machine can read, a line each.
+    pub(super) open_files: Vec<String>,
     /// Name of the file, for messages.
     pub file: String,
 }
@@ -151,7 +153,7 @@ impl Config {
 
     /// What fits together badly without being wrong, each with what to do.
     pub fn notes(&self) -> Vec<String> {
-        let mut notes = Vec::new();
+        let mut notes = self.open_files.clone();
         let kibibytes = self.outbox.bytes_max >> 10;
         if self.cache.records_max < kibibytes {
             let (records, outbox) = (self.cache.records_max, super::size_text(self.outbox.bytes_max as u64));

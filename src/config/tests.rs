@@ -134,11 +134,11 @@ fn every_mistake_is_one_line_that_names_key_value_allowed_and_remedy() {
         ("[cache]\nbyte.max = 1", "f.toml:2: unknown key cache.byte.max; did you mean cache.bytes.max?"),
         (
             "[listen]\naddress = '0.0.0.0:8800'",
-            "f.toml:2: listen.address = \"0.0.0.0:8800\" lets others in, and nobody's identity is checked; write insecure = true at the top of the file if that is meant, or listen on 127.0.0.1 behind a proxy that checks",
+            "f.toml:2: listen.address = \"0.0.0.0:8800\" lets others in, and nobody's identity is checked; give [entitlement] a type, or write insecure = true at the top of the file if that is meant, or listen on 127.0.0.1 behind a proxy that checks",
         ),
         (
             "[publish]\ntopics = ['a/b']",
-            "f.toml:2: publish.topics = [\"a/b\"] is not allowed; \"a/b\" is no topic name; give a list of topic names, as in [\"orders\"], or \"consumed\" for the topics of [kafka.consumer]; [] is none",
+            "f.toml:2: publish.topics = [\"a/b\"] is not allowed; \"a/b\" is no topic name; give a list of topic names, as in [\"orders\"], or \"consumed\" for the topics of [kafka.consumer], or with entitlement.type = \"jwt\" \"permitted\" for those that tokens permit; [] is none",
         ),
         ("[listen]\nallowed_origins = []", "f.toml:2: unknown key listen.allowed_origins; did you mean listen.allowed.origins?"),
         ("[cach]\nbytes.max = 1", "f.toml:1: unknown table [cach]; did you mean cache?"),

@@ -6,7 +6,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::producer::BaseProducer;
 
 use super::consumer::QuietContext;
-use super::properties::{Properties, masked};
+use super::properties::Properties;
 use super::raw::{self, PropertyVerdict};
 use super::settings::KafkaOptions;
 
@@ -284,8 +284,9 @@ pub fn check_together(role: Role, properties: &Properties) -> Result<(), String>
             other => other.to_string(),
         };
         let named = properties.iter().find(|(name, _)| reason.contains(*name));
+        let reason = properties.without_secrets(&reason);
         match named {
-            Some((name, value)) => format!("{reason} ({name} = {:?}); correct it", masked(name, value)),
+            Some((name, _)) => format!("{reason} ({name} = {}); correct it", properties.shown(name)),
             None => format!("{reason}; correct the property that it names"),
         }
     })
@@ -297,8 +298,9 @@ fn check_sasl(properties: &Properties) -> Result<(), String> {
     let protocol = given("security.protocol").unwrap_or_default();
     if protocol.to_ascii_lowercase().starts_with("sasl_") && given("sasl.mechanism").is_none() {
         return Err(format!(
-            "security.protocol = {protocol:?} needs sasl.mechanism: \"PLAIN\", \"SCRAM-SHA-256\", \"SCRAM-SHA-512\" or \"OAUTHBEARER\" (librdkafka's \
-             default, GSSAPI, is not built in); set it, and sasl.username and sasl.password"
+            "security.protocol = {} needs sasl.mechanism: \"PLAIN\", \"SCRAM-SHA-256\", \"SCRAM-SHA-512\" or \"OAUTHBEARER\" (librdkafka's \
+             default, GSSAPI, is not built in); set it, and sasl.username and sasl.password",
+            properties.shown("security.protocol")
         ));
     }
     let has_source = given("enable.sasl.oauthbearer.unsecure.jwt") == Some("true");

@@ -28,7 +28,7 @@ pub use embedded::EmbeddedCluster;
 pub use library::library;
 pub use metadata::{Counts, MetadataHandle, NodeState};
 pub use producer::Producers;
-pub use properties::{Properties, is_secret, masked};
+pub use properties::{MASK, Properties, is_secret, masked};
 pub use settings::{ConsumerSettings, CorruptBatches, KafkaOptions, KafkaSettings, ProducerSettings, TopicChoice};
 pub use watch::PartitionStanding;
 

@@ -8,28 +8,58 @@ pub const MASK: &str = "********";
 
 /// Properties by name.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct Properties(BTreeMap<String, String>);
+pub struct Properties {
+    values: BTreeMap<String, String>,
+    /// What is shown in place of values that came from elsewhere.
+    stand_ins: BTreeMap<String, String>,
+}
 
 impl Properties {
     /// Sets one; gives the value that it replaces.
     pub fn set(&mut self, name: impl Into<String>, value: impl Into<String>) -> Option<String> {
-        self.0.insert(name.into(), value.into())
+        self.values.insert(name.into(), value.into())
+    }
+
+    /// Has this shown in place of a value.
+    pub fn show_as(&mut self, name: impl Into<String>, stand_in: impl Into<String>) {
+        self.stand_ins.insert(name.into(), stand_in.into());
+    }
+
+    /// A property's value as it may be shown, in quotes.
+    pub fn shown(&self, name: &str) -> String {
+        match self.stand_ins.get(name) {
+            Some(stand_in) => stand_in.clone(),
+            None => format!("{:?}", masked(name, self.get(name).unwrap_or_default())),
+        }
+    }
+
+    /// A text of librdkafka's without the values that must not be shown.
+    pub fn without_secrets(&self, text: &str) -> String {
+        let is_hidden = |name: &str| is_secret(name) || self.stand_ins.contains_key(name);
+        let mut hidden: Vec<(&str, &str)> = self.iter().filter(|(name, value)| is_hidden(name) && !value.is_empty()).collect();
+        // The longest first: one may be a part of another.
+        hidden.sort_by_key(|(_, value)| std::cmp::Reverse(value.len()));
+        hidden.iter().fold(text.to_owned(), |text, (name, value)| text.replace(value, &self.shown(name)))
     }
 
     /// The value of one.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(String::as_str)
+        self.values.get(name).map(String::as_str)
     }
 
     /// All of them, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+        self.values.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 }
 
 impl fmt::Debug for Properties {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.debug_map().entries(self.iter().map(|(name, value)| (name, masked(name, value)))).finish()
+        let mut map = out.debug_map();
+        for (name, _) in self.iter() {
+            map.entry(&name, &format_args!("{}", self.shown(name)));
+        }
+        map.finish()
     }
 }
 
@@ -38,7 +68,7 @@ pub fn is_secret(name: &str) -> bool {
     const PARTS: [&str; 6] = ["pas", "jaas", "secret", "token", "key.pem", "oauthbearer.config"];
     // Misspelt, or in Java's way, it may be a secret all the same; an address or a file's name is none.
     let name = name.to_ascii_lowercase().replace(['_', '-'], ".");
-    let harmless = [".url", ".file", ".location"].iter().any(|end| name.ends_with(end));
+    let harmless = [".url", ".file", ".path", ".location"].iter().any(|end| name.ends_with(end));
     !harmless && PARTS.iter().any(|part| name.contains(part))
 }
 

@@ -20,7 +20,11 @@ const LOOK: Duration = Duration::from_millis(500);
 enum Sources {
     /// No files.
     Fixed(Entitlement),
-    Jwt { keys: Keys, revocations: Revocations, settings: JwtSettings },
+    Jwt {
+        keys: Keys,
+        revocations: Revocations,
+        settings: JwtSettings,
+    },
 }
 
 impl Sources {

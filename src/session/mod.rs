@@ -18,7 +18,7 @@ pub use command::{
 pub use publication::{Publication, encode_publication, encode_push};
 pub use publish_value::publish_value;
 pub use reply::{
-    ConnectResult, ErrorReply, HistoryResult, RefreshResult, Reply, SubscribeResult, encode_close, encode_ping, encode_pong_frame, encode_reply,
-    encode_subscribe_lost,
+    ConnectResult, ErrorReply, HistoryResult, RefreshResult, Reply, SubscribeResult, encode_close, encode_ping, encode_pong_frame,
+    encode_reply, encode_subscribe_lost,
 };
 pub use websocket::{Inbound, Violation, WebSocketDecoder, accept_key};

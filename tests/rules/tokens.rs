@@ -120,7 +120,11 @@ fn a_connection_ends_with_its_token_unless_it_is_refreshed() {
     let mut node = guarded(jwt(""));
     let until = |seconds: u64| signed(json!({"sub": "ada", "exp": BEGAN_S + seconds, "permissions": {"all": ["/v/*"]}}));
     let (client, reply) = connect(&mut node, &until(21));
-    assert_eq!((&reply["connect"]["expires"], &reply["connect"]["ttl"]), (&json!(true), &json!(15)), "a quarter of the time is kept for it");
+    assert_eq!(
+        (&reply["connect"]["expires"], &reply["connect"]["ttl"]),
+        (&json!(true), &json!(15)),
+        "a quarter of the time is kept for it"
+    );
     let other = connected(&mut node, &until(21));
     node.pass(15_000);
     assert_eq!(closed(&mut node, client), None);
@@ -174,12 +178,10 @@ fn who_is_revoked_is_sent_away_at_once() {
 fn a_subscription_token_allows_its_channel_alone_and_ends_unless_it_is_renewed() {
     let mut node = guarded(jwt(""));
     let client = connected(&mut node, &may(json!({})));
-    let own = |channel: &str, seconds: u64, jti: &str| {
-        signed(json!({"sub": "ada", "jti": jti, "channel": channel, "exp": BEGAN_S + seconds}))
-    };
-    let subscribe = |node: &mut Node, channel: &str, token: String| {
-        node.ask(client, json!({"subscribe": {"channel": channel, "token": token}}))
-    };
+    let own =
+        |channel: &str, seconds: u64, jti: &str| signed(json!({"sub": "ada", "jti": jti, "channel": channel, "exp": BEGAN_S + seconds}));
+    let subscribe =
+        |node: &mut Node, channel: &str, token: String| node.ask(client, json!({"subscribe": {"channel": channel, "token": token}}));
     assert_eq!(code(&subscribe(&mut node, "/v/1", own("/v/2", 60, "s1"))), 103);
     assert_eq!(code(&subscribe(&mut node, "/v/1", may(json!({"all": ["/v/*"]})))), 101, "a connection's token is none");
     let reply = subscribe(&mut node, "/v/1", own("/v/1", 21, "s1"));
@@ -188,9 +190,8 @@ fn a_subscription_token_allows_its_channel_alone_and_ends_unless_it_is_renewed()
     assert_eq!(code(&subscribe(&mut node, "/v/3", own("/v/3", 3_000, "s3"))), 0);
     assert_eq!(history(&mut node, client, "/v/1"), 0, "who may subscribe may look back");
     node.pass(10_000);
-    let renew = |node: &mut Node, channel: &str, token: String| {
-        node.ask(client, json!({"sub_refresh": {"channel": channel, "token": token}}))
-    };
+    let renew =
+        |node: &mut Node, channel: &str, token: String| node.ask(client, json!({"sub_refresh": {"channel": channel, "token": token}}));
     let reply = renew(&mut node, "/v/1", own("/v/1", 111, "s1"));
     assert_eq!((&reply["sub_refresh"]["expires"], &reply["sub_refresh"]["ttl"]), (&json!(true), &json!(75)), "{reply}");
     assert_eq!(code(&renew(&mut node, "/v/2", own("/v/2", 5, "s2"))), 109, "and it ends when it was to end");

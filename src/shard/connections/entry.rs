@@ -7,7 +7,7 @@ use super::room::Connections;
 use super::session::{Phase, Session, Timer, disconnect};
 use crate::entitlement::{Denial, Entitlement, Grant, SubscriptionGrant};
 use crate::handoff::ConnectionKey;
-use crate::limits::{TOKENS_AT_ONCE_MAX, TOKEN_TTL_EARLY_S_MAX};
+use crate::limits::{TOKEN_TTL_EARLY_S_MAX, TOKENS_AT_ONCE_MAX};
 use crate::session::reply::Ttl;
 use crate::session::{ConnectResult, RefreshResult, Reply};
 use crate::shard::errors;

@@ -163,13 +163,7 @@ impl Subscribers {
         connections.holds(now_ms, subscription.connection, subject.name.as_str(), self.own.get(key))
     }
 
-    fn end_denied(
-        &mut self,
-        key: SubscriptionKey,
-        denial: &Denial,
-        connections: &mut Connections,
-        toward_home: &mut Outgoing<TowardHome>,
-    ) {
+    fn end_denied(&mut self, key: SubscriptionKey, denial: &Denial, connections: &mut Connections, toward_home: &mut Outgoing<TowardHome>) {
         let Some(subscription) = self.local.get(key) else {
             return;
         };
