@@ -12,7 +12,7 @@ NAMES = re.compile(r"(?i)^(un)?(licen[sc]e|copying|copyright|notice)")
 
 
 def main(top):
-    command = ["cargo", "metadata", "--format-version", "1", "--locked", "--filter-platform", TARGET, "--manifest-path", f"{top}/Cargo.toml"]
+    command = ["cargo", "metadata", "--format-version", "1", "--locked", "--features", "static-libraries", "--filter-platform", TARGET, "--manifest-path", f"{top}/Cargo.toml"]
     metadata = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, timeout=300).stdout)
     packages = {package["id"]: package for package in metadata["packages"]}
     nodes = {node["id"]: node for node in metadata["resolve"]["nodes"]}
@@ -21,7 +21,8 @@ def main(top):
         package = waiting.pop()
         if package not in linked:
             linked.add(package)
-            waiting += [d["pkg"] for d in nodes[package]["deps"] if any(kind["kind"] is None for kind in d["dep_kinds"])]
+            # A crate that carries the sources of a C library is there for the build only, and yet what it builds is linked.
+            waiting += [d["pkg"] for d in nodes[package]["deps"] if any(kind["kind"] is None for kind in d["dep_kinds"]) or d["name"].endswith("_src")]
     linked.discard(metadata["resolve"]["root"])
 
     owners = collections.defaultdict(list)
@@ -30,7 +31,7 @@ def main(top):
         name = f"{package['name']} {package['version']} ({package['license']})"
         files = [f for f in folder.iterdir() if f.is_file() and NAMES.match(f.name)]
         # C sources that a crate brings along have licences of their own.
-        files += [f for f in folder.glob("*/*") if f.is_file() and NAMES.match(f.name) and not f.suffix == ".rs"]
+        files += [f for pattern in ("*/*", "src/zlib/*") for f in folder.glob(pattern) if f.is_file() and NAMES.match(f.name) and not f.suffix == ".rs"]
         if not files:
             owners["The package has no licence file; its metadata names the licence in parentheses above.\n"].append(name)
         for file in sorted(files):

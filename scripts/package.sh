@@ -6,22 +6,31 @@
 # CORESPAN_PACKAGE_SAMPLE_ADDS  a line for the end of the sample, for the test
 packaging=$top/packaging
 package_venv=$cache/nfpm
+# The oldest glibc that the programs run with: RHEL 9, Ubuntu 22.04 and Debian 12 have it or a newer one. Zig's linker knows each version's symbols.
+package_glibc=2.34
+package_zig=$cache/zig
+package_target=$(uname -m)-unknown-linux-gnu
+package_built=${CARGO_TARGET_DIR:-$top/target}/$package_target/release
 package_dir=${CORESPAN_PACKAGE_DIR:-${CARGO_TARGET_DIR:-$top/target}/package}
 
 package() {
   local binaries=${CORESPAN_BINARIES:-} version=${CORESPAN_PACKAGE_VERSION:-} arch kind file
-  setup_package
-  [ -n "$version" ] || version=$(sed -n 's/^version = "\(.*\)"/\1/p' "$top/Cargo.toml" | head -n 1)
-  if [ -z "$binaries" ]; then
-    setup rust system page
-    limited "building corespan" 2400 cargo build --release --locked --manifest-path "$top/Cargo.toml" --bin corespan --bin corespan-bench
-    binaries=${CARGO_TARGET_DIR:-$top/target}/release
-  fi
   case $(uname -m) in
     x86_64) arch=amd64 ;;
     aarch64) arch=arm64 ;;
     *) fail "no packages for $(uname -m)" ;;
   esac
+  setup_package
+  [ -n "$version" ] || version=$(sed -n 's/^version = "\(.*\)"/\1/p' "$top/Cargo.toml" | head -n 1)
+  if [ -z "$binaries" ]; then
+    package_build
+    binaries=$package_built
+  fi
+  [ -x "$binaries/corespan" ] && [ -x "$binaries/corespan-bench" ] || fail "no corespan and corespan-bench in $binaries"
+  if ! package_symbols "$binaries"; then
+    [ -n "${CORESPAN_BINARIES:-}" ] || fail "these programs would not start everywhere they have to: no packages"
+    say "dev: warning: packages of these programs are for trying the packages only"
+  fi
   rm -rf "$package_dir"
   mkdir -p "$package_dir"
   package_dir=$(cd "$package_dir" && pwd)
@@ -50,12 +59,74 @@ setup_package() {
   make_venv "$package_venv" "$packaging/requirements.txt"
 }
 
+# The programs for glibc $package_glibc, with OpenSSL and zlib in them.
+package_build() {
+  local zig tools=$package_zig/tools tool
+  setup rust system page
+  # OpenSSL's Configure takes more than the perl-base that is always there.
+  install_packages perl make
+  if ! made_from "$package_zig/.made" "$packaging/zig/requirements.txt"; then
+    install_python
+    say "installing cargo-zigbuild and Zig into ${package_zig#"$top"/}"
+    make_venv "$package_zig" "$packaging/zig/requirements.txt"
+  fi
+  zig=$("$package_zig/bin/python3" -c 'import os, ziglang; print(os.path.dirname(ziglang.__file__) + "/zig")')
+  # cargo-zigbuild tells cargo and the crate cc of its compiler; the configure scripts of librdkafka and liburing ask CC and CXX.
+  mkdir -p "$tools"
+  for tool in cc c++; do
+    printf '#!/bin/sh\nexec "%s" %s -target %s-linux-gnu.%s -fno-sanitize=all "$@"\n' "$zig" $tool "$(uname -m)" "$package_glibc" >"$tools/$tool"
+    chmod +x "$tools/$tool"
+  done
+  (
+    export PATH=$package_zig/bin:$PATH CC=$tools/cc CXX=$tools/c++
+    export CARGO_ZIGBUILD_CACHE_DIR=$package_zig/cache ZIG_GLOBAL_CACHE_DIR=$package_zig/cache/global
+    # The OpenSSL that is linked in does not know where this system keeps its certificates: librdkafka then looks in the usual places.
+    export CFLAGS=-DWITH_STATIC_LIB_libcrypto=1
+    # Zig's linker writes a build id, by which debuggers find the symbols, only if it is told to.
+    export RUSTFLAGS="-C link-arg=-Wl,--build-id=sha1"
+    limited "building corespan" 3600 cargo-zigbuild zigbuild --release --locked --manifest-path "$top/Cargo.toml" \
+      --features static-libraries --target "$package_target.$package_glibc" --bin corespan --bin corespan-bench
+  )
+  # A librdkafka that was built here in another way is not built again for another CFLAGS. It says so in its log, in these words.
+  strings "$package_built/corespan" | grep -x 'statically linked ' >/dev/null ||
+    fail "this librdkafka would not find the system's certificates: remove $package_built and build again"
+}
+
+# package_symbols BINARIES: whether the programs do with the glibc and the libraries that every supported system has. A line for each that does not.
+package_symbols() {
+  local binaries=$1 program listing newer library status=0
+  for program in corespan corespan-bench; do
+    listing=$(readelf --wide --dyn-syms --dynamic --version-info "$binaries/$program") && grep -q GLIBC_ <<<"$listing" ||
+      fail "readelf finds no glibc in $binaries/$program"
+    # Versions without a number (GLIBC_ABI_DT_RELR, GLIBC_PRIVATE) are newer too, or nobody's business; those that no symbol has stand alone.
+    newer=$(grep -oE '([A-Za-z_][A-Za-z0-9_]*@+)?GLIBC_[A-Z0-9_.]+' <<<"$listing" | sort -u |
+      awk -F 'GLIBC_' -v limit="$package_glibc" '
+        BEGIN { split(limit, l, ".") }
+        { split($2, v, ".") }
+        v[1] !~ /^[0-9]+$/ || v[1] + 0 > l[1] + 0 || (v[1] + 0 == l[1] + 0 && v[2] + 0 > l[2] + 0) { if ($1 == "") alone[$0]; else { print; named["GLIBC_" $2] } }
+        END { for (version in alone) if (!(version in named)) print version }')
+    if [ -n "$newer" ]; then
+      say "dev: $program needs ${newer//$'\n'/ }, which glibc $package_glibc (RHEL 9) does not have"
+      status=1
+    fi
+    for library in $(sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p' <<<"$listing"); do
+      case $library in
+        libc.so.6 | libm.so.6 | libdl.so.2 | libpthread.so.0 | librt.so.1 | libutil.so.1 | ld-linux-*) ;;
+        *)
+          say "dev: $program needs $library, which should be in it"
+          status=1
+          ;;
+      esac
+    done
+  done
+  return $status
+}
+
 # package_tree BINARIES TREE VERSION: what goes into the packages, by its name, and the debug symbols, where gdb looks for them.
 package_tree() {
   local binaries=$1 tree=$2 version=$3 program id debug
   mkdir -p "$tree/man" "$tree/completions"
   for program in corespan corespan-bench; do
-    [ -x "$binaries/$program" ] || fail "no $program in $binaries"
     id=$(readelf --notes "$binaries/$program" | sed -n 's/.*Build ID: //p')
     [ -n "$id" ] || fail "$program has no build id"
     debug=$tree/debug/usr/lib/debug/.build-id/${id:0:2}/${id:2}.debug
@@ -113,7 +184,7 @@ package_libraries() {
         deb+=("\"libc6 (>= ${glibc#GLIBC_})\"")
         rpm+=("\"libc.so.6($glibc)(64bit)\"")
         ;;
-      libm.so.6 | ld-linux-*) ;;
+      libm.so.6 | libdl.so.2 | libpthread.so.0 | librt.so.1 | libutil.so.1 | ld-linux-*) ;;
       libcrypto.so.3 | libssl.so.3) deb+=('"libssl3 (>= 3.0.0)"') ;;
       libgcc_s.so.1) deb+=('"libgcc-s1 (>= 4.2)"') ;;
       libz.so.1) deb+=('"zlib1g (>= 1:1.2.3.4)"') ;;
@@ -155,7 +226,7 @@ stage_package() {
   mkdir -p "$packages"
   # The older version's sample is another, so that an upgrade has a choice to make.
   CORESPAN_PACKAGE_DIR=$packages/new "$top/dev" package
-  [ -n "${CORESPAN_BINARIES:-}" ] || export CORESPAN_BINARIES=$target/release
+  [ -n "${CORESPAN_BINARIES:-}" ] || export CORESPAN_BINARIES=$package_built
   CORESPAN_PACKAGE_DIR=$packages/old CORESPAN_PACKAGE_VERSION=0.0.9 CORESPAN_PACKAGE_SAMPLE_ADDS="# An older sample." "$top/dev" package
   export CORESPAN_TEST_ROOT=$package_root CORESPAN_TEST_PACKAGES=$packages/new CORESPAN_TEST_PACKAGES_OLD=$packages/old
   export CORESPAN_TEST_BIN=$CORESPAN_BINARIES/corespan
@@ -174,7 +245,7 @@ package_make_root() {
   say "making a Debian 12 in ${package_root#"$top"/}"
   limited "mmdebstrap" 900 unshare --mount --propagation private --pid --fork --kill-child=KILL --mount-proc \
     mmdebstrap --quiet --variant=apt "${options[@]}" \
-    --include=systemd,systemd-sysv,dbus,procps,libssl3,zlib1g,binutils,xz-utils,rpm,lintian,rpmlint bookworm "$package_root" ||
+    --include=systemd,systemd-sysv,dbus,procps,binutils,xz-utils,rpm,lintian,rpmlint bookworm "$package_root" ||
     fail "mmdebstrap could not make $package_root"
   touch "$package_root/.made"
 }

@@ -39,6 +39,8 @@ bootstrap.servers = "{kafka}"
 # What the binary does not do yet; each goes when it does.
 OFFERS = Path(BINARY).read_bytes()
 NOTIFIES = b"NOTIFY_SOCKET" in OFFERS
+# Programs that `./dev package` built itself have OpenSSL in them.
+STATIC = b"libssl.so" not in OFFERS
 HAS_MAN_PAGES = bool(subprocess.run(["tar", "-tJf", *glob.glob(f"{NEW}/*x86_64.tar.xz")], capture_output=True, timeout=60).stdout.count(b"/man/corespan"))
 
 
@@ -426,6 +428,10 @@ class Deb(MachineTest):
         self.assertEqual(left, "")
         self.machine.run("! getent passwd corespan; ! getent group corespan")
 
+    @unittest.skipUnless(STATIC, "the programs were not built for packages")
+    def test_depends_on_glibc_and_systemd_only(self):
+        self.assertEqual(self.machine.run(f"dpkg-deb -f {self.new} Depends").strip(), "systemd, libc6 (>= 2.34)")
+
     def test_lint(self):
         words = self.machine.run(f"lintian --allow-root {self.new}", check=False, seconds=120)
         lines = [line for line in words.splitlines() if HAS_MAN_PAGES or "no-manual-page" not in line]
@@ -477,6 +483,13 @@ class Rpm(MachineTest):
         # rpm's way: what was changed stays, as .rpmsave, and the user stays.
         self.machine.run(f"test ! -e /usr/bin/corespan; test ! -e {CONFIG}; test -e {CONFIG}.rpmsave; getent passwd corespan")
         self.machine.run("test ! -e /usr/lib/systemd/system/corespan.service; test ! -e /etc/systemd/system/multi-user.target.wants/corespan.service")
+
+    @unittest.skipUnless(STATIC, "the programs were not built for packages")
+    def test_depends_on_glibc_of_rhel_9_only(self):
+        needed = self.machine.run(f"rpm -qpR {self.new}").split("\n")
+        self.assertIn("libc.so.6(GLIBC_2.34)(64bit)", needed)
+        libraries = {name.split("(")[0] for name in needed if ".so." in name}
+        self.assertLessEqual(libraries, {"libc.so.6", "libm.so.6", "libdl.so.2", "libpthread.so.0", "librt.so.1", "libutil.so.1", "ld-linux-x86-64.so.2"})
 
     def test_lint(self):
         self.machine.write("/root/rpmlint.toml", Path(__file__).parents[2].joinpath("packaging/rpmlint.toml").read_text())
