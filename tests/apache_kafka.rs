@@ -865,3 +865,66 @@ fn a_stopped_node_answers_every_publish_and_exits_with_0() {
     let records = kafka::console_consume(&kafka::bootstrap(), &topic, acknowledged);
     assert_eq!(records.iter().map(|record| &record.value).collect::<HashSet<_>>().len(), acknowledged, "each once");
 }
+
+#[test]
+#[ignore = "needs Apache Kafka: run ./dev test kafka"]
+fn a_reload_takes_up_other_topics_and_other_settings_of_topics_without_disconnecting_anybody() {
+    let (stays, goes, comes) = (kafka::fresh("stays"), kafka::fresh("goes"), kafka::fresh("comes"));
+    for topic in [&stays, &goes, &comes] {
+        kafka::create_topic(&kafka::bootstrap(), topic, 4, 1, &[]);
+    }
+    let key = |topic: &str| format!("/{topic}/k");
+    kafka::produce(&kafka::bootstrap(), &comes, &[("k", "1")]);
+    let node = Node::start_ready(&config(&kafka::bootstrap(), &[&stays, &goes]));
+    let mut client = Client::connect(node.port);
+    let before = client.subscribe(&key(&stays)).expect("the subscribe is granted");
+    client.subscribe(&key(&goes)).expect("the subscribe is granted");
+    assert_eq!(client.subscribe(&key(&comes)).expect_err("nobody serves it").code, 102);
+    kafka::produce(&kafka::bootstrap(), &stays, &[("k", "1")]);
+    assert_eq!(client.next_publication().data, json!(1));
+
+    node.rewrite(|text| {
+        let listed = text.replace(&goes, &comes);
+        format!("{listed}\n[topic.\"{stays}\"]\nvalue = \"text\"\npartitioner = \"crc32\"\nsnapshot = \"latest\"\n")
+    });
+    let told =
+        support::finish(std::process::Command::new(env!("CARGO_BIN_EXE_corespan")).arg("reload").arg("--config").arg(node.config_file()));
+    let told = String::from_utf8(told.stdout).expect("it writes text");
+    assert!(told.contains("kafka.consumer.topics = ") && !told.contains("restart"), "{told}");
+
+    // Another rule puts this key elsewhere, or not; what is not served any more says so.
+    let mut ended = HashSet::new();
+    while !ended.contains(&key(&goes)) {
+        match client.next_push(PATIENCE).expect("the topic's subscribers are told") {
+            Push::Unsubscribe { channel, code: 2500 } => ended.insert(channel),
+            other => panic!("{other:?}"),
+        };
+    }
+    assert_eq!(client.subscribe(&key(&goes)).expect_err("nobody serves it any more").code, 102);
+    let granted = eventually("the topic is served", || client.subscribe(&key(&comes)).ok());
+    assert_eq!((values(&granted), granted.recoverable), (Vec::new(), true), "what was there before is not read");
+    kafka::produce(&kafka::bootstrap(), &comes, &[("k", "2")]);
+    let next = loop {
+        match client.next_push(PATIENCE).expect("the new topic is read") {
+            Push::Publication { channel, publication } if channel == key(&comes) => break publication,
+            Push::Unsubscribe { channel, code: 2500 } => ended.insert(channel),
+            other => panic!("{other:?}"),
+        };
+    };
+    assert_eq!(next.data, json!(2));
+
+    let mut other = Client::connect(node.port);
+    let fresh = other.subscribe(&key(&stays)).expect("the subscribe is granted");
+    let moved = Partitioner::Murmur2.partition(b"k", 4) != Partitioner::Crc32.partition(b"k", 4);
+    assert_eq!(ended.contains(&key(&stays)), moved, "a key that finds another home is announced");
+    assert_eq!(fresh.epoch == before.epoch, !moved, "{} and {}", fresh.epoch, before.epoch);
+    other.publish(&key(&stays), "\"hello\"").expect("the publish is acknowledged");
+    assert_eq!(other.next_publication().data, json!("hello"), "text: the unquoted string was written, and comes as one");
+    let record = kafka::read_all(&kafka::bootstrap(), &stays, 4).pop().expect("it is written");
+    assert!(
+        kafka::read_all(&kafka::bootstrap(), &stays, 4)
+            .iter()
+            .any(|(partition, _, value)| { value == "hello" && *partition == Partitioner::Crc32.partition(b"k", 4) as i32 }),
+        "{record:?}"
+    );
+}

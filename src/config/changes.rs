@@ -4,8 +4,8 @@ use super::kafka_settings::{CONSUMER, PRODUCER};
 use super::reader::{Effective, Hidden};
 use super::settings::Config;
 
-/// Keys that take effect at a reload; all others at the next start.
-const LIVE: [&str; 22] = [
+/// Keys that take effect at a reload, beside those of `[topic."T"]`; all others at the next start.
+const LIVE: [&str; 25] = [
     "slow.client.timeout",
     "drain.seconds",
     "listen.allowed.origins",
@@ -18,6 +18,8 @@ const LIVE: [&str; 22] = [
     "entitlement.jwt.expiry.required",
     "entitlement.jwt.expiry.max",
     "entitlement.revoked.path",
+    "kafka.consumer.topics",
+    "kafka.consumer.topics.regex",
     "cache.bytes.max",
     "cache.records.max",
     "cache.subject.bytes.max",
@@ -26,6 +28,7 @@ const LIVE: [&str; 22] = [
     "publish.pattern",
     "publish.open.max",
     "client.subscriptions.max",
+    "client.subscriptions.shard.bytes.max",
     "client.connect.timeout",
     "log.level",
 ];
@@ -79,7 +82,7 @@ impl Config {
     fn is_live(&self, newer: &Config, key: &str) -> bool {
         // Clients that are there were let in by the type that is in force, and what may be published to follows from it.
         let is_of_type = key.starts_with("entitlement.") || key == "publish.topics" || key == "publish.pattern";
-        LIVE.contains(&key) && (!is_of_type || self.entitlement.name() == newer.entitlement.name())
+        (LIVE.contains(&key) || key.starts_with("topic.")) && (!is_of_type || self.entitlement.name() == newer.entitlement.name())
     }
 
     /// This configuration with what a newer one changes of it while the node runs.
@@ -92,24 +95,22 @@ impl Config {
         if self.entitlement.name() == newer.entitlement.name() {
             config.entitlement = newer.entitlement.clone();
         }
+        config.kafka.consumer.topics.clone_from(&newer.kafka.consumer.topics);
+        config.topics.clone_from(&newer.topics);
         config.cache.clone_from(&newer.cache);
-        let says = |config: &Config| {
-            let of_topics = |one: &&Effective| matches!(one.key.as_str(), "publish.topics" | "publish.pattern");
-            config.effective.iter().filter(of_topics).map(|one| (one.value.clone(), one.hidden.clone())).collect::<Vec<_>>()
-        };
-        // "consumed" are the topics that are consumed until the restart.
-        if self.is_live(newer, "publish.topics") && says(self) != says(newer) {
+        if self.is_live(newer, "publish.topics") {
             config.publish.topics.clone_from(&newer.publish.topics);
         }
         config.publish.open_max = newer.publish.open_max;
         config.client.subscriptions_max = newer.client.subscriptions_max;
+        config.client.subscriptions_shard_bytes_max = newer.client.subscriptions_shard_bytes_max;
         config.client.connect_timeout = newer.client.connect_timeout;
         config.log.level = newer.log.level;
-        for one in &mut config.effective {
-            if self.is_live(newer, &one.key)
-                && let Some(after) = newer.effective.iter().find(|after| after.key == one.key)
-            {
-                one.clone_from(after);
+        config.effective.retain(|one| !self.is_live(newer, &one.key) || newer.effective.iter().any(|after| after.key == one.key));
+        for after in newer.effective.iter().filter(|after| self.is_live(newer, &after.key)) {
+            match config.effective.iter_mut().find(|one| one.key == after.key) {
+                Some(one) => one.clone_from(after),
+                None => config.effective.push(after.clone()),
             }
         }
         config
@@ -160,7 +161,9 @@ mod tests {
         ));
         let now = before.with_live_of(&other);
         let of_entitlement = LIVE.iter().filter(|key| key.starts_with("entitlement.")).count();
+        // The other of the two ways to choose topics, too.
         assert_eq!(before.changes(&other).live.len(), LIVE.len() - of_entitlement);
+        assert_eq!(before.changes(&other).at_restart, Vec::<String>::new());
         assert_eq!(format!("{:?}", now.shard_settings()), format!("{:?}", other.shard_settings()));
         assert_eq!((now.drain_time, now.log.level, &now.listen), (other.drain_time, other.log.level, &other.listen));
     }
@@ -180,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn the_topics_that_are_consumed_until_the_restart_are_those_that_may_be_published_to() {
+    fn the_topics_that_are_consumed_are_those_that_may_be_published_to() {
         let consuming = |topic: &str| {
             let text = format!(
                 "[kafka.consumer]\nbootstrap.servers = \"h:1\"\ntopics = [\"{topic}\"]\n[kafka.producer]\nbootstrap.servers = \"h:1\"\n"
@@ -188,7 +191,7 @@ mod tests {
             Config::parse(&text, "f", "").unwrap()
         };
         let now = consuming("old").with_live_of(&consuming("new"));
-        assert!(now.publish.topics.allows("old") && !now.publish.topics.allows("new"));
+        assert!(now.publish.topics.allows("new") && !now.publish.topics.allows("old"));
     }
 
     #[test]

@@ -76,6 +76,8 @@ pub struct KafkaOptions {
     pub corrupt_batches: CorruptBatches,
     /// The settings of a topic, by name.
     pub topic: Box<dyn Fn(&str) -> TopicSettings + Send>,
+    /// How often these have changed since the start.
+    pub reloads: u64,
     /// The embedded cluster has neither topic ids, topic configurations nor look-ups by time.
     pub embedded: bool,
 }
@@ -99,6 +101,7 @@ impl KafkaOptions {
             subject_bytes_max: 1024,
             corrupt_batches: CorruptBatches::Stop,
             topic: Box::new(|_| TopicSettings::default()),
+            reloads: 0,
             embedded: true,
         }
     }

@@ -137,7 +137,8 @@ impl Node {
             let signal = signals.wait(LOOK);
             if signal == Some(Signal::Hangup) {
                 if let Some(reloader) = &mut reloader {
-                    self.drain_time = reloader.reload(&self.shards, &self.site, &self.gatekeeper, &self.health.reloads);
+                    self.drain_time =
+                        reloader.reload(&self.shards, &self.site, &self.gatekeeper, &self.kafka.metadata, &self.health.reloads);
                 }
             } else if let Some(signal) = signal {
                 tracing::info!("{} received: draining over {:?}; a second signal ends at once", signal.name(), self.drain_time);

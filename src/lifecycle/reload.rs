@@ -13,6 +13,7 @@ use super::gatekeeper::Gatekeeper;
 use super::shards::Shards;
 use crate::config::{Config, ConfigError};
 use crate::http::Site;
+use crate::kafka::MetadataHandle;
 use crate::shard::ShardSettings;
 use crate::telemetry::{Reloaded, Reloads, change_log_level};
 
@@ -37,10 +38,17 @@ impl Reloader {
     }
 
     /// Reads the file. A bad one is refused as a whole. How long a drain lasts from now on.
-    pub(super) fn reload(&mut self, shards: &Shards, site: &Site, gatekeeper: &Gatekeeper, reloads: &Reloads) -> Duration {
+    pub(super) fn reload(
+        &mut self,
+        shards: &Shards,
+        site: &Site,
+        gatekeeper: &Gatekeeper,
+        kafka: &MetadataHandle,
+        reloads: &Reloads,
+    ) -> Duration {
         match Config::load(&self.path) {
             Err(error) => self.refuse(error, reloads),
-            Ok(newer) => self.take(&newer, shards, site, gatekeeper, reloads),
+            Ok(newer) => self.take(&newer, shards, site, gatekeeper, kafka, reloads),
         }
         self.config.drain_time
     }
@@ -53,7 +61,7 @@ impl Reloader {
         reloads.add(true, lines);
     }
 
-    fn take(&mut self, newer: &Config, shards: &Shards, site: &Site, gatekeeper: &Gatekeeper, reloads: &Reloads) {
+    fn take(&mut self, newer: &Config, shards: &Shards, site: &Site, gatekeeper: &Gatekeeper, kafka: &MetadataHandle, reloads: &Reloads) {
         let changes = self.config.changes(newer);
         let entitlement = self.config.entitlement.clone();
         self.config = self.config.with_live_of(newer);
@@ -63,6 +71,9 @@ impl Reloader {
         if self.config.entitlement != entitlement {
             gatekeeper.take(self.config.entitlement.clone());
         }
+        // A reading looks what differs.
+        let topics = self.config.clone();
+        kafka.take_topics(topics.kafka.consumer.topics.clone(), Box::new(move |name| topics.topic(name)));
         shards.take_settings(&Arc::new(self.shard_settings.clone()));
         for line in &changes.live {
             tracing::info!("reloaded: {line}");

@@ -54,6 +54,7 @@ pub(super) fn kafka_options(config: &Config, shards: u16) -> KafkaOptions {
         subject_bytes_max: config.subject_bytes_max,
         corrupt_batches: consumer.corrupt_batches,
         topic: Box::new(move |name| topics.topic(name)),
+        reloads: 0,
         embedded: false,
     }
 }

@@ -76,7 +76,10 @@ impl ShardSettings {
             cache_expire_ms: others.cache_expire_ms,
             slow_client_timeout_ms: others.slow_client_timeout_ms,
             subscriptions_max: others.subscriptions_max,
+            subscriptions_bytes_max: others.subscriptions_bytes_max,
             publish_topics: others.publish_topics.clone(),
+            topics_regex: others.topics_regex.clone(),
+            topics: others.topics.clone(),
             publishes_open_max: others.publishes_open_max,
             connect_timeout_ms: others.connect_timeout_ms,
             ..self.clone()

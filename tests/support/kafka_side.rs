@@ -32,6 +32,7 @@ pub fn options(bootstrap: &str, shards: u16, topics: TopicChoice) -> KafkaOption
         subject_bytes_max: 1024,
         corrupt_batches: CorruptBatches::Stop,
         topic: Box::new(|_| TopicSettings { partitioner: PartitionerChoice::Auto, value: ValueKind::Auto, snapshot: false }),
+        reloads: 0,
         embedded: false,
     }
 }

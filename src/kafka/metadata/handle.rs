@@ -9,6 +9,7 @@ use super::questions::Question;
 use super::words::Word;
 use crate::handoff::{LogEndQuestion, ShardId};
 use crate::kafka::lock;
+use crate::kafka::settings::KafkaOptions;
 use crate::kafka::watch::{PartitionStanding, Watch};
 
 /// Where the node stands with Kafka.
@@ -52,6 +53,7 @@ pub struct MetadataHandle {
     /// The watch ends with the last handle.
     pub(super) _watching: Sender<()>,
     pub(super) live_only: Arc<Mutex<Vec<String>>>,
+    pub(super) options: Arc<Mutex<KafkaOptions>>,
 }
 
 impl MetadataHandle {

@@ -16,6 +16,7 @@ mod partitioners;
 mod questions;
 mod read;
 mod reader;
+mod reload;
 mod run;
 mod standing;
 mod topics;
@@ -98,6 +99,7 @@ pub fn spawn(
         watch: watch.clone(),
         _watching: watching,
         live_only: live_only.clone(),
+        options: options.clone(),
     };
     let failed = |error: std::io::Error| KafkaError::ClientCreation(error.to_string());
     let (answers, leaders) = (shards.clone(), watch.clone());

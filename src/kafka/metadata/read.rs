@@ -88,7 +88,11 @@ impl Reader {
         self.ids_seen |= described.values().any(|described| described.id.is_some());
 
         let mut changed = std::mem::take(&mut self.changed) || self.publishable != publishable;
-        self.publishable = publishable;
+        let before = std::mem::replace(&mut self.publishable, publishable);
+        let reload = self.reload(before);
+        if let Some(reload) = &reload {
+            changed |= self.take_reload(reload, &found);
+        }
         let mut fresh: Vec<(String, u32, Arc<str>)> = Vec::new();
         for (name, count) in &found {
             let described = described.get(name);
@@ -113,7 +117,7 @@ impl Reader {
         }
         changed |= self.forget_absent(&found);
         if !fresh.is_empty() {
-            changed |= self.add(fresh, embedded);
+            changed |= self.add(fresh, embedded, reload.as_ref());
         }
         if !embedded {
             self.ask_configs();

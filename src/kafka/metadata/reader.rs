@@ -83,6 +83,8 @@ pub(super) struct Reader {
     pub(super) leaderless: HashSet<Place>,
     /// The node has been ready. It stays so while a new map is under way, or every node of a cluster would leave the load balancer at once.
     pub(super) was_ready: bool,
+    /// The newest reload that was taken.
+    pub(super) reloads: u64,
 }
 
 impl Reader {
@@ -145,6 +147,7 @@ impl Reader {
             producers,
             leaderless: HashSet::new(),
             was_ready: false,
+            reloads: 0,
         }
     }
 }

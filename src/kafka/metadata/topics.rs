@@ -10,6 +10,7 @@ use super::known::{Known, Place, StartAt};
 use super::offsets::Resolved;
 use super::questions::configs;
 use super::reader::Reader;
+use super::reload::Reload;
 use crate::handoff::{Generation, Offset, PartitionRef, ShardId, TopicIndex};
 use crate::kafka::lock;
 use crate::kafka::watch::Watched;
@@ -143,20 +144,19 @@ impl Reader {
     }
 
     /// Topics that are new, or that were made again under another id.
-    pub(super) fn add(&mut self, fresh: Vec<(String, u32, Arc<str>)>, embedded: bool) -> bool {
-        let recovery = lock(&self.options).recovery.filter(|_| !self.read_once && !embedded);
+    pub(super) fn add(&mut self, fresh: Vec<(String, u32, Arc<str>)>, embedded: bool, reload: Option<&Reload>) -> bool {
+        let recovery = lock(&self.options).recovery.filter(|_| !embedded);
+        let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis() as i64);
+        let at_start = recovery.map_or(StartAt::End, |back| StartAt::Time(now_ms - back.as_millis() as i64));
         let from_log_start = lock(&self.options).recovery.is_some() && embedded && !self.read_once;
-        let start = if self.read_once || from_log_start {
-            StartAt::Beginning
-        } else if let Some(back) = recovery {
-            let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis() as i64);
-            StartAt::Time(now_ms - back.as_millis() as i64)
-        } else {
-            StartAt::End
-        };
+        let start = if self.read_once || from_log_start { StartAt::Beginning } else { at_start };
         // A topic that was away and is the same as before is no new one: its past may be long, and positions from before are told to be lost.
         let ids = &self.ids;
-        let start_of = |name: &String, id: &Arc<str>| if ids.get(name) == Some(id) { StartAt::End } else { start };
+        let start_of = |name: &String, id: &Arc<str>| match reload {
+            _ if ids.get(name) == Some(id) => StartAt::End,
+            Some(reload) if reload.is_old(name) => at_start,
+            _ => start,
+        };
         let starts: HashMap<String, StartAt> = fresh.iter().map(|(name, _, id)| (name.clone(), start_of(name, id))).collect();
         let wanted: Vec<(Place, StartAt)> =
             fresh.iter().flat_map(|(name, count, _)| (0..*count).map(|number| ((name.clone(), number), starts[name]))).collect();
