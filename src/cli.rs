@@ -25,6 +25,7 @@ Examples:
   corespan check --config corespan.toml  is the configuration right? what will run where?
   corespan serve --config corespan.toml  run a node
   corespan reload                        have it read its configuration again
+  corespan import --migratorydata DIR    make a configuration from another product's
 
 Environment:
   CORESPAN_KAFKA_EXTRA_OPTS  Kafka settings that replace those of the file, for serve and check:
@@ -64,6 +65,16 @@ Examples:
   corespan reload
   systemctl reload corespan              the same, for a node that systemd runs";
 
+const IMPORT_EXAMPLES: &str = "\
+Reads migratorydata.conf, the consumer.properties and producer.properties of its Kafka add-on, and the settings of its add-on for
+JSON Web Tokens if there are any. Every line that changed its meaning, or has no counterpart, has a comment that says so.
+Nothing is written if a file cannot be read or a line is not understood. If something is missing that a node does not start
+without, the file is written, a line for each says what to add, and the exit code is 1.
+
+Examples:
+  corespan import --migratorydata /etc/migratorydata
+  corespan import --migratorydata /etc/migratorydata --output corespan.toml && corespan check --config corespan.toml";
+
 const DEMO_EXAMPLES: &str = "\
 Needs nothing else. Stop it with Ctrl-C.
 
@@ -94,6 +105,9 @@ pub enum Command {
     /// Have a running node read its configuration again
     #[command(after_help = RELOAD_EXAMPLES)]
     Reload(ConfigFile),
+    /// Make a configuration from that of MigratoryData or Kafkorama
+    #[command(after_help = IMPORT_EXAMPLES)]
+    Import(ImportArguments),
     /// Run a node with an embedded Kafka and a live feed, to look at
     #[command(after_help = DEMO_EXAMPLES)]
     Demo(DemoArguments),
@@ -122,6 +136,19 @@ pub struct CheckArguments {
     /// Print nothing if nothing is wrong
     #[arg(long)]
     pub quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ImportArguments {
+    /// The folder with migratorydata.conf and addons/kafka/
+    #[arg(long, value_name = "DIR")]
+    pub migratorydata: PathBuf,
+    /// Where to write; a new file is readable by its owner alone [default: standard output]
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Replace the output if it exists
+    #[arg(long, requires = "output")]
+    pub force: bool,
 }
 
 #[derive(Debug, Args)]

@@ -9,6 +9,7 @@ pub mod executor;
 pub mod handoff;
 pub mod http;
 pub mod ids;
+pub mod import;
 pub mod kafka;
 pub mod lifecycle;
 pub mod limits;

@@ -10,6 +10,7 @@ use std::process::{self, ExitCode};
 use clap::{CommandFactory as _, Parser as _};
 use cli::{Cli, Command};
 use corespan::config::{Config, ConfigError};
+use corespan::import::{self, ImportError, Imported};
 use corespan::lifecycle::{self, DemoOptions};
 use corespan::manual;
 use corespan::telemetry::{self, Reloaded};
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
         }),
         Command::Check(arguments) => load(&arguments.file).and_then(|config| check::check(&config, arguments.elsewhere, arguments.quiet)),
         Command::Reload(file) => load(&file).and_then(|config| reload(&config)),
+        Command::Import(arguments) => import(&arguments).map_err(Into::into),
         Command::Man { folder } => manual::write_pages(Cli::command(), &folder).map_err(Into::into),
         Command::Completions { shell } => {
             let _ = std::io::stdout().lock().write_all(&manual::completions(Cli::command(), shell));
@@ -42,16 +44,30 @@ fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            match error.downcast_ref::<ConfigError>() {
-                Some(config) => config.lines().iter().for_each(|line| say(line)),
-                None => match error.downcast_ref::<check::Lacking>() {
-                    Some(lacking) => lacking.0.iter().for_each(|line| say(line)),
-                    None => say(&format!("{error:#}")),
-                },
-            }
+            lines(&error).iter().for_each(|line| say(line));
             ExitCode::FAILURE
         }
     }
+}
+
+/// One for each thing that is wrong.
+fn lines(error: &anyhow::Error) -> Vec<String> {
+    if let Some(config) = error.downcast_ref::<ConfigError>() {
+        config.lines()
+    } else if let Some(lacking) = error.downcast_ref::<check::Lacking>() {
+        lacking.0.clone()
+    } else if let Some(import) = error.downcast_ref::<ImportError>() {
+        import.lines()
+    } else {
+        vec![format!("{error:#}")]
+    }
+}
+
+/// Written first, whatever it lacks: it is easier to complete than to begin.
+fn import(arguments: &cli::ImportArguments) -> Result<(), ImportError> {
+    let Imported { text, lacks } = import::migratorydata(&arguments.migratorydata)?;
+    import::write(&text, arguments.output.as_deref(), arguments.force)?;
+    if lacks.is_empty() { Ok(()) } else { Err(ImportError::Incomplete(lacks)) }
 }
 
 /// What became of it is on standard output, or standard error if the node refused.

@@ -80,6 +80,48 @@ fn help_says_what_can_be_done_with_examples_and_exit_codes() {
 }
 
 #[test]
+fn import_writes_what_check_accepts_and_says_in_a_line_each_what_is_missing() {
+    let setup = Setup::new();
+    let clients = setup.folder.path().join("addons/kafka");
+    std::fs::create_dir_all(&clients).unwrap();
+    std::fs::write(setup.folder.path().join("migratorydata.conf"), "Listen = *:8800\nEntitlement = None\nMemory = 512 MB\n").unwrap();
+    std::fs::write(clients.join("consumer.properties"), "bootstrap.servers=127.0.0.1:1\ntopics=vehicles\ngroup.id=old\n").unwrap();
+    std::fs::write(clients.join("producer.properties"), "bootstrap.servers=127.0.0.1:1\n").unwrap();
+    let output = setup.folder.path().join("new.toml");
+    let import = || {
+        let mut command = corespan();
+        command.arg("import").arg("--migratorydata").arg(setup.folder.path());
+        command
+    };
+    let (code, text, err) = run(&mut import());
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    assert!(text.contains("address = \"0.0.0.0:8800\"") && text.contains("# group.id = old: no counterpart."), "{text}");
+    assert_eq!(run(import().arg("--output").arg(&output)), (Some(0), String::new(), String::new()));
+    assert_eq!(std::fs::read_to_string(&output).unwrap(), text);
+    let (code, _, err) = run(with_config("check", &output).arg("--elsewhere"));
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    // A second time only if asked for.
+    let (code, _, err) = run(import().arg("--output").arg(&output));
+    assert!(code == Some(1) && err.lines().count() == 1 && err.contains("--force"), "{err}");
+    assert_eq!(run(import().arg("--output").arg(&output).arg("--force")).0, Some(0));
+
+    // What is missing is said, and all else is written.
+    std::fs::write(clients.join("consumer.properties"), "bootstrap.servers=127.0.0.1:1\ntopics.regex=(?!x).*\n").unwrap();
+    let (code, text, err) = run(&mut import());
+    assert!(code == Some(1) && text.contains("0.0.0.0:8800"), "{text}");
+    assert!(
+        err.lines().count() == 2 && err.lines().all(|line| line.starts_with("corespan: error: ")) && err.contains("lookahead"),
+        "{err}"
+    );
+
+    // Nothing is written of what is not understood.
+    std::fs::write(setup.folder.path().join("migratorydata.conf"), "nonsense\n").unwrap();
+    let (code, text, err) = run(&mut import());
+    assert_eq!((code, text.as_str(), err.lines().count()), (Some(1), "", 1), "{err}");
+    assert!(err.contains("migratorydata.conf:1: "), "{err}");
+}
+
+#[test]
 fn version_is_the_package_version() {
     let (code, out, _) = run(corespan().arg("--version"));
     let first = concat!("corespan ", env!("CARGO_PKG_VERSION"));
