@@ -20,3 +20,5 @@ pub mod shard;
 pub mod sim;
 pub mod subject;
 pub mod telemetry;
+pub mod tls;
+pub mod watched_file;

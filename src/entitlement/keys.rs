@@ -8,7 +8,7 @@ use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, PublicKeyUse};
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, crypto};
 
 use super::denial::Denial;
-use super::watched_file::{FileError, WatchedFile};
+use crate::watched_file::{FileError, WatchedFile};
 
 /// Bytes of a file of keys: a JWKS has 1 or 2 KiB for each.
 const FILE_BYTES_MAX: u64 = 256 << 10;

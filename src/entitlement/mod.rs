@@ -12,8 +12,8 @@ mod permissions;
 mod revocations;
 mod rules;
 mod token;
-mod watched_file;
 
+pub use crate::watched_file::FileError;
 pub use denial::Denial;
 pub use grant::{Grant, SubscriptionGrant};
 pub use keys::{KeySet, KeySource, Keys};
@@ -21,7 +21,6 @@ pub use permissions::{Permissions, PermissionsError};
 pub use revocations::{Revocations, RevokedSet};
 pub use rules::{Entitlement, TokenRules};
 pub use token::{Limits, Token};
-pub use watched_file::FileError;
 
 #[cfg(test)]
 mod tests;

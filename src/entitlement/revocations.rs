@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::watched_file::{FileError, WatchedFile};
+use crate::watched_file::{FileError, WatchedFile};
 
 /// Bytes of the file; its memory is some five times that.
 const FILE_BYTES_MAX: u64 = 16 << 20;

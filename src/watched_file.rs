@@ -15,7 +15,7 @@ pub struct FileError {
 
 /// A file with a bound. It blocks: housekeeping threads only.
 #[derive(Debug)]
-pub(super) struct WatchedFile {
+pub(crate) struct WatchedFile {
     path: PathBuf,
     bytes_max: u64,
     /// What the newest look saw.
@@ -29,11 +29,11 @@ pub(super) struct WatchedFile {
 type Stamp = (u64, u64, u64, i64, i64);
 
 impl WatchedFile {
-    pub(super) fn new(path: PathBuf, bytes_max: u64) -> WatchedFile {
+    pub(crate) fn new(path: PathBuf, bytes_max: u64) -> WatchedFile {
         WatchedFile { path, bytes_max, stamp: None, settled: false }
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
@@ -41,7 +41,7 @@ impl WatchedFile {
     ///
     /// # Errors
     /// It cannot be read, is larger than its bound, is no regular file or not UTF-8. All but the first are told once per change.
-    pub(super) fn changed(&mut self) -> Result<Option<String>, FileError> {
+    pub(crate) fn changed(&mut self) -> Result<Option<String>, FileError> {
         let attributes = fs::metadata(&self.path).map_err(|error| self.error(error.to_string()))?;
         let stamp = (attributes.dev(), attributes.ino(), attributes.len(), attributes.ctime(), attributes.ctime_nsec());
         let same = self.stamp == Some(stamp);
@@ -62,7 +62,7 @@ impl WatchedFile {
         String::from_utf8(bytes).map(Some).map_err(|_| self.error("it is not UTF-8".to_owned()))
     }
 
-    pub(super) fn error(&self, what: String) -> FileError {
+    pub(crate) fn error(&self, what: String) -> FileError {
         FileError { path: self.path.clone(), what }
     }
 }
