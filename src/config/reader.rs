@@ -273,7 +273,12 @@ impl Reader {
             self.problem(Some(entry.origin), format!("{key} = (not shown) is not allowed; give text in quotes"));
             return String::new();
         };
-        let shown = if entry.source.is_some() { entry.shown() } else { format!("{MASK:?}") };
+        // Nothing is no secret: what is shown of it can be read again.
+        let shown = match &entry.source {
+            Some(_) => entry.shown(),
+            None if text.is_empty() => "\"\"".to_owned(),
+            None => format!("{MASK:?}"),
+        };
         self.note(&entry, shown, Some(text.clone()));
         text.clone()
     }
