@@ -67,7 +67,7 @@ fn start(poll: Poll) -> Node {
             entitlement: corespan::entitlement::Entitlement::None,
             net: settings.clone(),
             site: site.clone(),
-            listener: listeners.next().expect("one for each shard"),
+            listeners: vec![listeners.next().expect("one for each shard").into()],
             lanes: lanes.next().expect("one for each shard"),
             mailbox: desk.mailbox,
             wake: desk.wake,

@@ -147,7 +147,7 @@ impl Node {
                 entitlement: corespan::entitlement::Entitlement::None,
                 net: settings.clone(),
                 site: Site::new(&SiteSettings { demo: false, allowed_origins: Vec::new() }),
-                listener: listeners.next().expect("one for each shard"),
+                listeners: vec![listeners.next().expect("one for each shard").into()],
                 lanes: lanes.next().expect("one for each shard"),
                 mailbox: desk.mailbox,
                 wake: desk.wake,

@@ -151,6 +151,18 @@ impl Document {
         if problems.is_empty() { Ok(document) } else { Err(problems) }
     }
 
+    /// One of several `[[listen]]`: what belongs to one port has the block's number in its key, from the second on; all else is the node's.
+    fn flatten_block(&mut self, block: &DeTable<'_>, number: usize, text: &str, lines: &Lines) {
+        let from = self.entries.len();
+        self.flatten(block, BLOCKS, text, lines);
+        for entry in &mut self.entries[from..] {
+            let rest = &entry.key[BLOCKS.len() + 1..];
+            if number > 1 && (rest == "address" || rest.starts_with("tls.")) {
+                entry.key = format!("{BLOCKS}.{number}.{rest}");
+            }
+        }
+    }
+
     // The parser bounds the depth of a tree, so recursion is safe.
     fn flatten(&mut self, table: &DeTable<'_>, above: &str, text: &str, lines: &Lines) {
         for (name, value) in table {
@@ -164,11 +176,22 @@ impl Document {
                     }
                     self.flatten(inner, &key, text, lines);
                 }
+                DeValue::Array(values) if key == BLOCKS && values.iter().all(|value| matches!(value.get_ref(), DeValue::Table(_))) => {
+                    self.tables.push(Table { key: key.clone(), line });
+                    for (place, value) in values.iter().enumerate() {
+                        if let DeValue::Table(inner) = value.get_ref() {
+                            self.flatten_block(inner, place + 1, text, lines);
+                        }
+                    }
+                }
                 _ => self.entries.push(Entry { key, value: convert(value, text), origin: Origin::Line(line), source: None }),
             }
         }
     }
 }
+
+/// The table that there may be several of.
+const BLOCKS: &str = "listen";
 
 fn convert(value: &Spanned<DeValue<'_>>, text: &str) -> Value {
     let as_written = || {

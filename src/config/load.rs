@@ -13,7 +13,7 @@ use super::problem::{ConfigError, Problem};
 use super::reader::{EXTRA_OPTIONS, Reader, show_list};
 use super::settings::*;
 use super::sources::{self, Environment};
-use super::{entitlement, extra_options, kafka_settings};
+use super::{entitlement, extra_options, kafka_settings, listeners};
 use crate::cores::{CoreSettings, HousekeepingChoice, Poll, ShardChoice};
 use crate::http::{HEAD_BYTES_LEAST, HeadLimits};
 use crate::kafka::TopicChoice;
@@ -126,16 +126,17 @@ fn read(reader: &mut Reader, file: &str) -> Config {
         reader.time("slow.client.timeout", Duration::from_millis(shard.slow_client_timeout_ms), seconds(1)..=seconds(86_400));
     let drain_time = reader.time("drain.seconds", seconds(10), seconds(0)..=seconds(3_600));
     let insecure = reader.flag("insecure", false);
-    let listen_origin = reader.origin("listen.address");
     let listen = read_listen(reader);
     let entitlement = entitlement::read(reader);
-    if !listen.address.ip().is_loopback() && !insecure && entitlement == EntitlementSettings::None {
+    let open = listen.listeners.iter().position(|one| !one.address.ip().is_loopback());
+    if let Some(place) = open.filter(|_| !insecure && entitlement == EntitlementSettings::None) {
+        let key = if place == 0 { "listen.address".to_owned() } else { format!("listen.{}.address", place + 1) };
         let text = format!(
             "{} lets others in, and nobody's identity is checked; give [entitlement] a type, or write insecure = true at the top of the file if \
              that is meant, or listen on 127.0.0.1 behind a proxy that checks",
-            reader.shown("listen.address", format!("\"{}\"", listen.address))
+            reader.shown(&key, format!("\"{}\"", listen.listeners[place].address))
         );
-        reader.problem(listen_origin, text);
+        reader.problem(reader.origin_read(&key), text);
     }
     let cores = read_cores(reader);
     let mut kafka = kafka_settings::read(reader);
@@ -146,8 +147,7 @@ fn read(reader: &mut Reader, file: &str) -> Config {
         subject_bytes_max: reader.size("cache.subject.bytes.max", shard.cache_subject_bytes_max as u64, 128 << 10..=1 << 40) as usize,
         expire_time: reader.time("cache.expire.time", Duration::from_millis(shard.cache_expire_ms), seconds(1)..=seconds(7 * 86_400)),
     };
-    let (publish_topics, publish_patterns) =
-        read_publish_topics(reader, listen.address.ip().is_loopback(), &entitlement, &kafka.consumer.topics);
+    let (publish_topics, publish_patterns) = read_publish_topics(reader, open.is_none(), &entitlement, &kafka.consumer.topics);
     let publish = PublishSettings {
         topics: Arc::new(PublishRule::new(publish_topics, publish_patterns)),
         bytes_max: reader.size("publish.bytes.max", shard.publish_bytes_max as u64, 1..=64 << 20) as usize,
@@ -292,8 +292,8 @@ fn read_publish_topics(
 fn read_listen(reader: &mut Reader) -> ListenSettings {
     let net = NetSettings::default();
     let address_origin = reader.origin("listen.admin").or_else(|| reader.origin("listen.address"));
+    let listeners = listeners::read(reader);
     let listen = ListenSettings {
-        address: reader.address("listen.address", SocketAddr::from((Ipv4Addr::LOCALHOST, 8800))),
         admin: reader.address("listen.admin", SocketAddr::from((Ipv4Addr::LOCALHOST, 8801))),
         allowed_origins: reader.texts("listen.allowed.origins", check_origin),
         connections_max: reader.whole("listen.connections.max", net.connections_max as u64, 1..=1_000_000) as usize,
@@ -304,15 +304,26 @@ fn read_listen(reader: &mut Reader) -> ListenSettings {
         },
         idle_timeout: reader.time("listen.idle.timeout", Duration::from_millis(net.idle_timeout_ms), seconds(1)..=seconds(3_600)),
         send_buffer_bytes: reader.size("listen.send.buffer.bytes", net.send_buffer_bytes as u64, 8 << 10..=64 << 20) as usize,
+        handshakes_max: reader.whole("listen.handshakes.max", u64::from(net.handshakes_per_second), 1..=100_000) as u32,
+        listeners,
     };
-    let same_place = listen.address.ip() == listen.admin.ip() || listen.address.ip().is_unspecified() || listen.admin.ip().is_unspecified();
-    if listen.address.port() == listen.admin.port() && listen.address.port() != 0 && same_place {
-        let text = format!(
-            "{} is taken by {}; give one of them another port",
-            reader.shown("listen.admin", format!("\"{}\"", listen.admin)),
-            reader.shown("listen.address", format!("\"{}\"", listen.address))
-        );
-        reader.problem(address_origin, text);
+    let ports: Vec<(String, SocketAddr)> = (listen.listeners.iter().enumerate())
+        .map(|(place, one)| (if place == 0 { "listen.address".to_owned() } else { format!("listen.{}.address", place + 1) }, one.address))
+        .chain([("listen.admin".to_owned(), listen.admin)])
+        .collect();
+    for (place, (key, address)) in ports.iter().enumerate() {
+        let taken = |other: &SocketAddr| {
+            let same_place = other.ip() == address.ip() || other.ip().is_unspecified() || address.ip().is_unspecified();
+            other.port() == address.port() && address.port() != 0 && same_place
+        };
+        if let Some((other, taken)) = ports[..place].iter().find(|(_, other)| taken(other)) {
+            let text = format!(
+                "{} is taken by {}; give one of them another port",
+                reader.shown(key, format!("\"{address}\"")),
+                reader.shown(other, format!("\"{taken}\""))
+            );
+            reader.problem(address_origin, text);
+        }
     }
     listen
 }

@@ -8,6 +8,7 @@ mod document;
 mod entitlement;
 mod extra_options;
 mod kafka_settings;
+mod listeners;
 mod load;
 mod problem;
 mod reader;
@@ -27,6 +28,7 @@ mod tests;
 pub use changes::Changes;
 pub use document::Origin;
 pub use entitlement::{EntitlementSettings, JwtSettings};
+pub use listeners::ListenerSettings;
 pub use problem::{ConfigError, Problem, did_you_mean};
 pub use reader::{EXTRA_OPTIONS, Effective};
 pub use settings::{

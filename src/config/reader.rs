@@ -91,6 +91,26 @@ impl Reader {
         self.entries.get(key).map(|entry| entry.origin)
     }
 
+    /// Where a key was given that has been read.
+    pub fn origin_read(&self, key: &str) -> Option<Origin> {
+        self.effective.iter().find(|one| one.key == key).and_then(|one| one.origin)
+    }
+
+    /// Whether any key of a table is given.
+    pub fn has_below(&self, table: &str) -> bool {
+        self.first_below(table).is_some()
+    }
+
+    /// Where the first key of a table is given.
+    pub fn origin_below(&self, table: &str) -> Option<Origin> {
+        self.first_below(table).map(|entry| entry.origin)
+    }
+
+    fn first_below(&self, table: &str) -> Option<&Entry> {
+        let prefix = format!("{table}.");
+        self.entries.range(prefix.clone()..).next().filter(|(key, _)| key.starts_with(&prefix)).map(|(_, entry)| entry)
+    }
+
     /// Whether the key is given with a value that cannot be had, which is a problem already.
     pub fn is_unresolved(&self, key: &str) -> bool {
         self.entries.get(key).is_some_and(|entry| entry.value == Value::Unresolved)

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::entitlement::EntitlementSettings;
+use super::listeners::ListenerSettings;
 use super::reader::Effective;
 use crate::cores::{self, CoreSettings};
 use crate::http::{HeadLimits, SiteSettings};
@@ -50,8 +51,10 @@ pub struct Config {
 /// `[listen]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListenSettings {
-    /// WebSocket, HTTP and pages.
-    pub address: SocketAddr,
+    /// WebSocket, HTTP and pages: one or more.
+    pub listeners: Vec<ListenerSettings>,
+    /// `handshakes.max`: TLS handshakes that a shard begins in a second.
+    pub handshakes_max: u32,
     /// Metrics and health; for the inside only.
     pub admin: SocketAddr,
     /// Origins of web pages that may connect; empty: those of the host that is asked; `*`: any.
@@ -167,7 +170,15 @@ impl Config {
 
     /// What is open to whom, a line each.
     pub fn open_to(&self) -> Vec<String> {
-        let who = if self.listen.address.ip().is_loopback() { "everybody on this machine" } else { "everybody who reaches the port" };
+        let is_local = self.listen.listeners.iter().all(|listener| listener.address.ip().is_loopback());
+        let who = if is_local { "everybody on this machine" } else { "everybody who reaches the port" };
+        let ports: Vec<String> = (self.listen.listeners.iter())
+            .map(|listener| match &listener.tls {
+                None => listener.address.to_string(),
+                Some(tls) if tls.client_required => format!("{} (TLS, with a client certificate)", listener.address),
+                Some(_) => format!("{} (TLS)", listener.address),
+            })
+            .collect();
         let (subscribers, publishers) = match &self.entitlement {
             EntitlementSettings::None => (who.to_owned(), who.to_owned()),
             EntitlementSettings::Basic { .. } => (who.to_owned(), "who has entitlement.token".to_owned()),
@@ -187,7 +198,7 @@ impl Config {
             origins => format!("of {}", origins.join(", ")),
         };
         vec![
-            format!("{subscribers} may subscribe to every topic that is served, on {}", self.listen.address),
+            format!("{subscribers} may subscribe to every topic that is served, on {}", ports.join(", ")),
             publish,
             format!("web pages {pages} may connect (listen.allowed.origins)"),
         ]
@@ -249,6 +260,7 @@ impl Config {
             head: self.listen.head,
             idle_timeout_ms: self.listen.idle_timeout.as_millis() as u64,
             command_bytes_max: self.command_bytes_max(),
+            handshakes_per_second: self.listen.handshakes_max,
             ..NetSettings::default()
         }
     }

@@ -34,7 +34,7 @@ fn listed(config: &Config) -> &[String] {
 #[test]
 fn least_configuration_has_the_defaults_of_the_mission() {
     let config = parse(LEAST).unwrap();
-    assert_eq!(config.listen.address.to_string(), "127.0.0.1:8800");
+    assert_eq!(config.listen.listeners[0].address.to_string(), "127.0.0.1:8800");
     assert_eq!(config.listen.admin.to_string(), "127.0.0.1:8801");
     assert_eq!((config.subject_bytes_max, config.publish.bytes_max), (1_024, 1_000_000));
     assert_eq!((config.cache.records_max, config.cache.expire_time), (1_000_000, Duration::from_secs(180)));

@@ -1,5 +1,6 @@
 //! What a connection, or one of its subscriptions, was let in with.
 
+use super::denial::Denial;
 use super::permissions::Permissions;
 
 /// A connection's right to be here. It belongs to its connection; a refresh puts another one in its place.
@@ -12,6 +13,17 @@ pub struct Grant {
 }
 
 impl Grant {
+    /// The same for the user whom a certificate names.
+    ///
+    /// # Errors
+    /// The token is of another user.
+    pub fn of_user(mut self, user: &str) -> Result<Grant, Denial> {
+        if self.user.is_empty() {
+            self.user = Box::from(user);
+        }
+        if *self.user == *user { Ok(self) } else { Err(Denial::OtherUser) }
+    }
+
     /// Who it is; empty if nobody in particular.
     pub fn user(&self) -> &str {
         &self.user

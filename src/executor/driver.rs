@@ -7,7 +7,6 @@
 
 use std::cell::{Cell, RefCell, RefMut};
 use std::future::poll_fn;
-use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,7 +22,7 @@ use crate::entitlement::Entitlement;
 use crate::handoff::{ConnectionKey, LaneEnds, MailboxReceiver, ShardId, Wake};
 use crate::http::Site;
 use crate::limits::{CLOSE_LINGER_MS, TICK_MS};
-use crate::net::{self, Host, NetSettings, Sockets};
+use crate::net::{self, Host, NetSettings, ShardListener, Sockets};
 use crate::shard::{Broker, Event, Letter, ShardCore, ShardCounters, ShardSettings};
 
 /// Lane messages of one direction and shard that a turn takes: more than a lane holds would only delay the flush.
@@ -48,7 +47,8 @@ pub struct ShardPlan<B> {
     pub entitlement: Entitlement,
     pub net: NetSettings,
     pub site: Site,
-    pub listener: TcpListener,
+    /// One or more.
+    pub listeners: Vec<ShardListener>,
     pub lanes: LaneEnds,
     pub mailbox: MailboxReceiver<Letter>,
     pub wake: Arc<Wake>,
@@ -88,7 +88,9 @@ async fn live<B: Broker>(plan: ShardPlan<B>) {
             wake.notify();
         }
     });
-    glommio::spawn_local(net::accept(host.clone(), plan.listener, plan.site)).detach();
+    for listener in plan.listeners {
+        glommio::spawn_local(net::accept(host.clone(), listener, plan.site.clone())).detach();
+    }
 
     let mut leave_ms = None;
     loop {

@@ -78,6 +78,9 @@ impl<B: Broker> Effects for Hands<B> {
             connections_refused: refused.connections,
             requests_expired: refused.requests,
             heads_refused: refused.heads,
+            handshakes_refused: refused.handshakes,
+            handshakes_waited: self.sockets.handshakes_waited(),
+            encrypted_bytes: self.sockets.tail_bytes() as u64,
             ..counters()
         });
     }

@@ -4,7 +4,7 @@ use super::counterparts::{self, CLIENTS, name_here};
 use super::draft::{Draft, quoted};
 use super::jaas::{self, Login};
 use super::java_regex;
-use super::source::{Setting, value_of};
+use super::setting::{Setting, value_of};
 use super::stores;
 use crate::kafka::librdkafka::{Role, check_property, scope};
 use crate::kafka::{MASK, is_secret};

@@ -1,7 +1,7 @@
 //! Java's `.properties`, as `java.util.Properties.load` reads them: `=`, `:` or white space after the name, `#` and `!` before comments, `\` at the
 //! end of a line that goes on, and escapes. UTF-8, or Latin-1 where it is none.
 
-use super::source::{BadLine, Setting};
+use super::setting::{BadLine, Setting};
 
 /// Java reads Latin-1; editors write UTF-8.
 pub fn text(bytes: &[u8]) -> String {

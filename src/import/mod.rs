@@ -15,6 +15,7 @@ mod name_value_lines;
 mod output;
 mod problem;
 mod server_settings;
+mod setting;
 mod source;
 mod stores;
 mod token_settings;

@@ -1,6 +1,6 @@
 //! `migratorydata.conf`: `name = value` lines, `#` before comments, and a `\` at the end of a line that goes on in the next.
 
-use super::source::{BadLine, Setting};
+use super::setting::{BadLine, Setting};
 
 /// Reads the text.
 ///

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::counterparts::{self, SERVER};
 use super::draft::Draft;
-use super::source::{Setting, value_of};
+use super::setting::{Setting, value_of};
 use super::token_settings;
 
 /// What `*` was.

@@ -5,6 +5,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::problem::ImportError;
+use super::setting::{BadLine, Setting};
 use super::{java_properties, name_value_lines};
 
 /// Such files have some kilobytes.
@@ -13,22 +14,6 @@ const SERVER: &str = "migratorydata.conf";
 /// Where releases have had the add-on's files.
 const CLIENT_FOLDERS: [&str; 2] = ["addons/kafka", "integrations/kafka"];
 const TOKEN_FOLDERS: [&str; 2] = ["addons/authorization-jwt", "integrations/authorization-jwt"];
-
-/// A setting as a file has it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Setting {
-    /// From 1: the line that it begins on.
-    pub line: usize,
-    pub name: String,
-    pub value: String,
-}
-
-/// A line that no parser understands.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BadLine {
-    pub line: usize,
-    pub what: String,
-}
 
 /// Everything that was found. Of a name that is given twice the last one counts, as it did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -103,9 +88,4 @@ fn last_of_each(settings: Vec<Setting>) -> Vec<Setting> {
     let is_last = |place: usize| !settings[place + 1..].iter().any(|later| later.name == settings[place].name);
     let last: Vec<bool> = (0..settings.len()).map(is_last).collect();
     settings.into_iter().zip(last).filter(|(_, is_last)| *is_last).map(|(setting, _)| setting).collect()
-}
-
-/// The value of a setting, if it is given and not empty.
-pub fn value_of<'s>(settings: &'s [Setting], name: &str) -> Option<&'s str> {
-    settings.iter().find(|setting| setting.name == name).map(|setting| setting.value.trim()).filter(|value| !value.is_empty())
 }

@@ -1,7 +1,7 @@
 //! Java's key stores and trust stores: librdkafka reads PEM, and PKCS#12 for its own key.
 
 use super::draft::Draft;
-use super::source::{Setting, value_of};
+use super::setting::{Setting, value_of};
 
 const CA: &str = "/etc/corespan/kafka-ca.pem";
 const KEYS: &str = "/etc/corespan/kafka-client.p12";

@@ -91,7 +91,7 @@ fn config(imported: &Imported) -> Config {
 fn a_whole_installation_becomes_a_configuration_that_is_accepted_and_means_the_same() {
     let imported = import(SERVER, CONSUMER, PRODUCER);
     let config = config(&imported);
-    assert_eq!(config.listen.address.to_string(), "0.0.0.0:8800");
+    assert_eq!(config.listen.listeners[0].address.to_string(), "0.0.0.0:8800");
     assert_eq!(config.node_name, "push1");
     assert_eq!(config.cache.expire_time.as_secs(), 600);
     assert_eq!(config.cache.records_max, 5_000);

@@ -5,7 +5,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 
 use super::counterparts::{self, TOKENS};
 use super::draft::{Draft, proposed};
-use super::source::{Setting, value_of};
+use super::setting::{Setting, value_of};
 
 const TABLE: &str = "entitlement";
 const KEYS: &str = "/etc/corespan/jwks.json";

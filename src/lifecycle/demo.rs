@@ -65,7 +65,9 @@ pub fn demo(options: DemoOptions) -> Result<(), LifecycleError> {
     while !node.is_ready()? && Instant::now() < deadline {
         thread::sleep(Duration::from_millis(20));
     }
-    println!("{}", address_for_people(node.address()));
+    if let Some(address) = node.addresses().first() {
+        println!("{}", address_for_people(*address));
+    }
     let outcome = node.run(&signals, None);
     drop(feed);
     outcome

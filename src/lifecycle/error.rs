@@ -21,6 +21,10 @@ pub enum LifecycleError {
     /// Keys or revocations.
     #[error("entitlement: {0}")]
     Entitlement(#[from] FileError),
+    #[error("listen.tls: {0}")]
+    Tls(FileError),
+    #[error("the keys of TLS session tickets cannot be made: {0}")]
+    Tickets(io::Error),
     #[error(transparent)]
     Shard(#[from] ShardFailed),
     #[error("listen.address = \"{address}\" is in use by another process; stop it, or give another port")]

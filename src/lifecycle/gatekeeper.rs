@@ -1,4 +1,4 @@
-//! Keys and revocations as they are on disk: looked at once a second, and told to every shard when they say something else.
+//! Keys, revocations and certificates as they are on disk: looked at twice a second, and told to the shards when they say something else.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
+use super::ports::WatchedCertificates;
 use crate::config::{EntitlementSettings, JwtSettings};
 use crate::entitlement::{Entitlement, FileError, Keys, Revocations, TokenRules};
 use crate::handoff::MailboxSender;
@@ -52,24 +53,28 @@ impl Sources {
     /// Looks at the files; whether they say something else now. What is bad is left as it was, and told once.
     fn look(&mut self, told: &mut [Option<String>; 2]) -> bool {
         let Sources::Jwt { keys, revocations, .. } = self else { return false };
-        let mut changed = false;
-        for ((what, result), told) in [("keys", keys.reload()), ("revocations", revocations.reload())].into_iter().zip(told) {
-            match result {
-                Ok(true) => {
-                    tracing::info!("entitlement: {what} read again");
-                    (changed, *told) = (true, None);
-                }
-                Ok(false) => {}
-                Err(error) => {
-                    let text = error.to_string();
-                    if told.as_deref() != Some(&text) {
-                        tracing::error!("entitlement: {what} stay as they were: {text}");
-                        *told = Some(text);
-                    }
-                }
-            }
+        let [keys_told, revocations_told] = told;
+        tell("keys", keys.reload(), keys_told) | tell("revocations", revocations.reload(), revocations_told)
+    }
+}
+
+/// Says what a look has found, an error once; whether something changed.
+fn tell(what: &str, found: Result<bool, FileError>, told: &mut Option<String>) -> bool {
+    match found {
+        Ok(true) => {
+            tracing::info!("{what} read again");
+            *told = None;
+            true
         }
-        changed
+        Ok(false) => false,
+        Err(error) => {
+            let text = error.to_string();
+            if told.as_deref() != Some(&text) {
+                tracing::error!("{what} stay as they were: {text}");
+                *told = Some(text);
+            }
+            false
+        }
     }
 }
 
@@ -87,7 +92,11 @@ impl Gatekeeper {
     ///
     /// # Errors
     /// As of [`Keys::open`] and [`Revocations::open`].
-    pub fn start(settings: &EntitlementSettings, shards: Vec<MailboxSender<Letter>>) -> Result<(Gatekeeper, Entitlement), FileError> {
+    pub fn start(
+        settings: &EntitlementSettings,
+        shards: Vec<MailboxSender<Letter>>,
+        mut certificates: Vec<WatchedCertificates>,
+    ) -> Result<(Gatekeeper, Entitlement), FileError> {
         let mut sources = Sources::open(settings)?;
         let entitlement = sources.entitlement();
         let next: Arc<ArcSwap<Option<EntitlementSettings>>> = Arc::default();
@@ -95,6 +104,7 @@ impl Gatekeeper {
         let (new, stopped) = (next.clone(), stop.clone());
         let watch = move || {
             let mut told = [None, None];
+            let mut certificates_told = vec![None; certificates.len()];
             while !stopped.load(Ordering::Acquire) {
                 let mut changed = false;
                 if let Some(settings) = new.swap(Arc::new(None)).as_ref() {
@@ -107,6 +117,11 @@ impl Gatekeeper {
                     for letters in &shards {
                         // A shard that has ended lets nobody in.
                         let _ = letters.post(Letter::Entitlement(sources.entitlement()));
+                    }
+                }
+                for (one, told) in certificates.iter_mut().zip(&mut certificates_told) {
+                    if tell("certificates", one.certificates.reload(), told) {
+                        one.current.set(one.certificates.server());
                     }
                 }
                 std::thread::park_timeout(LOOK);

@@ -10,6 +10,7 @@ mod feed;
 mod gatekeeper;
 mod kafka_metrics;
 mod node;
+mod ports;
 mod reload;
 mod serve;
 mod shards;

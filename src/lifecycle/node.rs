@@ -1,11 +1,13 @@
 //! A node from start to end: what `serve` and `demo` share.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::error::LifecycleError;
 use super::gatekeeper::Gatekeeper;
 use super::kafka_metrics::KafkaMetrics;
+use super::ports::Ports;
 use super::reload::Reloader;
 use super::shards::{Desks, Shards};
 use super::signals::{Signal, Signals};
@@ -18,7 +20,6 @@ use crate::handoff::ShardId;
 use crate::http::Site;
 use crate::kafka::{KafkaOptions, KafkaSide, NodeState};
 use crate::limits::{DRAIN_PUBLISH_MS, END_MS, LANE_BYTES_MAX};
-use crate::net::{self, Listening};
 use crate::telemetry::{AdminServer, Health, Registry};
 
 /// How often the node looks after itself.
@@ -60,7 +61,7 @@ pub struct Node {
     drain_time: Duration,
     site: Site,
     gatekeeper: Gatekeeper,
-    listening: Listening,
+    addresses: Vec<SocketAddr>,
     _admin: AdminServer,
 }
 
@@ -71,27 +72,23 @@ impl Node {
         let demo = options.embedded;
         let mut settings = config.net_settings();
         settings.connections_max = config.connections_within(cores::raise_open_files()?.soft, plan.shards.len()).shard_max;
-        let address = config.listen.address;
-        let mut listening = net::listen(address, plan.shards.len(), &settings).map_err(|error| match error.kind() {
-            std::io::ErrorKind::AddrInUse => LifecycleError::AddressInUse { address },
-            _ => LifecycleError::Listen { address, error },
-        })?;
+        let ports = Ports::open(&config.listen.listeners, plan.shards.len(), &settings)?;
         let health = Arc::new(Health::new());
         let registry = Arc::new(Registry::new(plan.shards.len(), health.clone()));
         let admin = AdminServer::start(config.listen.admin, registry.clone(), health.clone())?;
         let shard_settings = config.shard_settings();
         let desks = Desks::new(plan.shards.len() as u16, shard_settings.publishes_open_shard_max);
-        let (gatekeeper, entitlement) = Gatekeeper::start(&config.entitlement, desks.letters())?;
+        let (gatekeeper, entitlement) = Gatekeeper::start(&config.entitlement, desks.letters(), ports.certificates)?;
         let (kafka, brokers) = KafkaSide::start(options, &desks.letters(), &desks.wakes())?;
         registry.add(KafkaMetrics { metadata: kafka.metadata.clone(), producers: kafka.producers.clone() });
 
         let site = Site::new(&config.site_settings(demo));
         let epoch = Instant::now();
         let lanes = handoff::lanes(&desks.wakes(), LANE_BYTES_MAX);
-        let mut parts = brokers.into_iter().zip(lanes).zip(listening.listeners.drain(..)).collect::<Vec<_>>().into_iter();
+        let mut parts = brokers.into_iter().zip(lanes).zip(ports.listeners).collect::<Vec<_>>().into_iter();
         assert_eq!(parts.len(), plan.shards.len(), "each shard has a broker");
         let shards = Shards::start(desks, |id: ShardId, desk| {
-            let ((broker, lanes), listener) = parts.next().expect("counted above");
+            let ((broker, lanes), listeners) = parts.next().expect("counted above");
             let telemetry = registry.shard(id);
             executor::spawn(ShardPlan {
                 id,
@@ -102,7 +99,7 @@ impl Node {
                 entitlement: entitlement.clone(),
                 net: settings.clone(),
                 site: site.clone(),
-                listener,
+                listeners,
                 lanes,
                 mailbox: desk.mailbox,
                 wake: desk.wake,
@@ -113,12 +110,12 @@ impl Node {
                 epoch,
             })
         })?;
-        Ok(Node { shards, health, kafka, drain_time: config.drain_time, site, gatekeeper, listening, _admin: admin })
+        Ok(Node { shards, health, kafka, drain_time: config.drain_time, site, gatekeeper, addresses: ports.addresses, _admin: admin })
     }
 
     /// Where clients connect; the real port if port 0 was asked for.
-    pub fn address(&self) -> std::net::SocketAddr {
-        self.listening.address
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
     }
 
     /// Whether clients are served. An error is what keeps the node from going on.

@@ -30,7 +30,7 @@ fn serve_on(config: Config, path: Option<PathBuf>, embedded: bool) -> Result<(),
         version = env!("CARGO_PKG_VERSION"),
         shards = plan.shards.len(),
         "listening on {}, metrics and health on {}",
-        node.address(),
+        node.addresses().iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
         config.listen.admin
     );
     let reloader = path.map(|path| Reloader::new(path, config));

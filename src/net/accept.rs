@@ -1,7 +1,6 @@
 //! The accept loop of one shard.
 
 use std::future::Future;
-use std::net::TcpListener;
 use std::os::fd::AsRawFd;
 use std::pin::pin;
 use std::rc::Rc;
@@ -12,9 +11,10 @@ use nix::sys::socket::{Shutdown, shutdown};
 
 use super::connection::Connection;
 use super::host::Host;
-use super::listener::adopt;
+use super::listener::{ShardListener, adopt};
 use super::sockets::COMPLAINT_MS;
 use crate::http::Site;
+use crate::tls::Session;
 
 /// How long to wait when the process has no descriptors or memory left for one more socket.
 const BREATHER: Duration = Duration::from_millis(100);
@@ -23,7 +23,8 @@ const BREATHER: Duration = Duration::from_millis(100);
 const LAST_ACCEPT: Duration = Duration::from_secs(1);
 
 /// Accepts connections and gives each its task, until `Sockets::stop_accepting`.
-pub async fn accept<H: Host>(host: Rc<H>, listener: TcpListener, site: Site) {
+pub async fn accept<H: Host>(host: Rc<H>, listener: ShardListener, site: Site) {
+    let ShardListener { listener, tls } = listener;
     let second = listener.try_clone();
     let listener = adopt(listener);
     let mut complained_ms = None;
@@ -36,8 +37,8 @@ pub async fn accept<H: Host>(host: Rc<H>, listener: TcpListener, site: Site) {
                     if !sockets.accepting {
                         return Poll::Ready(None);
                     }
-                    if !sockets.accept_waker.as_ref().is_some_and(|known| known.will_wake(context.waker())) {
-                        sockets.accept_waker = Some(context.waker().clone());
+                    if !sockets.accept_wakers.iter().any(|known| known.will_wake(context.waker())) {
+                        sockets.accept_wakers.push(context.waker().clone());
                     }
                 }
                 accepting.as_mut().poll(context).map(Some)
@@ -64,7 +65,8 @@ pub async fn accept<H: Host>(host: Rc<H>, listener: TcpListener, site: Site) {
                     host.sockets().refused.connections += 1;
                     continue;
                 }
-                let connection = host.sockets().insert(stream.as_raw_fd());
+                let session = tls.as_ref().map(|tls| Box::new(Session::new(&tls.now())));
+                let connection = host.sockets().insert(stream.as_raw_fd(), session);
                 glommio::spawn_local(Connection::new(host.clone(), site.clone(), connection, stream)).detach();
             }
             Some(Err(glommio::GlommioError::IoError(error))) if is_of_the_client(&error) => {}

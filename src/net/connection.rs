@@ -4,6 +4,7 @@
 //! readable, writable after a short write, the shard's wish to close it or to read on, a deadline.
 
 use std::future::Future;
+use std::io::IoSlice;
 use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -16,11 +17,12 @@ use glommio::net::TcpStream;
 use nix::sys::socket::{Shutdown, shutdown};
 
 use super::host::Host;
+use super::sockets::Sockets;
 use crate::handoff::{ConnectionKey, Protocol};
 use crate::http::{Request, Response, Route, Site, Status};
 use crate::limits::CLOSE_LINGER_MS;
 use crate::session::{Inbound, WebSocketDecoder};
-use crate::shard::Event;
+use crate::shard::{Event, WriteStatus};
 
 /// Steps (messages, reads) of one connection before others are looked at.
 const STEPS_MAX: u32 = 64;
@@ -76,6 +78,46 @@ enum Step {
     End,
 }
 
+/// What a read came to.
+enum Read {
+    /// Bytes, or a part of what TLS needs before there are any.
+    Some,
+    Wait,
+    /// The peer has said its last, or what is no TLS.
+    End,
+}
+
+/// The socket is of no use any more.
+struct Broken;
+
+/// Reads at most `room` bytes from a socket, through TLS if it has that: `take` is given what the peer said.
+fn read(
+    host: &impl Host,
+    key: ConnectionKey,
+    stream: &mut TcpStream,
+    context: &mut Context<'_>,
+    room: usize,
+    mut take: impl FnMut(&[u8]),
+) -> Read {
+    let now_ms = host.now_ms();
+    let Some(encrypted) = host.sockets().may_read(now_ms, key) else { return Read::Wait };
+    let mut buffer = host.read_buffer();
+    let room = buffer.len().min(room);
+    let count = match Pin::new(stream).poll_read(context, &mut buffer[..room]) {
+        Poll::Pending => return Read::Wait,
+        Poll::Ready(Ok(0) | Err(_)) => return Read::End,
+        Poll::Ready(Ok(count)) => count,
+    };
+    if !encrypted {
+        take(&buffer[..count]);
+        return Read::Some;
+    }
+    match host.sockets().decrypt(key, &mut buffer[..count], take) {
+        Some(received) if !received.closed => Read::Some,
+        _ => Read::End,
+    }
+}
+
 impl<H: Host> Connection<H> {
     pub(super) fn new(host: Rc<H>, site: Site, key: ConnectionKey, stream: TcpStream) -> Connection<H> {
         let deadline_ms = host.now_ms() + host.sockets().settings.head_timeout_ms;
@@ -110,24 +152,18 @@ impl<H: Host> Connection<H> {
         // Bytes behind an earlier request may be a whole request already.
         let mut verdict = if head.is_empty() { Status::Partial } else { Request::parse(head, &limits) };
         if verdict == Status::Partial {
-            let mut buffer = self.host.read_buffer();
+            let was_empty = head.is_empty();
             // What is behind a head stays in the kernel. As long as the verdict is open there is room.
-            let room = buffer.len().min(limits.bytes_max - head.len());
-            match Pin::new(&mut self.stream).poll_read(context, &mut buffer[..room]) {
-                Poll::Pending => return Step::Wait,
-                Poll::Ready(Ok(0) | Err(_)) => {
-                    drop(buffer);
-                    return self.end();
-                }
-                Poll::Ready(Ok(count)) => {
-                    if head.is_empty() {
-                        let deadline_ms = self.host.now_ms() + self.host.sockets().settings.head_timeout_ms;
-                        self.host.sockets().set_deadline(self.key, Some(deadline_ms));
-                    }
-                    head.extend_from_slice(&buffer[..count]);
-                }
+            let room = limits.bytes_max - head.len();
+            match read(&*self.host, self.key, &mut self.stream, context, room, |bytes| head.extend_from_slice(bytes)) {
+                Read::Wait => return Step::Wait,
+                Read::End => return self.end(),
+                Read::Some => {}
             }
-            drop(buffer);
+            if was_empty && !head.is_empty() {
+                let deadline_ms = self.host.now_ms() + self.host.sockets().settings.head_timeout_ms;
+                self.host.sockets().set_deadline(self.key, Some(deadline_ms));
+            }
             let bytes = head.capacity();
             if !self.host.sockets().hold_inbound(self.key, bytes) {
                 return self.end();
@@ -173,18 +209,26 @@ impl<H: Host> Connection<H> {
         if self.expired() {
             return self.end();
         }
+        match self.write_held(context) {
+            Ok(true) => {}
+            Ok(false) => return Step::Wait,
+            Err(Broken) => return self.end(),
+        }
         let Phase::Answer(answer) = &mut self.phase else { return Step::More };
-        loop {
-            let left = match answer.written.checked_sub(answer.head.len()) {
-                None => &answer.head[answer.written..],
-                Some(written) if written < answer.body.len() => &answer.body[written..],
-                Some(_) => break,
-            };
-            match Pin::new(&mut self.stream).poll_write(context, left) {
-                Poll::Pending => return Step::Wait,
-                Poll::Ready(Ok(count)) if count > 0 => answer.written += count,
-                Poll::Ready(_) => return self.end(),
+        let left = match answer.written.checked_sub(answer.head.len()) {
+            None => Some(&answer.head[answer.written..]),
+            Some(written) if written < answer.body.len() => Some(&answer.body[written..]),
+            Some(_) => None,
+        };
+        if let Some(left) = left {
+            let count = left.len();
+            let status = self.host.sockets().write(self.key, &[IoSlice::new(left)]);
+            match status {
+                WriteStatus::Done => answer.written += count,
+                WriteStatus::Short(count) => answer.written += count,
+                WriteStatus::Broken => return self.end(),
             }
+            return Step::More;
         }
         let rest = std::mem::take(&mut answer.rest);
         match answer.then {
@@ -204,39 +248,43 @@ impl<H: Host> Connection<H> {
                 let mut decoder = WebSocketDecoder::new(protocol, command_bytes_max);
                 decoder.feed(&rest);
                 self.phase = Phase::WebSocket(decoder);
-                self.host.handle(Event::Opened { connection: self.key, protocol });
+                let connection = self.key;
+                self.host.handle(Event::Opened { connection, protocol });
+                let user = self.host.sockets().user(connection);
+                if let Some(user) = user {
+                    self.host.handle(Event::Identified { connection, user: &user });
+                }
             }
         }
         Step::More
     }
 
     fn speak(&mut self, context: &mut Context<'_>) -> Step {
-        let (held, closing, broken) = match self.host.sockets().slots.get(self.key) {
-            Some(socket) => (socket.held, socket.closing, socket.broken),
+        let (holds, closing, broken) = match self.host.sockets().slots.get(self.key) {
+            Some(socket) => (!socket.held.is_nothing(), socket.closing, socket.broken),
             None => return Step::End,
         };
         if broken {
             return self.end();
         }
-        if let Some(byte) = held {
-            match Pin::new(&mut self.stream).poll_write(context, &[byte]) {
-                Poll::Ready(Ok(1)) => {
-                    let owes = self.host.sockets().slots.get_mut(self.key).is_some_and(|socket| {
-                        socket.held = None;
-                        std::mem::take(&mut socket.owes_writable)
-                    });
-                    if owes {
+        if holds {
+            match self.write_held(context) {
+                Ok(true) => {
+                    let socket =
+                        |sockets: &mut Sockets| sockets.slots.get_mut(self.key).map(|socket| std::mem::take(&mut socket.owes_writable));
+                    let owes = socket(&mut self.host.sockets());
+                    if owes == Some(true) {
                         self.host.handle(Event::Writable { connection: self.key });
                     }
                     return Step::More;
                 }
-                Poll::Ready(_) => return self.end(),
-                Poll::Pending if closing && self.expired() => return self.end(),
-                Poll::Pending => {}
+                Err(Broken) => return self.end(),
+                Ok(false) if closing && self.expired() => return self.end(),
+                Ok(false) => {}
             }
         }
         if closing {
-            if held.is_none() {
+            if !holds {
                 return self.end();
             }
             let deadline_ms = self.host.now_ms() + CLOSE_LINGER_MS;
@@ -268,21 +316,14 @@ impl<H: Host> Connection<H> {
                 if !self.host.sockets().hold_inbound(connection, bytes) {
                     return self.cut_off();
                 }
-                let mut buffer = self.host.read_buffer();
-                match Pin::new(&mut self.stream).poll_read(context, &mut buffer) {
-                    Poll::Pending => return Step::Wait,
-                    Poll::Ready(Ok(0) | Err(_)) => {
-                        drop(buffer);
-                        return self.end();
-                    }
-                    Poll::Ready(Ok(count)) => {
-                        decoder.feed(&buffer[..count]);
-                        drop(buffer);
-                        let bytes = decoder.held_bytes();
-                        if !self.host.sockets().hold_inbound(connection, bytes) {
-                            return self.cut_off();
-                        }
-                    }
+                match read(&*self.host, connection, &mut self.stream, context, usize::MAX, |bytes| decoder.feed(bytes)) {
+                    Read::Wait => return Step::Wait,
+                    Read::End => return self.end(),
+                    Read::Some => {}
+                }
+                let bytes = decoder.held_bytes();
+                if !self.host.sockets().hold_inbound(connection, bytes) {
+                    return self.cut_off();
                 }
             }
         }
@@ -312,8 +353,28 @@ impl<H: Host> Connection<H> {
         }
     }
 
+    /// Writes what a full socket has not taken; whether it has now.
+    fn write_held(&mut self, context: &mut Context<'_>) -> Result<bool, Broken> {
+        loop {
+            let count = {
+                let sockets = self.host.sockets();
+                let Some(socket) = sockets.slots.get(self.key) else { return Err(Broken) };
+                if socket.held.is_nothing() {
+                    return Ok(true);
+                }
+                match Pin::new(&mut self.stream).poll_write(context, socket.held.bytes()) {
+                    Poll::Pending => return Ok(false),
+                    Poll::Ready(Ok(count)) if count > 0 => count,
+                    Poll::Ready(_) => return Err(Broken),
+                }
+            };
+            self.host.sockets().held_written(self.key, count);
+        }
+    }
+
     /// Sends the FIN, tells the shard if it knows the connection, and lets the client read what is on its way.
     fn end(&mut self) -> Step {
+        self.host.sockets().close_tls(self.key);
         // The socket may be gone already; then there is nothing to shut down.
         let _ = shutdown(self.stream.as_raw_fd(), Shutdown::Write);
         let spoke = matches!(self.phase, Phase::WebSocket(_) | Phase::Deaf);

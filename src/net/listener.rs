@@ -7,6 +7,7 @@ use std::os::fd::{FromRawFd, IntoRawFd};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::NetSettings;
+use crate::tls::CurrentServer;
 
 /// Connections that wait for an accept; a storm of reconnects fills 1024 in a moment.
 const BACKLOG: i32 = 4096;
@@ -18,6 +19,21 @@ pub struct Listening {
     pub address: SocketAddr,
     /// One for each shard.
     pub listeners: Vec<TcpListener>,
+}
+
+/// What one shard accepts connections from.
+#[derive(Debug)]
+pub struct ShardListener {
+    pub listener: TcpListener,
+    /// With TLS, by the certificates of the moment.
+    pub tls: Option<CurrentServer>,
+}
+
+impl From<TcpListener> for ShardListener {
+    /// Without TLS.
+    fn from(listener: TcpListener) -> ShardListener {
+        ShardListener { listener, tls: None }
+    }
 }
 
 /// Binds `shards` sockets to `address`. Options that accepted sockets inherit are set here, once: `TCP_NODELAY`, the send buffer, the low-water mark.

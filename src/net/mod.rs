@@ -1,4 +1,4 @@
-//! The shard's sockets: listeners, the accept loop, one small task per connection, and the non-blocking write.
+//! The shard's sockets: listeners, the accept loop, one small task per connection, and the non-blocking write, plain or through TLS.
 //!
 //! Runs on the shard's executor and knows nothing of subjects or sessions: bytes become events of a [`Host`], and whoever holds [`Sockets`] writes.
 //! The only user of glommio's sockets. Invariants: an idle connection holds no buffer (all read through one buffer of the shard); a socket that is not
@@ -7,6 +7,8 @@
 
 pub mod accept;
 pub mod connection;
+mod encrypted;
+mod handshakes;
 pub mod host;
 pub mod listener;
 pub mod settings;
@@ -14,6 +16,6 @@ pub mod sockets;
 
 pub use accept::accept;
 pub use host::Host;
-pub use listener::{Listening, listen, listen_once};
+pub use listener::{Listening, ShardListener, listen, listen_once};
 pub use settings::NetSettings;
 pub use sockets::{Refused, Sockets};

@@ -23,6 +23,8 @@ pub struct NetSettings {
     /// Bytes of unfinished commands and request heads of all clients of the shard; one too many is cut off (a WebSocket with 1013), and its SDK
     /// comes back.
     pub inbound_bytes_max: usize,
+    /// TLS handshakes that the shard begins in a second.
+    pub handshakes_per_second: u32,
 }
 
 impl Default for NetSettings {
@@ -36,6 +38,7 @@ impl Default for NetSettings {
             idle_timeout_ms: 60_000,
             command_bytes_max: 2_000_000,
             inbound_bytes_max: INBOUND_BYTES_MAX,
+            handshakes_per_second: 500,
         }
     }
 }

@@ -14,9 +14,11 @@ use nix::sys::socket::{MsgFlags, send, sendmsg};
 use slotmap::SlotMap;
 
 use super::NetSettings;
+use super::handshakes::Handshakes;
 use crate::handoff::ConnectionKey;
 use crate::limits::INBOUND_SMALL_BYTES;
 use crate::shard::WriteStatus;
+use crate::tls::Session as TlsSession;
 
 /// Slices that one `sendmsg` takes (`IOV_MAX` of Linux).
 const SLICES_MAX: usize = 1024;
@@ -39,9 +41,12 @@ const REFUSED_WINDOW_MS: u64 = 10_000;
 #[derive(Debug)]
 pub(super) struct Socket {
     pub(super) fd: RawFd,
-    /// The socket was full: the byte that it did not take, which the task writes as soon as it can. Waiting to write a real byte is the only way to
-    /// hear from glommio when a socket is writable.
-    pub(super) held: Option<u8>,
+    /// The socket was full: what it did not take, which the task writes as soon as it can. Waiting to write a real byte is the only way to hear from
+    /// glommio when a socket is writable.
+    pub(super) held: Held,
+    pub(super) tls: Option<Box<TlsSession>>,
+    /// Its handshake has had its turn.
+    pub(super) may_handshake: bool,
     /// The shard was told `Short` and waits for `Event::Writable`.
     pub(super) owes_writable: bool,
     pub(super) broken: bool,
@@ -58,8 +63,38 @@ pub(super) struct Socket {
     pub(super) waker: Option<Waker>,
 }
 
+/// What a full socket did not take.
+#[derive(Debug, Default)]
+pub(super) enum Held {
+    #[default]
+    Nothing,
+    /// Of a plain socket: the rest stays where it was.
+    Byte(u8),
+    /// Of a socket with TLS: what is encrypted goes out as it is, from `at` on.
+    Tail { bytes: Vec<u8>, at: usize },
+}
+
+impl Held {
+    pub(super) fn is_nothing(&self) -> bool {
+        matches!(self, Held::Nothing)
+    }
+
+    /// What is to be written next; empty if nothing is.
+    pub(super) fn bytes(&self) -> &[u8] {
+        match self {
+            Held::Nothing => &[],
+            Held::Byte(byte) => std::slice::from_ref(byte),
+            Held::Tail { bytes, at } => &bytes[*at..],
+        }
+    }
+
+    pub(super) fn tail_bytes(&self) -> usize {
+        if let Held::Tail { bytes, .. } = self { bytes.capacity() } else { 0 }
+    }
+}
+
 impl Socket {
-    fn wake(&self) {
+    pub(super) fn wake(&self) {
         if let Some(waker) = &self.waker {
             waker.wake_by_ref();
         }
@@ -80,7 +115,13 @@ pub struct Sockets {
     /// Since when, and how many, upgrades were refused for want of a place.
     refused_window: (u64, u32),
     pub(super) accepting: bool,
-    pub(super) accept_waker: Option<Waker>,
+    /// One for each listener.
+    pub(super) accept_wakers: Vec<Waker>,
+    /// What TLS is put together in: plaintext, ciphertext.
+    pub(super) scratch: (Vec<u8>, Vec<u8>),
+    /// Bytes of all tails.
+    pub(super) tail_bytes: usize,
+    pub(super) handshakes: Handshakes,
     /// When somebody was last told of a head that was too large.
     complained_ms: Option<u64>,
 }
@@ -96,6 +137,8 @@ pub struct Refused {
     pub heads: u64,
     /// Unfinished commands and heads, for those of all clients held too many bytes.
     pub inbound: u64,
+    /// TLS handshakes, and sessions, of peers that broke the protocol.
+    pub handshakes: u64,
 }
 
 impl Sockets {
@@ -110,7 +153,10 @@ impl Sockets {
             refused: Refused::default(),
             refused_window: (0, 0),
             accepting: true,
-            accept_waker: None,
+            accept_wakers: Vec::new(),
+            scratch: Default::default(),
+            tail_bytes: 0,
+            handshakes: Handshakes::default(),
             complained_ms: None,
         }
     }
@@ -161,9 +207,12 @@ impl Sockets {
         if socket.broken {
             return WriteStatus::Broken;
         }
-        if socket.held.is_some() {
+        if !socket.held.is_nothing() {
             socket.owes_writable = true;
             return WriteStatus::Short(0);
+        }
+        if socket.tls.is_some() {
+            return self.write_tls(connection, slices);
         }
         let mut written = 0;
         for some in slices.chunks(SLICES_MAX) {
@@ -188,7 +237,7 @@ impl Sockets {
             };
             written += sent;
             if sent < wanted {
-                socket.held = byte_at(some, sent);
+                socket.held = byte_at(some, sent).map_or(Held::Nothing, Held::Byte);
                 written += 1;
                 socket.wake();
                 let all: usize = slices.iter().map(|slice| slice.len()).sum();
@@ -220,14 +269,17 @@ impl Sockets {
     /// Ends accepting: the listener is closed, connections stay. Those that still speak HTTP get no WebSocket any more.
     pub fn stop_accepting(&mut self) {
         self.accepting = false;
-        if let Some(waker) = self.accept_waker.take() {
-            waker.wake();
-        }
+        self.accept_wakers.drain(..).for_each(Waker::wake);
         self.slots.values().filter(|socket| !socket.upgraded).for_each(Socket::wake);
     }
 
     /// Wakes the tasks of sockets whose deadline has passed. Call it on the tick.
     pub fn sweep(&mut self, now_ms: u64) {
+        for connection in self.handshakes.admit(now_ms, self.settings.handshakes_per_second) {
+            if let Some(socket) = self.slots.get(connection) {
+                socket.wake();
+            }
+        }
         while let Some(Reverse((deadline_ms, connection))) = self.deadlines.peek().copied() {
             if deadline_ms > now_ms {
                 break;
@@ -242,10 +294,12 @@ impl Sockets {
         }
     }
 
-    pub(super) fn insert(&mut self, fd: RawFd) -> ConnectionKey {
+    pub(super) fn insert(&mut self, fd: RawFd, tls: Option<Box<TlsSession>>) -> ConnectionKey {
         self.slots.insert(Socket {
             fd,
-            held: None,
+            held: Held::Nothing,
+            tls,
+            may_handshake: false,
             owes_writable: false,
             broken: false,
             closing: false,
@@ -260,6 +314,8 @@ impl Sockets {
     pub(super) fn remove(&mut self, connection: ConnectionKey) {
         if let Some(socket) = self.slots.remove(connection) {
             self.upgraded -= usize::from(socket.upgraded);
+            self.tail_bytes -= socket.held.tail_bytes();
+            self.handshakes.leave(connection);
             self.inbound_bytes -= socket.inbound_bytes as usize;
         }
     }

@@ -72,6 +72,7 @@ impl ShardCore {
         let (home, connections, speech) = (&mut self.home, &mut self.connections, &mut self.speech);
         match event {
             Event::Opened { connection, protocol } => connections.opened(now_ms, connection, protocol),
+            Event::Identified { connection, user } => connections.identified(connection, user),
             Event::Received { connection, payload } => self.commands(now_ms, effects).received(connection, payload),
             Event::PingReceived { connection, payload } => connections.ping_received(connection, payload),
             Event::CloseReceived { connection, code } => connections.close_received(now_ms, connection, code),

@@ -89,6 +89,12 @@ counters! {
     disconnects_malformed: Counter,
     /// Requests refused with 414 or 431, because their head had more than `listen.head.bytes.max` bytes or `listen.head.lines.max` lines.
     heads_refused: Counter,
+    /// Sockets closed because what came was no TLS, or not by its rules: old versions, bad certificates, garbage.
+    handshakes_refused: Counter,
+    /// TLS handshakes that had to wait, because a shard had begun `listen.handshakes.max` within the second.
+    handshakes_waited: Counter,
+    /// Bytes of encrypted records that wait for full sockets now (at most 64 KiB each).
+    encrypted_bytes: Gauge,
     /// Bytes of unfinished commands and request heads of clients now.
     inbound_bytes: Gauge,
     /// Unfinished commands refused with 1013, and request heads, because those of all clients held too many bytes.

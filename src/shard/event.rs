@@ -15,6 +15,8 @@ use crate::subject::TopicMap;
 pub enum Event<'a> {
     /// A client's upgrade is done. The key is new.
     Opened { connection: ConnectionKey, protocol: Protocol },
+    /// Whom the client's certificate names: before its first message.
+    Identified { connection: ConnectionKey, user: &'a str },
     /// One WebSocket message of the client (text or binary), whole and unmasked. Only while `ShardCore::reads(connection)`; a client whose socket
     /// is not read is the backpressure.
     Received { connection: ConnectionKey, payload: &'a [u8] },

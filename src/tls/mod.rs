@@ -11,6 +11,7 @@
 //! * Nothing of a peer makes a session panic or hold more than `HANDSHAKE_BYTES_MAX` of what it sent, or one record once it is open.
 
 mod certificates;
+mod current;
 mod server;
 mod session;
 mod settings;
@@ -18,6 +19,7 @@ mod tickets;
 mod violation;
 
 pub use certificates::Certificates;
+pub use current::CurrentServer;
 pub use server::Server;
 pub use session::{HANDSHAKE_BYTES_MAX, RECORD_BYTES_MAX, Received, Session};
 pub use settings::{CertificateFiles, TlsSettings};

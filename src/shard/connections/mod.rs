@@ -4,6 +4,7 @@
 //! room free; what happens to a connection it notes for the others to take: `next_ended`, `next_roomy`,
 //! `next_look`.
 
+mod admission;
 mod crowd;
 mod entry;
 mod holding;

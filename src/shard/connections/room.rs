@@ -53,6 +53,8 @@ pub(in crate::shard) struct Connections {
     pub(super) clock_ahead_ms: i64,
     /// How many tokens may be judged before the next flush.
     pub(super) tokens_left: u32,
+    /// Whom certificates name.
+    pub(super) identified: HashMap<ConnectionKey, Box<str>>,
     /// Whose subscriptions are to be looked at again.
     pub(super) looks: Vec<(ConnectionKey, Look)>,
     ended: Vec<ConnectionKey>,
@@ -98,6 +100,7 @@ impl Connections {
             entitlement: Entitlement::None,
             clock_ahead_ms: 0,
             tokens_left: TOKENS_AT_ONCE_MAX,
+            identified: HashMap::new(),
             looks: Vec::new(),
             ended: Vec::new(),
             roomy: Vec::new(),
@@ -144,6 +147,9 @@ impl Connections {
     pub fn closed(&mut self, connection: ConnectionKey) {
         if let Some(mut session) = self.sessions.remove(connection) {
             session.outbox.clear(&mut self.pool);
+            if !self.identified.is_empty() {
+                self.identified.remove(&connection);
+            }
             self.waiting.leave(connection);
             self.ended.push(connection);
             self.let_go(session.held.map_or(0, |held| held.bytes));

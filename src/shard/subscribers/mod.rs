@@ -13,5 +13,6 @@ mod left;
 mod own;
 mod room;
 mod table;
+mod tokens;
 
 pub(super) use room::Subscribers;

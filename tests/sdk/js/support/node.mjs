@@ -15,8 +15,8 @@ export class Node {
     await Promise.all([...nodes].map((node) => node.kill()));
   }
 
-  // settings: more lines of configuration, each key by its full name.
-  static async start(topics, settings = "") {
+  // settings: more lines of configuration, each key by its full name. listeners: more `[[listen]]` blocks.
+  static async start(topics, settings = "", listeners = "") {
     const node = new Node();
     node.port = await freePort();
     node.adminPort = await freePort();
@@ -28,9 +28,10 @@ export class Node {
 publish.pattern = ".*"
 ${settings}
 
-[listen]
+[[listen]]
 address = "127.0.0.1:${node.port}"
 admin = "127.0.0.1:${node.adminPort}"
+${listeners}
 
 [cores]
 shards = 2
