@@ -4,9 +4,10 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::SystemTime;
 
 use super::reader::Reader;
-use crate::tls::{CertificateFiles, TlsSettings};
+use crate::tls::{CertificateFiles, Certificates, Tickets, TlsSettings};
 
 /// More than a node has addresses.
 const LISTENERS_MAX: usize = 16;
@@ -20,10 +21,11 @@ pub struct ListenerSettings {
     pub tls: Option<TlsSettings>,
 }
 
-pub(super) fn read(reader: &mut Reader) -> Vec<ListenerSettings> {
+/// Reads the tables, and the files that they name: what cannot be used is a problem of the configuration, what soon cannot a note.
+pub(super) fn read(reader: &mut Reader, notes: &mut Vec<String>) -> Vec<ListenerSettings> {
     let mut listeners = vec![ListenerSettings {
         address: reader.address("listen.address", SocketAddr::from((Ipv4Addr::LOCALHOST, 8800))),
-        tls: read_tls(reader, "listen"),
+        tls: read_tls(reader, "listen", notes),
     }];
     for number in 2..=LISTENERS_MAX {
         let table = format!("listen.{number}");
@@ -36,13 +38,13 @@ pub(super) fn read(reader: &mut Reader) -> Vec<ListenerSettings> {
             reader.problem(reader.origin_below(&table), text);
         }
         let address = reader.address(&key, SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
-        let tls = read_tls(reader, &table);
+        let tls = read_tls(reader, &table, notes);
         listeners.push(ListenerSettings { address, tls });
     }
     listeners
 }
 
-fn read_tls(reader: &mut Reader, table: &str) -> Option<TlsSettings> {
+fn read_tls(reader: &mut Reader, table: &str, notes: &mut Vec<String>) -> Option<TlsSettings> {
     let key = |name: &str| format!("{table}.tls.{name}");
     let is_path = |text: &str| if text.is_empty() { Err("give the path of a PEM file".to_owned()) } else { Ok(()) };
     let (cert_key, key_key, ca_key) = (key("cert"), key("key"), key("client.ca"));
@@ -72,5 +74,14 @@ fn read_tls(reader: &mut Reader, table: &str) -> Option<TlsSettings> {
     }
     let certificates =
         certs.into_iter().zip(keys).map(|(cert, key)| CertificateFiles { cert: PathBuf::from(cert), key: PathBuf::from(key) }).collect();
-    Some(TlsSettings { certificates, client_ca: (!client_ca.is_empty()).then(|| PathBuf::from(client_ca)), client_required })
+    let settings = TlsSettings { certificates, client_ca: (!client_ca.is_empty()).then(|| PathBuf::from(client_ca)), client_required };
+    if let Ok(tickets) = Tickets::new()
+        && !settings.certificates.is_empty()
+    {
+        match Certificates::open(&settings, &tickets) {
+            Ok(certificates) => notes.extend(certificates.notes(SystemTime::now())),
+            Err(error) => reader.problem(origin, format!("{table}.tls cannot be used: {error}")),
+        }
+    }
+    Some(settings)
 }

@@ -85,7 +85,7 @@ impl Config {
         let mut config = read(&mut reader, file);
         let (effective, problems) = reader.finish();
         config.effective = effective;
-        config.open_files = findings.notes;
+        config.file_notes.splice(0..0, findings.notes);
         if problems.is_empty() { Ok(config) } else { Err(ConfigError::Invalid { problems }) }
     }
 
@@ -126,7 +126,8 @@ fn read(reader: &mut Reader, file: &str) -> Config {
         reader.time("slow.client.timeout", Duration::from_millis(shard.slow_client_timeout_ms), seconds(1)..=seconds(86_400));
     let drain_time = reader.time("drain.seconds", seconds(10), seconds(0)..=seconds(3_600));
     let insecure = reader.flag("insecure", false);
-    let listen = read_listen(reader);
+    let mut notes = Vec::new();
+    let listen = read_listen(reader, &mut notes);
     let entitlement = entitlement::read(reader);
     let open = listen.listeners.iter().position(|one| !one.address.ip().is_loopback());
     if let Some(place) = open.filter(|_| !insecure && entitlement == EntitlementSettings::None) {
@@ -216,7 +217,7 @@ fn read(reader: &mut Reader, file: &str) -> Config {
         topics,
         log,
         effective: Vec::new(),
-        open_files: Vec::new(),
+        file_notes: notes,
         file: file.to_owned(),
     }
 }
@@ -289,10 +290,10 @@ fn read_publish_topics(
     (names, patterns)
 }
 
-fn read_listen(reader: &mut Reader) -> ListenSettings {
+fn read_listen(reader: &mut Reader, notes: &mut Vec<String>) -> ListenSettings {
     let net = NetSettings::default();
     let address_origin = reader.origin("listen.admin").or_else(|| reader.origin("listen.address"));
-    let listeners = listeners::read(reader);
+    let listeners = listeners::read(reader, notes);
     let listen = ListenSettings {
         admin: reader.address("listen.admin", SocketAddr::from((Ipv4Addr::LOCALHOST, 8801))),
         allowed_origins: reader.texts("listen.allowed.origins", check_origin),

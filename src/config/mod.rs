@@ -17,6 +17,8 @@ mod sources;
 mod units;
 
 #[cfg(test)]
+mod access_tests;
+#[cfg(test)]
 mod manual_tests;
 #[cfg(test)]
 mod shared_kafka_tests;

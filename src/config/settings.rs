@@ -42,8 +42,8 @@ pub struct Config {
     pub log: LogSettings,
     /// What every key turned out to be, in the order of the manual; secrets are masked.
     pub effective: Vec<Effective>,
-    /// Files with secrets that everybody on the machine can read, a line each.
-    pub(super) open_files: Vec<String>,
+    /// What is to be said of files that it names, a line each: secrets that everybody can read, certificates that have expired.
+    pub(super) file_notes: Vec<String>,
     /// Name of the file, for messages.
     pub file: String,
 }
@@ -156,7 +156,7 @@ impl Config {
 
     /// What fits together badly without being wrong, each with what to do.
     pub fn notes(&self) -> Vec<String> {
-        let mut notes = self.open_files.clone();
+        let mut notes = self.file_notes.clone();
         let kibibytes = self.outbox.bytes_max >> 10;
         if self.cache.records_max < kibibytes {
             let (records, outbox) = (self.cache.records_max, super::size_text(self.outbox.bytes_max as u64));

@@ -24,7 +24,7 @@ const NO_GROUP: &str = "There is no consumer group: every node reads every parti
 const BYTES: &str = "Values are bytes here; [topic.\"T\"] value says how they appear in JSON.";
 const NO_CLASSES: &str = "There are no Java classes here.";
 const METRICS: &str = "See /metrics on the admin port.";
-const NO_TLS: &str = "This version has no TLS for clients: put a proxy in front that has, and that passes on Host.";
+const TLS: &str = "Write [[listen]] once more with an address, tls.cert and tls.key in PEM: openssl pkcs12 -in KEYSTORE -nodes gives both.";
 
 /// Of `migratorydata.conf`.
 pub const SERVER: &[Counterpart] = &[
@@ -35,10 +35,10 @@ pub const SERVER: &[Counterpart] = &[
         "cache",
         "There is no heap to size. What records take is bytes.max, for each shard; outbox.shard.bytes.max bounds what waits for slow clients.",
     ),
-    gone("ListenEncrypted", "listen", NO_TLS),
-    gone("KeyStore", "listen", NO_TLS),
-    gone("KeyStorePassword", "listen", NO_TLS),
-    gone("Native.Ssl", "listen", NO_TLS),
+    gone("ListenEncrypted", "listen", TLS),
+    gone("KeyStore", "listen", TLS),
+    gone("KeyStorePassword", "listen", TLS),
+    gone("Native.Ssl", "listen", TLS),
     gone("X.ConnectionOffload", "listen", "Connections are spread over all shards."),
     gone("DocumentRoot", "listen", "There are a welcome page and a demo page, no files are served."),
     gone("Rest.Enable", "listen", "This version has no REST interface; clients use the WebSocket."),

@@ -1,7 +1,6 @@
 //! The ports for clients, as they are opened at the start: a socket for each shard on each, and the certificates of those with TLS.
 
 use std::net::SocketAddr;
-use std::time::SystemTime;
 
 use super::error::LifecycleError;
 use crate::config::ListenerSettings;
@@ -35,9 +34,6 @@ impl Ports {
             let current = match tls {
                 Some(tls) => {
                     let certificates = Certificates::open(tls, &tickets).map_err(LifecycleError::Tls)?;
-                    for note in certificates.notes(SystemTime::now()) {
-                        tracing::warn!("{note}");
-                    }
                     let current = CurrentServer::new(certificates.server());
                     ports.certificates.push(WatchedCertificates { certificates, current: current.clone() });
                     Some(current)
