@@ -131,10 +131,23 @@ impl Client {
 
     /// Takes bytes from the socket and judges whole frames.
     pub fn receive(&mut self, bytes: &[u8], witness: Witness<'_>, coverage: &mut Coverage) -> Verdict {
+        if self.bytes.is_empty() {
+            let taken = self.take_frames(bytes, witness, coverage)?;
+            self.bytes.extend_from_slice(&bytes[taken..]);
+            return Ok(());
+        }
         let mut all = std::mem::take(&mut self.bytes);
         all.extend_from_slice(bytes);
+        let taken = self.take_frames(&all, witness, coverage)?;
+        all.drain(..taken);
+        self.bytes = all;
+        Ok(())
+    }
+
+    /// Judges whole frames; how many bytes they have.
+    fn take_frames(&mut self, all: &[u8], witness: Witness<'_>, coverage: &mut Coverage) -> Result<usize, String> {
         let mut at = 0;
-        while let Some((opcode, start, end)) = frame_at(&all, at) {
+        while let Some((opcode, start, end)) = frame_at(all, at) {
             let payload = &all[start..end];
             let owed = self.pongs_owed;
             at = end;
@@ -160,9 +173,7 @@ impl Client {
             }
             self.taken += u64::from(self.pongs_owed == owed);
         }
-        all.drain(..at);
-        self.bytes = all;
-        Ok(())
+        Ok(at)
     }
 
     /// Whether a frame has come in part.

@@ -1,6 +1,7 @@
 //! The client's side of the wire, in both encodings: commands out, frames and replies in. Written apart from `session`, so that it can disagree.
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 
 use bytes::Bytes;
 use prost::Message as _;
@@ -64,7 +65,7 @@ pub fn frame_at(bytes: &[u8], at: usize) -> Option<(u8, usize, usize)> {
 /// Encodes a command in either protocol.
 pub fn encode(protocol: Protocol, command: &wire::Command) -> Vec<u8> {
     match protocol {
-        Protocol::Json => to_json(command).into_bytes(),
+        Protocol::Json => to_json(command),
         Protocol::Protobuf => command.encode_length_delimited_to_vec(),
     }
 }
@@ -77,41 +78,65 @@ pub fn pong(protocol: Protocol) -> Vec<u8> {
     }
 }
 
-fn to_json(command: &wire::Command) -> String {
-    fn value(bytes: &[u8]) -> &str {
-        if bytes.is_empty() { "null" } else { std::str::from_utf8(bytes).expect("commands are text") }
-    }
-    let quote = |bytes: &[u8]| serde_json::to_string(std::str::from_utf8(bytes).expect("commands are text")).expect("a text is JSON");
-    let mut json = format!("{{\"id\":{}", command.id);
-    let mut member = |name: &str, members: String| json.extend([",\"", name, "\":{", &members, "}"]);
+fn to_json(command: &wire::Command) -> Vec<u8> {
+    let mut json = Vec::with_capacity(160);
+    let out = &mut json;
+    // Writing to a Vec does not fail.
+    let _ = write!(out, "{{\"id\":{}", command.id);
     if command.connect.is_some() {
-        member("connect", String::new());
+        out.extend_from_slice(b",\"connect\":{}");
     }
     if let Some(wire::SubscribeRequest { channel, recover, epoch, offset, flag, data, .. }) = &command.subscribe {
-        let (channel, epoch) = (quote(channel), quote(epoch));
-        let data = if data.is_empty() { String::new() } else { format!(",\"data\":{}", value(data)) };
-        let position = format!("\"recover\":{recover},\"epoch\":{epoch},\"offset\":{offset}");
-        member("subscribe", format!("\"channel\":{channel},{position},\"flag\":{flag}{data}"));
+        text(out, b",\"subscribe\":{\"channel\":", channel);
+        let _ = write!(out, ",\"recover\":{recover}");
+        text(out, b",\"epoch\":", epoch);
+        let _ = write!(out, ",\"offset\":{offset},\"flag\":{flag}");
+        if !data.is_empty() {
+            value(out, b",\"data\":", data);
+        }
+        out.push(b'}');
     }
     if let Some(request) = &command.unsubscribe {
-        member("unsubscribe", format!("\"channel\":{}", quote(&request.channel)));
+        text(out, b",\"unsubscribe\":{\"channel\":", &request.channel);
+        out.push(b'}');
     }
     if let Some(wire::PublishRequest { channel, data, removed, .. }) = &command.publish {
-        member("publish", format!("\"channel\":{},\"data\":{},\"removed\":{removed}", quote(channel), value(data)));
+        text(out, b",\"publish\":{\"channel\":", channel);
+        value(out, b",\"data\":", data);
+        let _ = write!(out, ",\"removed\":{removed}}}");
     }
     if let Some(wire::HistoryRequest { channel, limit, since, reverse }) = &command.history {
-        let since = since.as_ref().map(|since| format!(",\"since\":{{\"offset\":{},\"epoch\":{}}}", since.offset, quote(&since.epoch)));
-        let since = since.unwrap_or_default();
-        member("history", format!("\"channel\":{},\"limit\":{limit},\"reverse\":{reverse}{since}", quote(channel)));
+        text(out, b",\"history\":{\"channel\":", channel);
+        let _ = write!(out, ",\"limit\":{limit},\"reverse\":{reverse}");
+        if let Some(since) = since {
+            let _ = write!(out, ",\"since\":{{\"offset\":{}", since.offset);
+            text(out, b",\"epoch\":", &since.epoch);
+            out.push(b'}');
+        }
+        out.push(b'}');
     }
     if let Some(request) = &command.presence {
-        member("presence", format!("\"channel\":{}", quote(&request.channel)));
+        text(out, b",\"presence\":{\"channel\":", &request.channel);
+        out.push(b'}');
     }
     if let Some(request) = &command.rpc {
-        member("rpc", format!("\"method\":{}", quote(&request.method)));
+        text(out, b",\"rpc\":{\"method\":", &request.method);
+        out.push(b'}');
     }
-    json.push('}');
+    out.push(b'}');
     json
+}
+
+/// A name and a text in quotes. Commands of the simulator are Unicode.
+fn text(out: &mut Vec<u8>, name: &[u8], text: &[u8]) {
+    out.extend_from_slice(name);
+    serde_json::to_writer(out, std::str::from_utf8(text).expect("commands are text")).expect("a Vec takes everything");
+}
+
+/// A name and JSON as it is.
+fn value(out: &mut Vec<u8>, name: &[u8], json: &[u8]) {
+    out.extend_from_slice(name);
+    out.extend_from_slice(if json.is_empty() { b"null" } else { json });
 }
 
 /// Decodes one message of the server.
@@ -121,10 +146,7 @@ fn to_json(command: &wire::Command) -> String {
 pub fn decode(protocol: Protocol, payload: &[u8]) -> Result<Said, String> {
     match protocol {
         Protocol::Json => {
-            let reply: JsonReply<'_> = std::str::from_utf8(payload)
-                .map_err(|error| error.to_string())
-                .and_then(|text| serde_json::from_str(text).map_err(|error| error.to_string()))
-                .map_err(|error| format!("a frame is one JSON text: {error}"))?;
+            let reply: JsonReply<'_> = serde_json::from_slice(payload).map_err(|error| format!("a frame is one JSON text: {error}"))?;
             if payload.contains(&b'\n') {
                 return Err("a JSON frame has no line feed".to_owned());
             }
@@ -161,16 +183,16 @@ fn from_wire(publication: wire::Publication) -> Publication {
 #[serde(default)]
 struct JsonReply<'a> {
     id: u32,
-    error: Option<JsonError>,
+    error: Option<Box<JsonError>>,
     #[serde(borrow)]
     push: Option<JsonPush<'a>>,
     connect: Option<IgnoredAny>,
     #[serde(borrow)]
-    subscribe: Option<JsonSubscribed<'a>>,
+    subscribe: Option<Box<JsonSubscribed<'a>>>,
     unsubscribe: Option<IgnoredAny>,
     publish: Option<IgnoredAny>,
     #[serde(borrow)]
-    history: Option<JsonHistory<'a>>,
+    history: Option<Box<JsonHistory<'a>>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -188,7 +210,7 @@ struct JsonPush<'a> {
     channel: String,
     #[serde(borrow, rename = "pub")]
     publication: Option<JsonPublication<'a>>,
-    unsubscribe: Option<JsonUnsubscribe>,
+    unsubscribe: Option<Box<JsonUnsubscribe>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -244,21 +266,22 @@ fn json_publication(json: JsonPublication<'_>) -> Publication {
 fn from_json(json: JsonReply<'_>) -> Said {
     let mut reply = wire::Reply { id: json.id, ..wire::Reply::default() };
     let mut publications: Vec<Publication> = Vec::new();
-    if let Some(JsonError { code, message, temporary }) = json.error {
-        reply.error = Some(wire::Error { code, message, temporary });
+    if let Some(error) = json.error {
+        let JsonError { code, message, temporary } = *error;
+        reply.error = Some(Box::new(wire::Error { code, message, temporary }));
     }
     if let Some(push) = json.push {
         reply.push = Some(wire::Push {
             id: push.id,
             channel: push.channel,
             publication: push.publication.as_ref().map(|_| wire::Publication::default()),
-            unsubscribe: push.unsubscribe.map(|JsonUnsubscribe { code, reason }| wire::Unsubscribe { code, reason }),
+            unsubscribe: push.unsubscribe.map(|told| Box::new(wire::Unsubscribe { code: told.code, reason: told.reason })),
         });
         publications.extend(push.publication.map(json_publication));
     }
     if let Some(result) = json.subscribe {
         publications.extend(result.publications.into_iter().map(json_publication));
-        reply.subscribe = Some(wire::SubscribeResult {
+        reply.subscribe = Some(Box::new(wire::SubscribeResult {
             recoverable: result.recoverable,
             epoch: result.epoch,
             publications: Vec::new(),
@@ -267,11 +290,11 @@ fn from_json(json: JsonReply<'_>) -> Said {
             positioned: result.positioned,
             was_recovering: result.was_recovering,
             id: result.id,
-        });
+        }));
     }
     if let Some(result) = json.history {
         publications.extend(result.publications.into_iter().map(json_publication));
-        reply.history = Some(wire::HistoryResult { publications: Vec::new(), epoch: result.epoch, offset: result.offset });
+        reply.history = Some(Box::new(wire::HistoryResult { publications: Vec::new(), epoch: result.epoch, offset: result.offset }));
     }
     reply.connect = json.connect.map(|_| wire::Done {});
     reply.unsubscribe = json.unsubscribe.map(|_| wire::Done {});

@@ -2,14 +2,20 @@
 
 use std::collections::BTreeMap;
 
-/// How many seeds reached each state.
+use hashbrown::HashMap;
+
+/// How many seeds reached each state. By where its name stands, for states are noted all the time: a name may stand at several places.
 #[derive(Clone, Debug, Default)]
-pub struct Coverage(BTreeMap<&'static str, u64>);
+pub struct Coverage(HashMap<(usize, usize), (&'static str, u64)>);
+
+fn place_of(state: &'static str) -> (usize, usize) {
+    (state.as_ptr() as usize, state.len())
+}
 
 impl Coverage {
     /// Notes a state.
     pub fn note(&mut self, state: &'static str) {
-        *self.0.entry(state).or_default() += 1;
+        self.0.entry(place_of(state)).or_insert((state, 0)).1 += 1;
     }
 
     /// Notes a state that a counter tells of.
@@ -21,18 +27,22 @@ impl Coverage {
 
     /// How often.
     pub fn of(&self, state: &str) -> u64 {
-        self.0.get(state).copied().unwrap_or(0)
+        self.0.values().filter(|(name, _)| *name == state).map(|(_, count)| count).sum()
     }
 
     /// All states, by name.
-    pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        self.0.iter().map(|(state, count)| (*state, *count))
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> + use<> {
+        let mut states: BTreeMap<&'static str, u64> = BTreeMap::new();
+        for (state, count) in self.0.values() {
+            *states.entry(state).or_default() += count;
+        }
+        states.into_iter()
     }
 
     /// Adds another run's.
     pub fn add(&mut self, other: &Coverage) {
-        for (state, count) in other.iter() {
-            *self.0.entry(state).or_default() += count;
+        for (place, (state, count)) in &other.0 {
+            self.0.entry(*place).or_insert((state, 0)).1 += count;
         }
     }
 }

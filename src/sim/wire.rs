@@ -95,20 +95,21 @@ pub struct RpcRequest {
 pub struct Reply {
     #[prost(uint32, tag = "1")]
     pub id: u32,
-    #[prost(message, optional, tag = "2")]
-    pub error: Option<Error>,
+    /// Boxed, as other rare ones: most replies are pushes, and are moved about.
+    #[prost(message, optional, boxed, tag = "2")]
+    pub error: Option<Box<Error>>,
     #[prost(message, optional, tag = "4")]
     pub push: Option<Push>,
     #[prost(message, optional, tag = "5")]
     pub connect: Option<Done>,
-    #[prost(message, optional, tag = "6")]
-    pub subscribe: Option<SubscribeResult>,
+    #[prost(message, optional, boxed, tag = "6")]
+    pub subscribe: Option<Box<SubscribeResult>>,
     #[prost(message, optional, tag = "7")]
     pub unsubscribe: Option<Done>,
     #[prost(message, optional, tag = "8")]
     pub publish: Option<Done>,
-    #[prost(message, optional, tag = "11")]
-    pub history: Option<HistoryResult>,
+    #[prost(message, optional, boxed, tag = "11")]
+    pub history: Option<Box<HistoryResult>>,
 }
 
 /// A result of which it matters only that it came.
@@ -133,8 +134,8 @@ pub struct Push {
     pub channel: String,
     #[prost(message, optional, tag = "4")]
     pub publication: Option<Publication>,
-    #[prost(message, optional, tag = "7")]
-    pub unsubscribe: Option<Unsubscribe>,
+    #[prost(message, optional, boxed, tag = "7")]
+    pub unsubscribe: Option<Box<Unsubscribe>>,
 }
 
 #[derive(Clone, PartialEq, Message)]

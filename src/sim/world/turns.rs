@@ -42,11 +42,11 @@ impl World {
     }
 
     pub(super) fn consume(&mut self, node: usize, shard: usize) {
-        let partitions: Vec<_> = self.nodes[node].hands[shard].reading.keys().copied().collect();
-        if !self.nodes[node].cores[shard].polls_kafka() || partitions.is_empty() {
+        let reading = &self.nodes[node].hands[shard].reading;
+        if !self.nodes[node].cores[shard].polls_kafka() || reading.is_empty() {
             return;
         }
-        let at = partitions[self.random.usize(0..partitions.len())];
+        let Some(at) = reading.keys().nth(self.random.usize(0..reading.len())).copied() else { return };
         let mut back = if self.random.u16(0..40) == 0 { self.random.i64(0..4) } else { 0 };
         if self.nodes[node].hands[shard].deaf.contains_key(&at) {
             return;
