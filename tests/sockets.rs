@@ -117,7 +117,7 @@ impl Server {
                 log: logger,
             });
             let site = Site::new(&SiteSettings { demo: false, allowed_origins: Vec::new() });
-            let accepting = glommio::spawn_local(net::accept(host.clone(), listener, site));
+            let accepting = glommio::spawn_local(net::accept(host.clone(), listener.into(), site));
             while stopped.try_recv().is_err() {
                 glommio::timer::sleep(Duration::from_millis(5)).await;
                 let now_ms = host.now_ms();
