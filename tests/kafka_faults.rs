@@ -237,25 +237,126 @@ fn a_node_that_reads_from_the_replica_of_its_rack_survives_that_replicas_lag_and
     assert!(totals.acknowledged > 0);
 }
 
+/// A node's configuration with alice on the SASL_SSL listener; `password` is the line that gives hers.
+fn secure_sections(cluster: &Cluster, topic: &str, password: &str) -> String {
+    let (host, port) = cluster.bootstrap.rsplit_once(':').expect("host and port");
+    let secure = format!("{host}:{}", port.parse::<u16>().expect("a port") + 20);
+    let keys = format!(
+        "\"security.protocol\" = \"SASL_SSL\"\n\"sasl.mechanism\" = \"SCRAM-SHA-512\"\n\"sasl.username\" = \"alice\"\n{password}\n\"ssl.ca.location\" = \"{}\"\n",
+        cluster.folder().join("ca.pem").display()
+    );
+    sections(&secure, topic, &keys)
+}
+
+/// Gives alice another password in Kafka.
+fn set_password(cluster: &Cluster, password: &str) {
+    let change = format!("SCRAM-SHA-512=[password={password}]");
+    let whom = ["--alter", "--entity-type", "users", "--entity-name", "alice", "--add-config", &change];
+    kafka::dev_kafka(&[&["ConfigCommand", "--bootstrap-server", &cluster.bootstrap][..], &whom].concat(), "", &[]);
+}
+
+/// What `corespan reload` says.
+fn reload(node: &Node) -> String {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_corespan"));
+    let told = support::finish(command.arg("reload").arg("--config").arg(node.config_file()));
+    assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
+    String::from_utf8(told.stdout).expect("it writes text")
+}
+
+#[test]
+#[ignore = "needs Apache Kafka: run ./dev test kafka"]
+fn a_password_that_is_rotated_is_taken_up_by_a_reload_and_nothing_is_lost() {
+    let load = Load { topic: "rotated".to_owned(), partitions: 4, keys: 8, publishers: 4, rate: 50, bytes: 50 };
+    let cluster = Cluster::start_sasl(&[]);
+    kafka::create_topic(&cluster.bootstrap, &load.topic, load.partitions, 1, &[]);
+    let file = cluster.folder().join("password");
+    let write = |password: &str| std::fs::write(&file, password).expect("the password is written");
+    write("alice-secret");
+    let text = secure_sections(&cluster, &load.topic, &format!("\"sasl.password.file\" = \"{}\"", file.display()));
+    let mut calm = String::new();
+    let totals = on(&cluster, &text, &load, |cluster, node| {
+        set_password(cluster, "second-secret");
+        write("second-secret");
+        let told = reload(node);
+        for table in ["consumer", "producer"] {
+            assert!(told.contains(&format!("kafka.{table}.\"sasl.password\" (a secret) has changed")), "{told}");
+        }
+        assert!(!told.contains("restart") && !told.contains("second-secret"), "{told}");
+        // Every connection is made anew, by every client, with what it has now.
+        cluster.kill("1");
+        cluster.start_again("1");
+        eventually("the node is well again", || node.readiness().filter(|(status, _)| *status == 200));
+        pass(5_000);
+        calm = node.log();
+        // Without the reload the same ends the node's service, and the reload mends clients that were refused already.
+        set_password(cluster, "third-secret");
+        write("third-secret");
+        cluster.restart("1");
+        let refused = |why: &str| why.to_lowercase().contains("authentication");
+        eventually("Kafka refuses the old password", || node.readiness().filter(|(status, why)| *status == 503 && refused(why)));
+        reload(node);
+        eventually("the node is well again", || node.readiness().filter(|(status, _)| *status == 200));
+        assert!(!node.log().contains("-secret"), "the log names no password");
+        pass(5_000);
+    });
+    assert!(!calm.to_lowercase().contains("authentication failed"), "{calm}");
+    assert!(totals.acknowledged > 0, "{totals:?}");
+}
+
+#[test]
+#[ignore = "needs Apache Kafka: run ./dev test kafka"]
+fn certificates_that_are_rotated_are_taken_up_by_a_reload_and_nothing_is_lost() {
+    let load = |topic: &str| Load { topic: topic.to_owned(), partitions: 4, keys: 8, publishers: 4, rate: 200, bytes: 50 };
+    let loads = [load("calm"), load("rotated")];
+    let cluster = Cluster::start_sasl(&[]);
+    for load in &loads {
+        kafka::create_topic(&cluster.bootstrap, &load.topic, load.partitions, 1, &[]);
+    }
+    let text = |load: &Load| secure_sections(&cluster, &load.topic, "\"sasl.password\" = \"alice-secret\"");
+    let (ca, keystore) = (cluster.folder().join("ca.pem"), cluster.folder().join("keystore.pem"));
+    let read = |path: &std::path::Path| std::fs::read_to_string(path).expect("it is there");
+    let changed = |told: &str| told.contains("kafka.consumer.\"ssl.ca.location\" (its file) has changed") && !told.contains("restart");
+    // All is well meanwhile: clients that are made anew cost no publish its answer.
+    let calm = on(&cluster, &text(&loads[0]), &loads[0], |_, node| {
+        assert!(reload(node).contains("nothing has changed"));
+        for round in 0..3 {
+            std::fs::write(&ca, format!("{}\n# {round}\n", read(&ca))).expect("it is written");
+            let told = reload(node);
+            assert!(changed(&told), "{told}");
+            pass(4_000);
+        }
+        let made = "other producers take the places of all";
+        assert_eq!(node.log().lines().filter(|line| line.contains(made)).count(), 3, "{}", node.log());
+    });
+    assert_eq!((calm.acknowledged, calm.unknown, calm.put_off), (calm.sent, 0, 0), "{calm:?}");
+
+    // A broker with another certificate, which the node trusts beside the first before it comes.
+    let totals = on(&cluster, &text(&loads[1]), &loads[1], |cluster, node| {
+        let (new, key) = (cluster.folder().join("new.pem"), cluster.folder().join("new-key.pem"));
+        let names = "subjectAltName=DNS:localhost,IP:127.0.0.1";
+        let mut command = std::process::Command::new("openssl");
+        command.args(["req", "-x509", "-nodes", "-newkey", "rsa:2048", "-days", "365", "-subj", "/CN=new", "-addext", names]);
+        let made = support::finish(command.arg("-keyout").arg(&key).arg("-out").arg(&new));
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        std::fs::write(&ca, read(&ca) + &read(&new)).expect("it is written");
+        let told = reload(node);
+        assert!(changed(&told), "{told}");
+        pass(3_000);
+        std::fs::write(&keystore, read(&key) + &read(&new)).expect("it is written");
+        cluster.restart("1");
+        eventually("the node is well again", || node.readiness().filter(|(status, _)| *status == 200));
+        pass(5_000);
+    });
+    assert!(totals.acknowledged > 0, "{totals:?}");
+}
+
 #[test]
 #[ignore = "needs Apache Kafka: run ./dev test kafka"]
 fn sasl_sessions_that_end_every_five_seconds_and_a_password_that_is_changed_and_set_back_lose_nothing() {
     let load = Load { topic: "secret".to_owned(), partitions: 4, keys: 8, publishers: 4, rate: 50, bytes: 50 };
     let cluster = Cluster::start_sasl(&[("connections.max.reauth.ms", "5000")]);
     kafka::create_topic(&cluster.bootstrap, &load.topic, load.partitions, 1, &[]);
-    let (host, port) = cluster.bootstrap.rsplit_once(':').expect("host and port");
-    let secure = format!("{host}:{}", port.parse::<u16>().expect("a port") + 20);
-    let ca = cluster.folder().join("ca.pem");
-    let keys = format!(
-        "\"security.protocol\" = \"SASL_SSL\"\n\"sasl.mechanism\" = \"SCRAM-SHA-512\"\n\"sasl.username\" = \"alice\"\n\"sasl.password\" = \"alice-secret\"\n\"ssl.ca.location\" = \"{}\"\n",
-        ca.display()
-    );
-    let text = sections(&secure, &load.topic, &keys);
-    let set_password = |cluster: &Cluster, password: &str| {
-        let change = format!("SCRAM-SHA-512=[password={password}]");
-        let whom = ["--alter", "--entity-type", "users", "--entity-name", "alice", "--add-config", &change];
-        kafka::dev_kafka(&[&["ConfigCommand", "--bootstrap-server", &cluster.bootstrap][..], &whom].concat(), "", &[]);
-    };
+    let text = secure_sections(&cluster, &load.topic, "\"sasl.password\" = \"alice-secret\"");
     let mut at_rest = 0;
     let totals = on(&cluster, &text, &load, |cluster, node| {
         // Three sessions without a change.

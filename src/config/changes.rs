@@ -3,8 +3,10 @@
 use super::kafka_settings::{CONSUMER, PRODUCER};
 use super::reader::{Effective, Hidden};
 use super::settings::Config;
+use crate::kafka::{is_credential, is_live, is_tls_file};
 
-/// Keys that take effect at a reload, beside those of `[topic."T"]`; all others at the next start.
+/// Keys that take effect at a reload, beside those of `[topic."T"]` and what Kafka's clients take up while they live (`kafka::is_live`); all others at
+/// the next start.
 const LIVE: [&str; 25] = [
     "slow.client.timeout",
     "drain.seconds",
@@ -69,10 +71,11 @@ impl Config {
                 }
             } else if hidden(before) != hidden(after) {
                 // Its content is another: a file that was written, a password.
+                let what = if property(key).is_some_and(|(_, name)| is_tls_file(name)) { "its file" } else { "a secret" };
                 if is_live {
-                    changes.live.push(format!("{} (a secret) has changed", quoted(key)));
+                    changes.live.push(format!("{} ({what}) has changed", quoted(key)));
                 } else {
-                    changes.at_restart.push(format!("{} (a secret) needs a restart", quoted(key)));
+                    changes.at_restart.push(format!("{} ({what}) needs a restart", quoted(key)));
                 }
             }
         }
@@ -80,6 +83,11 @@ impl Config {
     }
 
     fn is_live(&self, newer: &Config, key: &str) -> bool {
+        if let Some((_, name)) = property(key) {
+            // Clients with a user and those without are different clients.
+            let is_in_both = || [self, newer].iter().all(|config| config.effective.iter().any(|one| one.key == key));
+            return is_live(name) && (!is_credential(name) || is_in_both()) || LIVE.contains(&key);
+        }
         // Clients that are there were let in by the type that is in force, and what may be published to follows from it.
         let is_of_type = key.starts_with("entitlement.") || key == "publish.topics" || key == "publish.pattern";
         (LIVE.contains(&key) || key.starts_with("topic.")) && (!is_of_type || self.entitlement.name() == newer.entitlement.name())
@@ -96,6 +104,8 @@ impl Config {
             config.entitlement = newer.entitlement.clone();
         }
         config.kafka.consumer.topics.clone_from(&newer.kafka.consumer.topics);
+        config.kafka.consumer.properties = self.kafka.consumer.properties.with_live_of(&newer.kafka.consumer.properties);
+        config.kafka.producer.properties = self.kafka.producer.properties.with_live_of(&newer.kafka.producer.properties);
         config.topics.clone_from(&newer.topics);
         config.cache.clone_from(&newer.cache);
         if self.is_live(newer, "publish.topics") {
@@ -121,10 +131,14 @@ fn hidden(one: Option<&Effective>) -> Option<&Hidden> {
     one.map(|one| &one.hidden)
 }
 
+/// A key below a table of Kafka's: the table, and the property's name.
+fn property(key: &str) -> Option<(&'static str, &str)> {
+    [CONSUMER, PRODUCER].into_iter().find_map(|table| Some((table, key.strip_prefix(table)?.strip_prefix('.')?)))
+}
+
 /// A property of Kafka's as one writes it.
 fn quoted(key: &str) -> String {
-    let name = [CONSUMER, PRODUCER].into_iter().find_map(|table| Some((table, key.strip_prefix(table)?.strip_prefix('.')?)));
-    name.map_or_else(|| key.to_owned(), |(table, name)| format!("{table}.{name:?}"))
+    property(key).map_or_else(|| key.to_owned(), |(table, name)| format!("{table}.{name:?}"))
 }
 
 #[cfg(test)]
@@ -208,6 +222,30 @@ mod tests {
             );
             Config::parse(&text, "f", "").unwrap()
         };
-        assert_eq!(kafka("a").changes(&kafka("b")).at_restart, ["kafka.consumer.\"sasl.password\" (a secret) needs a restart"]);
+        let (before, after) = (kafka("a"), kafka("b"));
+        assert_eq!(before.changes(&after).live, ["kafka.consumer.\"sasl.password\" (a secret) has changed"]);
+        let now = before.with_live_of(&after);
+        assert_eq!((now.kafka.consumer.properties.get("sasl.password"), now.changes(&after)), (Some("b"), Changes::default()));
+        let without = config("");
+        assert_eq!(before.changes(&without).live, Vec::<String>::new(), "clients with a user and those without are different clients");
+        assert_eq!(before.with_live_of(&without).kafka.consumer.properties.get("sasl.password"), Some("a"));
+    }
+
+    #[test]
+    fn a_certificate_that_changes_behind_its_path_is_noticed() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let kafka = |content: &str| {
+            std::fs::write(file.path(), content).unwrap();
+            let ca = format!("[kafka]\n\"ssl.ca.location\" = {:?}", file.path().display().to_string());
+            config(&ca)
+        };
+        let (before, after) = (kafka("a"), kafka("b"));
+        let changes = before.changes(&after);
+        assert_eq!(changes.live.len(), 2, "{changes:?}");
+        assert_eq!(changes.live[0], "kafka.consumer.\"ssl.ca.location\" (its file) has changed");
+        assert_eq!(before.changes(&kafka("a")), Changes::default());
+        let now = before.with_live_of(&after);
+        let names = now.kafka.producer.properties.changed_from(&before.kafka.producer.properties);
+        assert_eq!((names, now.changes(&after)), (vec!["ssl.ca.location"], Changes::default()));
     }
 }

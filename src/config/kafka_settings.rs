@@ -1,5 +1,7 @@
 //! `[kafka]`, `[kafka.consumer]` and `[kafka.producer]`: librdkafka's properties by their own names, and the bridge's own.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::path::Path;
 use std::time::Duration;
 
 use regex::Regex;
@@ -8,7 +10,9 @@ use super::document::{Entry, Origin, Source, Value};
 use super::problem::did_you_mean;
 use super::reader::Reader;
 use crate::kafka::librdkafka::{Role, Scope, check_property, check_together, other_names, scope};
-use crate::kafka::{ConsumerSettings, CorruptBatches, KafkaSettings, MASK, ProducerSettings, Properties, TopicChoice, is_secret, masked};
+use crate::kafka::{
+    ConsumerSettings, CorruptBatches, KafkaSettings, MASK, ProducerSettings, Properties, TopicChoice, is_secret, is_tls_file, masked,
+};
 use crate::subject::name::is_topic;
 
 /// For both clients.
@@ -275,11 +279,19 @@ fn read_properties(reader: &mut Reader, table: &str) -> Client {
         match checked {
             Ok(value) => {
                 let is_hidden = is_secret(name) || entry.source.is_some();
+                let content = if is_tls_file(name) { Some(digest(Path::new(&value))) } else { None };
                 let shown = if entry.source.is_some() { shown(&entry, name) } else { format!("{:?}", masked(name, &value)) };
                 if entry.source.is_some() {
                     properties.show_as(name, shown.clone());
                 }
-                reader.note(&entry, shown, is_hidden.then(|| value.clone()));
+                let hidden = match content {
+                    Some(digest) => Some(format!("{digest:x} {value}")),
+                    None => is_hidden.then(|| value.clone()),
+                };
+                if let Some(digest) = content {
+                    properties.set_content(name, digest);
+                }
+                reader.note(&entry, shown, hidden);
                 properties.set(name, value);
             }
             Err(line) => {
@@ -301,6 +313,22 @@ fn read_properties(reader: &mut Reader, table: &str) -> Client {
     let together = if each_is_right { check_together(role, &properties).err() } else { None };
     let together = together.map(|reason| reason.split_whitespace().collect::<Vec<_>>().join(" "));
     Client { properties, together }
+}
+
+/// Of what a file holds, or the files of a folder: clients read it when they are made, so a reload looks whether it has changed.
+fn digest(path: &Path) -> u64 {
+    let mut paths = match std::fs::read_dir(path) {
+        Ok(entries) => entries.filter_map(|entry| Some(entry.ok()?.path())).collect(),
+        Err(_) => vec![path.to_owned()],
+    };
+    paths.sort();
+    let mut hasher = DefaultHasher::new();
+    for path in paths {
+        // What is there and cannot be read, or is no file, is what the client will say.
+        let content = path.is_file().then(|| std::fs::read(&path).ok()).flatten();
+        (path, content).hash(&mut hasher);
+    }
+    hasher.finish()
 }
 
 /// The key that was probably meant by a name that no client knows.

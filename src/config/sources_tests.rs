@@ -303,14 +303,13 @@ fn a_value_that_changes_in_its_file_is_noticed_and_not_told() {
     assert_eq!(before.changes(&of("hunter2\n", "info")), Changes::default());
     let after = of("hunter3", "warn");
     let changes = before.changes(&after);
-    assert_eq!(changes.live, ["log.level (a secret) has changed"]);
-    assert_eq!(changes.at_restart, ["kafka.consumer.\"sasl.password\" (a secret) needs a restart"]);
+    assert_eq!(changes.live, ["kafka.consumer.\"sasl.password\" (a secret) has changed", "log.level (a secret) has changed"]);
     let now = before.with_live_of(&after);
     assert_eq!((now.log.level, now.changes(&after).live), (tracing::Level::WARN, Vec::new()));
     // Where it comes from is no secret.
     let literal = parse(&with("log.level = 'info'", "'sasl.password' = 'hunter2'")).unwrap();
     let changes = before.changes(&literal);
-    assert!(changes.live[0].starts_with("log.level = \"info\", was log.level.file = "), "{changes:?}");
+    assert!(changes.live.iter().any(|line| line.starts_with("log.level = \"info\", was log.level.file = ")), "{changes:?}");
     assert!(!format!("{changes:?}").contains(SECRET));
 }
 

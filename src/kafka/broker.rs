@@ -8,8 +8,9 @@ use bytes::Bytes;
 use crossbeam_channel::bounded;
 
 use super::batches::{Routes, Way};
+use super::clients::Clients;
 use super::consumer::{Polled, ShardConsumer};
-use super::librdkafka::consumer_config;
+use super::librdkafka::{consumer_config, producer_config};
 use super::line::Line;
 use super::metadata::{self, MetadataHandle, Word};
 use super::producer::Producers;
@@ -55,8 +56,9 @@ impl KafkaSide {
         wakes: &[Arc<Wake>],
     ) -> Result<(KafkaSide, Vec<ShardBroker>), KafkaFailed> {
         let failed = |error: rdkafka::error::KafkaError| KafkaFailed(error.to_string());
-        let producers = Arc::new(Producers::new(&options, letters).map_err(failed)?);
-        let config = consumer_config(&options);
+        let consuming = Arc::new(Clients::new(consumer_config(&options), options.consumer.clone()));
+        let producing = Arc::new(Clients::new(producer_config(&options), options.producer.clone()));
+        let producers = Arc::new(Producers::of(producing.clone(), options.producers_size, letters).map_err(failed)?);
         let (corrupt_batches, embedded) = (options.corrupt_batches, options.embedded);
         let options = Arc::new(Mutex::new(options));
         let (mut consumers, mut watchers, mut progress) = (Vec::new(), Vec::new(), Vec::new());
@@ -67,12 +69,13 @@ impl KafkaSide {
             watchers.push(ends);
             let (say, said) = bounded(1);
             progress.push(said);
-            let consumer = ShardConsumer::new(&config, corrupt_batches, seen, say, move || {
+            let consumer = ShardConsumer::new(consuming.clone(), corrupt_batches, seen, say, move || {
                 wake.notify();
             });
             consumers.push(consumer.map_err(failed)?);
         }
-        let metadata = metadata::spawn(options, letters.to_vec(), watchers, progress, producers.clone()).map_err(failed)?;
+        let metadata =
+            metadata::spawn(options, consuming, producing, letters.to_vec(), watchers, progress, producers.clone()).map_err(failed)?;
         let broker = |(place, consumer): (usize, ShardConsumer)| ShardBroker {
             shard: ShardId(place as u16),
             consumer,

@@ -10,10 +10,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::{ClientConfig, ClientContext, Offset as KafkaOffset, TopicPartitionList};
+use rdkafka::{Offset as KafkaOffset, TopicPartitionList};
 
+use super::clients::{Clients, QuietContext, close};
 use super::line::Line;
 use super::raw::{ConsumerQueue, RawEvent};
 use super::settings::CorruptBatches;
@@ -28,6 +29,10 @@ const ORDERS_MAX: usize = 65_536;
 const ORDERS_AT_ONCE_MAX: usize = 4_096;
 /// Topics of one round of orders whose metadata is looked at: at a start with more, the consumer has just read it anyway.
 const REFRESHES_AT_ONCE_MAX: usize = 16;
+/// How often the helper thread looks whether another client is to be made.
+const REMADE_LOOK_TIME: Duration = Duration::from_secs(1);
+/// How long a shard may take to take its new client: several of its ticks.
+const HAND_OVER_TIME: Duration = Duration::from_secs(1);
 const REFRESH_TIME: Duration = Duration::from_secs(2);
 /// How often a queue that is not empty may come up with nothing before it is left to the next tick.
 const EMPTY_POLLS_MAX: u32 = 8;
@@ -39,27 +44,6 @@ const DOUBT_TIME: Duration = Duration::from_secs(3);
 const DOUBT_RETRY: Duration = Duration::from_millis(300);
 /// Records of a batch: a turn's worth.
 const BATCH_RECORDS_MAX: usize = 4_096;
-
-/// librdkafka's logs go to our log.
-pub(super) struct QuietContext;
-
-impl ClientContext for QuietContext {
-    fn log(&self, level: rdkafka::config::RDKafkaLogLevel, _facility: &str, message: &str) {
-        tracing::debug!(?level, "librdkafka: {message}");
-    }
-
-    fn error(&self, _error: rdkafka::error::KafkaError, reason: &str) {
-        troubles::say(reason);
-    }
-}
-
-impl rdkafka::consumer::ConsumerContext for QuietContext {}
-
-impl rdkafka::producer::ProducerContext for QuietContext {
-    type DeliveryOpaque = ();
-
-    fn delivery(&self, _result: &rdkafka::message::DeliveryResult<'_>, _opaque: ()) {}
-}
 
 /// What a poll gave.
 pub enum Polled {
@@ -190,11 +174,9 @@ enum Order {
 type Client = BaseConsumer<QuietContext>;
 type OnRecords = Arc<dyn Fn() + Send + Sync>;
 
-fn make(config: &ClientConfig, wake: &OnRecords) -> Result<Client, rdkafka::error::KafkaError> {
-    let mut consumer: Client = config.create_with_context(QuietContext)?;
+fn make(clients: &Clients, wake: &OnRecords) -> Result<Arc<Client>, rdkafka::error::KafkaError> {
     let wake = wake.clone();
-    consumer.set_nonempty_callback(move || wake());
-    Ok(consumer)
+    clients.make(QuietContext, |_| {}, |consumer: &mut Client| consumer.set_nonempty_callback(move || wake()))
 }
 
 /// See the module's documentation.
@@ -233,26 +215,27 @@ impl ShardConsumer {
     ///
     /// # Errors
     /// librdkafka's word when it does not take the configuration.
-    pub fn new(
-        config: &ClientConfig,
+    pub(super) fn new(
+        clients: Arc<Clients>,
         corrupt: CorruptBatches,
         ends: Receiver<Vec<LogEnd>>,
         progress: Sender<Vec<Progress>>,
         wake: impl Fn() + Send + Sync + 'static,
     ) -> Result<ShardConsumer, rdkafka::error::KafkaError> {
         let wake: OnRecords = Arc::new(wake);
-        let consumer = Arc::new(make(config, &wake)?);
+        let remade = clients.remade();
+        let consumer = make(&clients, &wake)?;
         let queue = ConsumerQueue::of(consumer.client().native_ptr());
         let (orders, inbox) = bounded::<Order>(ORDERS_MAX);
         let (hand_over, renewed) = bounded(1);
-        let (assigner, config) = (consumer.clone(), config.clone());
+        let assigner = consumer.clone();
         thread::Builder::new()
             .name("assign".to_owned())
             .spawn(move || {
-                carry_out(assigner, &inbox, || {
-                    let made = make(&config, &wake).map(Arc::new)?;
-                    // The shard takes one with its next poll, far sooner than it asks for another.
-                    let taken = hand_over.try_send(made.clone());
+                carry_out(assigner, &inbox, &clients, remade, || {
+                    let made = make(&clients, &wake)?;
+                    // The shard takes one with its next poll.
+                    let taken = hand_over.send_timeout(made.clone(), HAND_OVER_TIME);
                     taken.map_err(|_| rdkafka::error::KafkaError::ClientCreation("the one before is not taken yet".to_owned()))?;
                     wake();
                     Ok(made)
@@ -760,27 +743,38 @@ impl ShardConsumer {
 
 impl Drop for ShardConsumer {
     fn drop(&mut self) {
+        // Never on a shard's thread.
         close(self.consumer.take());
     }
 }
 
-/// Closing can take long, or hang: never on a shard's thread. The process does not wait for it either.
-fn close(consumer: Option<Arc<Client>>) {
-    if let Some(consumer) = consumer {
-        let closed = thread::Builder::new().name("close".to_owned()).spawn(move || drop(consumer));
-        if let Err(error) = closed {
-            tracing::debug!(%error, "a consumer is closed on its own thread");
-        }
-    }
-}
-
-/// The helper thread: carries out orders, all that wait at once, for each call waits for librdkafka's main thread.
-fn carry_out(mut consumer: Arc<Client>, inbox: &Receiver<Order>, renew: impl Fn() -> Result<Arc<Client>, rdkafka::error::KafkaError>) {
+/// The helper thread: carries out orders, all that wait at once, for each call waits for librdkafka's main thread; and has another client made when
+/// those of its kind are to be (`remade` is that of the first).
+fn carry_out(
+    mut consumer: Arc<Client>,
+    inbox: &Receiver<Order>,
+    clients: &Clients,
+    mut remade: u64,
+    renew: impl Fn() -> Result<Arc<Client>, rdkafka::error::KafkaError>,
+) {
     let mut assigned: HashSet<(Arc<str>, i32)> = HashSet::new();
-    while let Ok(first) = inbox.recv() {
+    loop {
+        let mut waiting = match inbox.recv_timeout(REMADE_LOOK_TIME) {
+            Ok(first) => vec![first],
+            Err(RecvTimeoutError::Timeout) => Vec::new(),
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
+        if remade != clients.remade() {
+            remade = clients.remade();
+            tracing::debug!("another consumer is made, for certificates or keys have changed");
+            waiting.push(Order::Renew);
+        }
+        if waiting.is_empty() {
+            continue;
+        }
         // The last order for a partition is the one that counts.
         let mut orders: HashMap<(Arc<str>, i32), Option<StartFrom>> = HashMap::new();
-        for order in std::iter::once(first).chain(inbox.try_iter().take(ORDERS_AT_ONCE_MAX)) {
+        for order in waiting.into_iter().chain(inbox.try_iter().take(ORDERS_AT_ONCE_MAX)) {
             match order {
                 Order::Assign { topic, partition, from } => orders.insert((topic, partition), Some(from)),
                 Order::Unassign { topic, partition } => orders.insert((topic, partition), None),

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::{Offset as KafkaOffset, TopicPartitionList};
 
-use super::consumer::QuietContext;
+use super::clients::QuietContext;
 use super::raw::{ConsumerQueue, RawEvent};
 use crate::limits::MISFITS_PER;
 use crate::subject::Partitioner;

@@ -5,7 +5,7 @@ use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::KafkaError;
 use rdkafka::producer::BaseProducer;
 
-use super::consumer::QuietContext;
+use super::clients::QuietContext;
 use super::properties::Properties;
 use super::raw::{self, PropertyVerdict};
 use super::settings::KafkaOptions;
@@ -363,18 +363,14 @@ fn consumer_defaults(embedded: bool) -> ClientConfig {
     config
 }
 
-/// The configuration of a consumer that answers questions: metadata, offsets, the newest records.
-pub(super) fn reader_config(options: &KafkaOptions) -> ClientConfig {
-    let mut config = consumer_config(options);
+/// Of a consumer that answers questions: metadata, offsets, the newest records.
+pub(super) fn adjust_for_reading(config: &mut ClientConfig) {
     config.set("socket.connection.setup.timeout.ms", "5000");
-    config
 }
 
-/// The configuration of a client that looks up topics with the producer's credentials. It writes nothing, so it needs no producer's id.
-pub(super) fn lookup_config(options: &KafkaOptions) -> ClientConfig {
-    let mut config = producer_config(options);
+/// Of a client that looks up topics with the producer's credentials. It writes nothing, so it needs no producer's id.
+pub(super) fn adjust_for_lookups(config: &mut ClientConfig) {
     config.remove("enable.idempotence");
-    config
 }
 
 /// The configuration of a producer.

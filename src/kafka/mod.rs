@@ -6,6 +6,7 @@
 
 mod batches;
 pub mod broker;
+mod clients;
 pub mod consumer;
 pub mod detect;
 pub mod embedded;
@@ -28,7 +29,7 @@ pub use embedded::EmbeddedCluster;
 pub use library::library;
 pub use metadata::{Counts, MetadataHandle, NodeState};
 pub use producer::Producers;
-pub use properties::{MASK, Properties, is_secret, masked};
+pub use properties::{MASK, Properties, is_credential, is_live, is_secret, is_tls_file, masked};
 pub use settings::{ConsumerSettings, CorruptBatches, KafkaOptions, KafkaSettings, ProducerSettings, TopicChoice};
 pub use watch::PartitionStanding;
 

@@ -21,6 +21,7 @@ use rdkafka::metadata::Metadata;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext, PurgeConfig, ThreadedProducer};
 
 use super::batches::{BatchLimits, CLASSES, Class, Routes};
+use super::clients::{Clients, close};
 use super::librdkafka::producer_config;
 use super::raw;
 use super::settings::KafkaOptions;
@@ -127,6 +128,10 @@ fn failure(error: &KafkaError) -> PublishFailure {
 
 /// librdkafka's default of `batch.size`, in bytes.
 const BATCH_SIZE: u32 = 1_000_000;
+/// How long new producers may take to connect before they take the places of others.
+const CONNECT_TIME: Duration = Duration::from_secs(2);
+/// How long a producer that is replaced may take to answer what it has: longer than a client waits for the answer (`limits::PUBLISH_MS`).
+const LEAVE_TIME: Duration = Duration::from_secs(5);
 /// How long a purge may take to answer what it gave up.
 const PURGE_TIME: Duration = Duration::from_millis(500);
 /// How long one look at a topic's metadata may take.
@@ -165,21 +170,34 @@ enum Repair {
 
 type Client = ThreadedProducer<Deliveries>;
 
+/// What stands in a place.
+struct Standing {
+    client: Arc<Client>,
+    /// It takes nothing more: another takes its place once everything it has is answered.
+    is_leaving: bool,
+}
+
+impl Standing {
+    fn new(client: Arc<Client>) -> Standing {
+        Standing { client, is_leaving: false }
+    }
+}
+
 /// What shards and the repair thread share.
 struct Shared {
-    config: ClientConfig,
+    clients: Arc<Clients>,
     shards: Vec<MailboxSender<Letter>>,
     limits: Arc<BatchLimits>,
     /// `producers.size` places for each class. Those of the first class are made at the start, the others when a topic needs them.
-    producers: Vec<OnceLock<RwLock<Arc<Client>>>>,
+    producers: Vec<OnceLock<RwLock<Standing>>>,
     /// How often one was replaced.
     renewed: AtomicU64,
 }
 
 impl Shared {
-    fn new(config: ClientConfig, shards: &[MailboxSender<Letter>], size: usize) -> Shared {
+    fn new(clients: Arc<Clients>, shards: &[MailboxSender<Letter>], size: usize) -> Shared {
         let producers = (0..size * CLASSES).map(|_| OnceLock::new()).collect();
-        Shared { config, shards: shards.to_vec(), limits: Arc::default(), producers, renewed: AtomicU64::new(0) }
+        Shared { clients, shards: shards.to_vec(), limits: Arc::default(), producers, renewed: AtomicU64::new(0) }
     }
 
     /// How many producers a class has.
@@ -192,18 +210,19 @@ impl Shared {
     }
 
     fn create(&self, class: Class) -> Result<Arc<Client>, KafkaError> {
-        let mut config = self.config.clone();
-        if let Some((name, value)) = class.settings() {
-            config.set(name, value);
-        }
-        Ok(Arc::new(config.create_with_context(Deliveries::new(&self.shards, self.limits.clone()))?))
+        let adjust = |config: &mut ClientConfig| {
+            if let Some((name, value)) = class.settings() {
+                config.set(name, value);
+            }
+        };
+        self.clients.make(Deliveries::new(&self.shards, self.limits.clone()), adjust, |_| {})
     }
 
     /// Makes the producers of a class that are not there yet.
     fn make(&self, class: Class) -> Result<(), KafkaError> {
         for place in class.index() * self.size()..(class.index() + 1) * self.size() {
             if self.producers[place].get().is_none() {
-                let _ = self.producers[place].set(RwLock::new(self.create(class)?));
+                let _ = self.producers[place].set(RwLock::new(Standing::new(self.create(class)?)));
             }
         }
         Ok(())
@@ -211,7 +230,7 @@ impl Shared {
 
     /// The producer in a place, if it is made.
     fn producer(&self, place: usize) -> Option<Arc<Client>> {
-        Some(self.producers[place].get()?.read().unwrap_or_else(PoisonError::into_inner).clone())
+        Some(self.producers[place].get()?.read().unwrap_or_else(PoisonError::into_inner).client.clone())
     }
 
     /// All producers that are made.
@@ -235,13 +254,20 @@ impl Producers {
     /// # Errors
     /// librdkafka's word when it does not take the configuration.
     pub fn new(options: &KafkaOptions, shards: &[MailboxSender<Letter>]) -> Result<Producers, KafkaError> {
-        let shared = Arc::new(Shared::new(producer_config(options), shards, options.producers_size.max(1) as usize));
+        let clients = Clients::new(producer_config(options), options.producer.clone());
+        Producers::of(Arc::new(clients), options.producers_size, shards)
+    }
+
+    /// The same, of clients that are given other credentials.
+    pub(super) fn of(clients: Arc<Clients>, size: u16, shards: &[MailboxSender<Letter>]) -> Result<Producers, KafkaError> {
+        let remade = clients.remade();
+        let shared = Arc::new(Shared::new(clients, shards, size.max(1) as usize));
         shared.make(Class::WHOLE)?;
         let (repairs, asked) = bounded(REPAIRS_MAX);
         let repaired = shared.clone();
         thread::Builder::new()
             .name("producers".to_owned())
-            .spawn(move || repair(&repaired, &asked))
+            .spawn(move || repair(&repaired, &asked, remade))
             .map_err(|error| KafkaError::ClientCreation(error.to_string()))?;
         Ok(Producers { shared, hasher: BuildHasherDefault::default(), repairs, refreshes: Mutex::default() })
     }
@@ -265,7 +291,7 @@ impl Producers {
 
     /// The ways of one more shard's records.
     pub(super) fn routes(&self, embedded: bool) -> Routes {
-        let config = &self.shared.config;
+        let config = self.shared.clients.config();
         let whole = config.get("batch.size").and_then(|size| size.parse().ok()).unwrap_or(BATCH_SIZE);
         let plain = config.get("compression.type").is_none_or(|codec| codec == "none");
         Routes::new(self.shared.limits.clone(), whole, plain, embedded)
@@ -310,7 +336,12 @@ impl Producers {
             }
             message = message.headers(headers);
         }
-        let producer = producer.read().unwrap_or_else(PoisonError::into_inner);
+        let standing = producer.read().unwrap_or_else(PoisonError::into_inner);
+        if standing.is_leaving {
+            // Tried again at the next tick, when there is a new producer.
+            return ProduceStatus::Full;
+        }
+        let producer = &standing.client;
         // Before the poll thread can count it down.
         let counts = [Some(&producer.context().open), open.map(|open| &**open)];
         counts.into_iter().flatten().for_each(|count| {
@@ -324,7 +355,7 @@ impl Producers {
             count.fetch_sub(1, Ordering::Relaxed);
         });
         let is_denied = producer.context().is_denied.load(Ordering::Acquire);
-        drop(producer);
+        drop(standing);
         match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::QueueFull) => ProduceStatus::Full,
             Some(RDKafkaErrorCode::Fatal) => {
@@ -386,7 +417,7 @@ impl Producers {
 }
 
 /// The repair thread: until the last `Producers` is gone.
-fn repair(shared: &Shared, asked: &Receiver<Repair>) {
+fn repair(shared: &Shared, asked: &Receiver<Repair>, mut remade: u64) {
     let mut renewed: HashMap<usize, Instant> = HashMap::new();
     let mut watches: HashMap<usize, Watch> = HashMap::new();
     let mut look_at = Instant::now() + LOOK_TIME;
@@ -423,9 +454,14 @@ fn repair(shared: &Shared, asked: &Receiver<Repair>) {
                 }
             }
             Err(RecvTimeoutError::Timeout) => {
+                if remade != shared.clients.remade() {
+                    remade = shared.clients.remade();
+                    tracing::info!("other producers take the places of all, for certificates or keys have changed");
+                    shared.replace_all();
+                }
                 for (place, producer) in shared.made() {
                     let watch = watches.entry(place).or_insert_with(Watch::new);
-                    if watch.is_stuck(&producer, &shared.config) {
+                    if watch.is_stuck(&producer, &shared.clients) {
                         tracing::warn!(
                             "a producer has stored nothing for {:?} although Kafka serves others: another takes its place; records on their way are answered as unknown",
                             watch.settled_at.elapsed()
@@ -442,23 +478,54 @@ fn repair(shared: &Shared, asked: &Receiver<Repair>) {
 }
 
 impl Shared {
+    /// Puts new producers in all places, each once everything that the one before has is answered: nothing overtakes it, and nothing is given up but
+    /// what has had no answer for [`LEAVE_TIME`], of which clients have been told that nobody knows. The new ones connect before.
+    fn replace_all(&self) {
+        let mut coming = Vec::new();
+        for (place, _) in self.made() {
+            match self.create(self.class(place)) {
+                Ok(producer) => coming.push((place, producer)),
+                Err(error) => tracing::error!(%error, "another producer cannot be made: the one before stays"),
+            }
+        }
+        let deadline = Instant::now() + CONNECT_TIME;
+        for (_, producer) in &coming {
+            if let Err(error) = producer.client().fetch_metadata(None, deadline.saturating_duration_since(Instant::now())) {
+                tracing::warn!(%error, "Kafka does not answer a producer with the certificates and keys that have changed");
+            }
+        }
+        for (place, _) in &coming {
+            if let Some(standing) = self.producers[*place].get() {
+                standing.write().unwrap_or_else(PoisonError::into_inner).is_leaving = true;
+            }
+        }
+        let deadline = Instant::now() + LEAVE_TIME;
+        for (place, producer) in coming {
+            if let Some(leaving) = self.producer(place)
+                && leaving.flush(deadline.saturating_duration_since(Instant::now())).is_err()
+            {
+                tracing::debug!("a producer leaves with records that have had no answer");
+            }
+            self.put(place, producer);
+        }
+    }
+
     /// Puts a new producer in the place of another, whose open records are answered here.
     fn renew(&self, place: usize) {
-        let Some(current) = self.producers[place].get() else { return };
         match self.create(self.class(place)) {
-            Ok(producer) => {
-                self.renewed.fetch_add(1, Ordering::Relaxed);
-                let old = std::mem::replace(&mut *current.write().unwrap_or_else(PoisonError::into_inner), producer);
-                old.purge(PurgeConfig::default().queue().inflight());
-                let _ = old.flush(PURGE_TIME);
-                // Closing can take long, or hang.
-                let closed = thread::Builder::new().name("close".to_owned()).spawn(move || drop(old));
-                if let Err(error) = closed {
-                    tracing::debug!(%error, "a producer is closed here");
-                }
-            }
+            Ok(producer) => self.put(place, producer),
             Err(error) => tracing::error!(%error, "another producer cannot be made"),
         }
+    }
+
+    fn put(&self, place: usize, producer: Arc<Client>) {
+        let Some(current) = self.producers[place].get() else { return };
+        self.renewed.fetch_add(1, Ordering::Relaxed);
+        let old = std::mem::replace(&mut *current.write().unwrap_or_else(PoisonError::into_inner), Standing::new(producer)).client;
+        old.purge(PurgeConfig::default().queue().inflight());
+        let _ = old.flush(PURGE_TIME);
+        // Closing can take long, or hang.
+        close(old);
     }
 }
 
@@ -479,7 +546,7 @@ impl Watch {
     }
 
     /// Looks at the producer once more.
-    fn is_stuck(&mut self, producer: &ThreadedProducer<Deliveries>, config: &ClientConfig) -> bool {
+    fn is_stuck(&mut self, producer: &ThreadedProducer<Deliveries>, clients: &Clients) -> bool {
         let Deliveries { open, settled, .. } = &**producer.context();
         let settled = settled.load(Ordering::Relaxed);
         if settled != self.settled || open.load(Ordering::Relaxed) == 0 {
@@ -492,7 +559,7 @@ impl Watch {
         if self.settled_at.elapsed() < STALL_TIME {
             return false;
         }
-        if !is_well(config) {
+        if !is_well(&clients.config()) {
             self.well_since = None;
             return false;
         }
@@ -523,6 +590,48 @@ mod tests {
     use crate::handoff::{Wake, mailbox};
     use crate::kafka::EmbeddedCluster;
     use slotmap::SlotMap;
+
+    #[test]
+    fn producers_that_leave_for_other_certificates_give_nothing_up() {
+        let cluster = EmbeddedCluster::start(1).unwrap();
+        cluster.create_topic("vehicles", 1).unwrap();
+        let (letters, answers) = mailbox(4096, Arc::new(Wake::new()));
+        let options = KafkaOptions::for_tests(cluster.bootstrap());
+        let clients = Arc::new(Clients::new(producer_config(&options), options.producer.clone()));
+        let producers = Producers::of(clients.clone(), 1, &[letters]).unwrap();
+        let record = ProduceRecord { topic: Arc::from("vehicles"), partition: Some(0), key: None, value: None, headers: Vec::new() };
+        let mut keys: SlotMap<PublishKey, ()> = SlotMap::with_key();
+        let mut newer = options.producer.clone();
+        // Read by nobody on a plain connection.
+        newer.set("ssl.key.password", "another");
+        clients.take(&newer);
+        clients.take(&newer);
+        assert_eq!((clients.remade(), clients.config().get("ssl.key.password")), (1, Some("another")));
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let mut sent: Vec<PublishKey> = Vec::new();
+        let mut stored: HashMap<PublishKey, i64> = HashMap::new();
+        let mut after = 0;
+        while after < 100 || stored.len() < sent.len() {
+            assert!(Instant::now() < deadline, "renewed: {}, stored: {} of {}", producers.renewed(), stored.len(), sent.len());
+            if after < 100 {
+                let publish = keys.insert(());
+                match producers.produce(ShardId(0), publish, &record) {
+                    ProduceStatus::Queued => sent.push(publish),
+                    ProduceStatus::Full => {}
+                    ProduceStatus::Refused(failure) => panic!("{failure:?}"),
+                }
+                after += producers.renewed();
+                // A few are on their way at any time.
+                thread::sleep(Duration::from_micros(100));
+            }
+            while let Some(letter) = answers.try_receive() {
+                let Letter::Published { publish, result: PublishResult::Stored { offset, .. } } = letter else { panic!("it is stored") };
+                stored.insert(publish, offset.0);
+            }
+        }
+        let offsets: Vec<i64> = sent.iter().map(|publish| stored[publish]).collect();
+        assert_eq!(offsets, (0..sent.len() as i64).collect::<Vec<_>>(), "each once, one behind the other");
+    }
 
     #[test]
     fn a_producer_that_cannot_go_on_is_replaced_and_everything_is_answered() {

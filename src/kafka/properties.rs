@@ -1,6 +1,6 @@
 //! librdkafka properties as the user gave them. Secrets never show in logs or in `corespan check`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 /// What stands in the place of a secret.
@@ -12,6 +12,8 @@ pub struct Properties {
     values: BTreeMap<String, String>,
     /// What is shown in place of values that came from elsewhere.
     stand_ins: BTreeMap<String, String>,
+    /// What files held that values name, as a digest.
+    contents: BTreeMap<String, u64>,
 }
 
 impl Properties {
@@ -23,6 +25,35 @@ impl Properties {
     /// Has this shown in place of a value.
     pub fn show_as(&mut self, name: impl Into<String>, stand_in: impl Into<String>) {
         self.stand_ins.insert(name.into(), stand_in.into());
+    }
+
+    /// Notes what the file holds that a value names, as a digest.
+    pub fn set_content(&mut self, name: impl Into<String>, digest: u64) {
+        self.contents.insert(name.into(), digest);
+    }
+
+    /// These with what newer ones change of them while clients live.
+    #[must_use]
+    pub fn with_live_of(&self, newer: &Properties) -> Properties {
+        let mut now = self.clone();
+        let names: BTreeSet<&String> = self.values.keys().chain(newer.values.keys()).filter(|name| is_live(name)).collect();
+        for name in names {
+            // Clients with a user and those without are different clients.
+            if is_credential(name) && (self.get(name).is_none() || newer.get(name).is_none()) {
+                continue;
+            }
+            put(&mut now.values, name, newer.values.get(name).cloned());
+            put(&mut now.stand_ins, name, newer.stand_ins.get(name).cloned());
+            put(&mut now.contents, name, newer.contents.get(name).copied());
+        }
+        now
+    }
+
+    /// Names whose values differ, or what the files hold that they name.
+    pub fn changed_from<'p>(&'p self, older: &'p Properties) -> Vec<&'p str> {
+        let names: BTreeSet<&String> = self.values.keys().chain(older.values.keys()).collect();
+        let differs = |name: &&String| self.get(name) != older.get(name) || self.contents.get(*name) != older.contents.get(*name);
+        names.into_iter().filter(differs).map(String::as_str).collect()
     }
 
     /// A property's value as it may be shown, in quotes.
@@ -61,6 +92,29 @@ impl fmt::Debug for Properties {
         }
         map.finish()
     }
+}
+
+fn put<V>(map: &mut BTreeMap<String, V>, name: &str, value: Option<V>) {
+    match value {
+        Some(value) => map.insert(name.to_owned(), value),
+        None => map.remove(name),
+    };
+}
+
+/// Whether a client that lives takes another value of it.
+pub fn is_credential(name: &str) -> bool {
+    ["sasl.username", "sasl.password"].contains(&name)
+}
+
+/// Whether it names a file, or a folder, that a client reads when it is made.
+pub fn is_tls_file(name: &str) -> bool {
+    ["ssl.ca.location", "ssl.certificate.location", "ssl.key.location", "ssl.keystore.location", "ssl.crl.location"].contains(&name)
+}
+
+/// Whether it may change while the node runs: credentials, certificates and keys.
+pub fn is_live(name: &str) -> bool {
+    const OTHERS: [&str; 5] = ["ssl.key.password", "ssl.keystore.password", "ssl.ca.pem", "ssl.certificate.pem", "ssl.key.pem"];
+    is_credential(name) || is_tls_file(name) || OTHERS.contains(&name)
 }
 
 /// Whether a property's value must not be shown.

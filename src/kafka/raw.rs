@@ -202,6 +202,27 @@ pub(super) fn is_possibly_persisted(message: &BorrowedMessage<'_>) -> bool {
     status != sys::rd_kafka_msg_status_t::RD_KAFKA_MSG_STATUS_NOT_PERSISTED
 }
 
+/// Gives a client other credentials for SASL: its next connections use them, those that have failed to authenticate are tried again, and those that
+/// are open stay.
+///
+/// # Errors
+/// librdkafka's word when it does not take them.
+pub(super) fn set_credentials(client: *mut sys::rd_kafka_t, user: &str, password: &str) -> Result<(), String> {
+    let (Ok(user), Ok(password)) = (CString::new(user), CString::new(password)) else {
+        return Err("a user or a password contains a NUL character".to_owned());
+    };
+    // SAFETY: `client` is live; both texts are copied; an error is destroyed once, and its text copied before.
+    unsafe {
+        let error = sys::rd_kafka_sasl_set_credentials(client, user.as_ptr(), password.as_ptr());
+        if error.is_null() {
+            return Ok(());
+        }
+        let text = CStr::from_ptr(sys::rd_kafka_error_string(error)).to_string_lossy().into_owned();
+        sys::rd_kafka_error_destroy(error);
+        Err(text)
+    }
+}
+
 /// Puts a producer into the state that librdkafka does not come back from.
 #[cfg(test)]
 pub(super) fn fail_for_good(client: *mut sys::rd_kafka_t) {

@@ -7,14 +7,15 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::{ClientConfig, Offset as KafkaOffset, TopicPartitionList};
+use rdkafka::{Offset as KafkaOffset, TopicPartitionList};
 
-use super::consumer::{LogEnd, Progress, QuietContext};
+use super::clients::{Clients, QuietContext, close};
+use super::consumer::{LogEnd, Progress};
+use super::librdkafka::adjust_for_reading;
 use super::lock;
 use crate::handoff::{Generation, Offset, PartitionRef, ShardId};
 
@@ -156,19 +157,24 @@ impl Watch {
     /// The thread. `watchers`: each shard's line for ends; `progress`: and the one for how far it has read.
     pub(super) fn run(
         &self,
-        config: &ClientConfig,
+        clients: &Clients,
         watchers: &[Sender<Vec<LogEnd>>],
         progress: &[Receiver<Vec<Progress>>],
         ended: &Receiver<()>,
     ) {
         let mut client = None;
+        let mut remade = clients.remade();
         let mut failures = 0;
         while ended.recv_timeout(WATCH_TIME) == Err(RecvTimeoutError::Timeout) {
             let watched = lock(&self.watched).clone();
             if watched.is_empty() {
                 continue;
             }
-            let make = || config.create_with_context::<_, BaseConsumer<QuietContext>>(QuietContext).ok();
+            let make = || clients.make(QuietContext, adjust_for_reading, |_: &mut BaseConsumer<QuietContext>| {}).ok();
+            if remade != clients.remade() {
+                remade = clients.remade();
+                close(client.take());
+            }
             if client.is_none() {
                 client = make();
             }
@@ -180,8 +186,7 @@ impl Watch {
                 failures += 1;
                 if failures >= FAILURES_MAX {
                     failures = 0;
-                    let old = client.take();
-                    let _ = thread::Builder::new().name("close".to_owned()).spawn(move || drop(old));
+                    close(client.take());
                 }
                 continue;
             }

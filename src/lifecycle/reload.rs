@@ -74,6 +74,7 @@ impl Reloader {
         // A reading looks what differs.
         let topics = self.config.clone();
         kafka.take_topics(topics.kafka.consumer.topics.clone(), Box::new(move |name| topics.topic(name)));
+        kafka.take_properties(&self.config.kafka.consumer.properties, &self.config.kafka.producer.properties);
         shards.take_settings(&Arc::new(self.shard_settings.clone()));
         for line in &changes.live {
             tracing::info!("reloaded: {line}");

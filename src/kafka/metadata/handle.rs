@@ -8,6 +8,7 @@ use super::lookups::Lookup;
 use super::questions::Question;
 use super::words::Word;
 use crate::handoff::{LogEndQuestion, ShardId};
+use crate::kafka::clients::Clients;
 use crate::kafka::lock;
 use crate::kafka::settings::KafkaOptions;
 use crate::kafka::watch::{PartitionStanding, Watch};
@@ -54,6 +55,8 @@ pub struct MetadataHandle {
     pub(super) _watching: Sender<()>,
     pub(super) live_only: Arc<Mutex<Vec<String>>>,
     pub(super) options: Arc<Mutex<KafkaOptions>>,
+    pub(super) consuming: Arc<Clients>,
+    pub(super) producing: Arc<Clients>,
 }
 
 impl MetadataHandle {

@@ -12,7 +12,7 @@ use rdkafka::producer::{BaseProducer, Producer as _};
 
 use super::questions::{IDLE_TIME, QUESTION_PAUSE};
 use crate::handoff::{MailboxSender, ShardId};
-use crate::kafka::consumer::QuietContext;
+use crate::kafka::clients::{Client, QuietContext};
 use crate::kafka::producer::Producers;
 use crate::kafka::raw;
 use crate::shard::{Letter, PublishFailure};
@@ -41,7 +41,7 @@ pub(super) type LookedUp = Result<u32, PublishFailure>;
 /// with one request, there are few requests a second, and the client that asks keeps no name in its tables (a producer would ask for each again,
 /// with every metadata request, as long as it lives).
 pub(super) struct Lookups {
-    pub(super) client: BaseProducer<QuietContext>,
+    pub(super) client: Client<BaseProducer<QuietContext>>,
     /// The embedded cluster cannot describe topics: its producers are asked.
     pub(super) embedded: Option<Arc<Producers>>,
     /// Answers from a moment ago.
@@ -56,7 +56,7 @@ impl Lookups {
             let first = match asked.recv_timeout(IDLE_TIME) {
                 Ok(first) => first,
                 Err(RecvTimeoutError::Timeout) => {
-                    self.client.poll(Duration::ZERO);
+                    self.client.now().poll(Duration::ZERO);
                     self.answers.clear();
                     continue;
                 }
@@ -101,7 +101,7 @@ impl Lookups {
             }
             None => self.describe(names),
         };
-        self.client.poll(Duration::ZERO);
+        self.client.now().poll(Duration::ZERO);
         match asked {
             Ok(found) => {
                 self.unanswered = None;
@@ -115,10 +115,10 @@ impl Lookups {
         }
     }
 
-    fn describe(&self, names: &[String]) -> Result<Vec<(String, LookedUp)>, KafkaError> {
+    fn describe(&mut self, names: &[String]) -> Result<Vec<(String, LookedUp)>, KafkaError> {
         use rdkafka::bindings::rd_kafka_resp_err_t as Code;
         let failed = |_| KafkaError::MetadataFetch(RDKafkaErrorCode::OperationTimedOut);
-        let client = self.client.client().native_ptr();
+        let client = self.client.now().client().native_ptr();
         let broker = raw::answering_broker(client, LOOKUP_TIME).map_err(failed)?;
         let asked: Vec<&str> = names.iter().map(String::as_str).collect();
         let described = raw::describe_topics(client, &asked, broker, LOOKUP_TIME).map_err(failed)?;

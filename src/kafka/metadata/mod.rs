@@ -27,7 +27,6 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::KafkaError;
 
 use complaints::Complaints;
@@ -35,8 +34,9 @@ use lookups::Lookups;
 use questions::answer_questions;
 use reader::Reader;
 
-use super::consumer::{LogEnd, Progress, QuietContext};
-use super::librdkafka::{lookup_config, reader_config};
+use super::clients::{Client, Clients};
+use super::consumer::{LogEnd, Progress};
+use super::librdkafka::{adjust_for_lookups, adjust_for_reading};
 use super::lock;
 use super::producer::Producers;
 use super::settings::KafkaOptions;
@@ -58,17 +58,19 @@ const LOOKUPS_MAX: usize = 1_000;
 ///
 /// # Errors
 /// librdkafka's word when it does not take the configuration.
-pub fn spawn(
+pub(super) fn spawn(
     options: Arc<Mutex<KafkaOptions>>,
+    consuming: Arc<Clients>,
+    producing: Arc<Clients>,
     shards: Vec<MailboxSender<Letter>>,
     watchers: Vec<Sender<Vec<LogEnd>>>,
     progress: Vec<Receiver<Vec<Progress>>>,
     producers: Arc<Producers>,
 ) -> Result<MetadataHandle, KafkaError> {
-    let config = reader_config(&lock(&options));
     let complaints = Complaints::default();
-    let reader: BaseConsumer<Complaints> = config.create_with_context(complaints.clone())?;
-    let answerer: BaseConsumer<QuietContext> = config.create_with_context(QuietContext)?;
+    let remade = consuming.remade();
+    let reader = consuming.make(complaints.clone(), adjust_for_reading, |_| {})?;
+    let answerer = Client::new(consuming.clone(), adjust_for_reading)?;
     let (words, inbox) = bounded(WORDS_MAX);
     let (questions, asked) = bounded(QUESTIONS_MAX);
     let (lookups, looked_up) = bounded(LOOKUPS_MAX);
@@ -77,11 +79,9 @@ pub fn spawn(
     let watch: Arc<Watch> = Arc::default();
     let (watching, unwatched) = bounded(0);
     let live_only = Arc::new(Mutex::new(Vec::new()));
-    // Each lock is given back before the next is taken: together in one statement they would wait for each other.
-    let lookup_config = lookup_config(&lock(&options));
     let embedded = lock(&options).embedded;
     let names = Lookups {
-        client: lookup_config.create_with_context(QuietContext)?,
+        client: Client::new(producing.clone(), adjust_for_lookups)?,
         embedded: embedded.then_some(producers.clone()),
         answers: HashMap::new(),
         asked_at: None,
@@ -100,24 +100,27 @@ pub fn spawn(
         _watching: watching,
         live_only: live_only.clone(),
         options: options.clone(),
+        consuming: consuming.clone(),
+        producing,
     };
     let failed = |error: std::io::Error| KafkaError::ClientCreation(error.to_string());
     let (answers, leaders) = (shards.clone(), watch.clone());
     thread::Builder::new()
         .name("kafka-answers".to_owned())
-        .spawn(move || answer_questions(&answerer, &asked, &leaders, &answers, &words))
+        .spawn(move || answer_questions(answerer, &asked, &leaders, &answers, &words))
         .map_err(failed)?;
-    let (watch_config, seen) = (config.clone(), watch.clone());
+    let (watching_clients, seen) = (consuming.clone(), watch.clone());
     thread::Builder::new()
         .name("kafka-watch".to_owned())
-        .spawn(move || seen.run(&watch_config, &watchers, &progress, &unwatched))
+        .spawn(move || seen.run(&watching_clients, &watchers, &progress, &unwatched))
         .map_err(failed)?;
     let found = shards.clone();
     thread::Builder::new().name("kafka-topics".to_owned()).spawn(move || names.run(&looked_up, &found)).map_err(failed)?;
     thread::Builder::new()
         .name("metadata".to_owned())
         .spawn(move || {
-            Reader::new(options, config, reader, complaints, shards, state, held, stuck, watch, live_only, questions, producers).run(&inbox)
+            Reader::new(options, consuming, remade, reader, complaints, shards, state, held, stuck, watch, live_only, questions, producers)
+                .run(&inbox)
         })
         .map_err(failed)?;
     Ok(handle)

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::BaseConsumer;
@@ -12,8 +11,9 @@ use super::known::{Misfit, Place, StartAt};
 use super::offsets::Resolved;
 use super::reader::Reader;
 use crate::handoff::TopicIndex;
-use crate::kafka::consumer::QuietContext;
+use crate::kafka::clients::{QuietContext, close};
 use crate::kafka::detect::{Sample, read_newest};
+use crate::kafka::librdkafka::adjust_for_reading;
 use crate::kafka::lock;
 use crate::subject::{Partitioner, PartitionerChoice};
 
@@ -109,13 +109,13 @@ impl Reader {
         if partitions.is_empty() {
             return samples;
         }
-        let scratch: Result<BaseConsumer<QuietContext>, KafkaError> = self.config.create_with_context(QuietContext);
+        let scratch: Result<Arc<BaseConsumer<QuietContext>>, KafkaError> = self.clients.make(QuietContext, adjust_for_reading, |_| {});
         let Ok(scratch) = scratch else {
             return samples;
         };
         let subject_bytes_max = lock(&self.options).subject_bytes_max;
         read_newest(&scratch, &partitions, subject_bytes_max, DETECT_TIME, &mut samples);
-        let _ = thread::Builder::new().name("close".to_owned()).spawn(move || drop(scratch));
+        close(scratch);
         samples
     }
 }

@@ -9,7 +9,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 
 use super::words::Word;
 use crate::handoff::{LogEndQuestion, MailboxSender, Offset, ShardId};
-use crate::kafka::consumer::QuietContext;
+use crate::kafka::clients::{Client, QuietContext};
 use crate::kafka::raw::{self, TopicConfig};
 use crate::kafka::watch::Watch;
 use crate::shard::Letter;
@@ -40,7 +40,7 @@ pub(super) enum Question {
 }
 
 pub(super) fn answer_questions(
-    consumer: &BaseConsumer<QuietContext>,
+    mut client: Client<BaseConsumer<QuietContext>>,
     asked: &Receiver<Question>,
     watch: &Watch,
     shards: &[MailboxSender<Letter>],
@@ -52,11 +52,12 @@ pub(super) fn answer_questions(
         let question = match asked.recv_timeout(IDLE_TIME) {
             Ok(question) => question,
             Err(RecvTimeoutError::Timeout) => {
-                while consumer.poll(Duration::ZERO).is_some() {}
+                while client.now().poll(Duration::ZERO).is_some() {}
                 continue;
             }
             Err(RecvTimeoutError::Disconnected) => return,
         };
+        let consumer = client.now();
         let (shard, topic, question) = match question {
             Question::LogEnd { shard, topic, question } => (shard, topic, question),
             Question::Configs { names, broker } => {

@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use crossbeam_channel::Sender;
-use rdkafka::ClientConfig;
 use rdkafka::consumer::BaseConsumer;
 
 use super::complaints::Complaints;
@@ -13,6 +12,7 @@ use super::handle::NodeState;
 use super::known::{Known, Misfit, Place};
 use super::questions::Question;
 use crate::handoff::{Generation, MailboxSender, Offset, PartitionRef, ShardId, TopicIndex};
+use crate::kafka::clients::Clients;
 use crate::kafka::producer::Producers;
 use crate::kafka::settings::KafkaOptions;
 use crate::kafka::watch::Watch;
@@ -20,8 +20,10 @@ use crate::shard::Letter;
 
 pub(super) struct Reader {
     pub(super) options: Arc<Mutex<KafkaOptions>>,
-    pub(super) config: ClientConfig,
-    pub(super) consumer: BaseConsumer<Complaints>,
+    pub(super) clients: Arc<Clients>,
+    /// `Clients::remade` when the client was made.
+    pub(super) remade: u64,
+    pub(super) consumer: Arc<BaseConsumer<Complaints>>,
     pub(super) complaints: Complaints,
     pub(super) shards: Vec<MailboxSender<Letter>>,
     pub(super) state: Arc<Mutex<NodeState>>,
@@ -91,8 +93,9 @@ impl Reader {
     #[expect(clippy::too_many_arguments, reason = "what the two threads share")]
     pub(super) fn new(
         options: Arc<Mutex<KafkaOptions>>,
-        config: ClientConfig,
-        consumer: BaseConsumer<Complaints>,
+        clients: Arc<Clients>,
+        remade: u64,
+        consumer: Arc<BaseConsumer<Complaints>>,
         complaints: Complaints,
         shards: Vec<MailboxSender<Letter>>,
         state: Arc<Mutex<NodeState>>,
@@ -105,7 +108,8 @@ impl Reader {
     ) -> Reader {
         Reader {
             options,
-            config,
+            clients,
+            remade,
             consumer,
             complaints,
             shards,

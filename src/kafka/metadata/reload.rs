@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::handle::MetadataHandle;
 use super::reader::Reader;
 use crate::kafka::lock;
+use crate::kafka::properties::Properties;
 use crate::kafka::settings::TopicChoice;
 use crate::subject::{PartitionerChoice, TopicSettings};
 
@@ -18,6 +19,12 @@ impl MetadataHandle {
             options.reloads += 1;
         }
         self.look();
+    }
+
+    /// Other credentials, certificates or keys are Kafka's clients' from now on, if these are others.
+    pub fn take_properties(&self, consumer: &Properties, producer: &Properties) {
+        self.consuming.take(consumer);
+        self.producing.take(producer);
     }
 }
 

@@ -1,6 +1,5 @@
 //! The reader's thread: readings when they are due, words of shards between them, and Kafka out of reach.
 
-use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
@@ -9,6 +8,8 @@ use super::handle::NodeState;
 use super::read::{ReadError, SAY_TIME};
 use super::reader::Reader;
 use super::words::Word;
+use crate::kafka::clients::close;
+use crate::kafka::librdkafka::adjust_for_reading;
 use crate::kafka::lock;
 use crate::shard::Letter;
 
@@ -41,6 +42,9 @@ impl Reader {
                     }
                 }
                 Err(RecvTimeoutError::Timeout) if self.version == self.active => {
+                    if self.remade != self.clients.remade() {
+                        self.renew();
+                    }
                     due = Instant::now()
                         + match self.read() {
                             Ok(()) => {
@@ -82,10 +86,15 @@ impl Reader {
         let due = |since: Instant| since.elapsed() >= RENEW_TIME;
         if self.lost.is_some_and(due) && self.renewed.is_none_or(due) {
             self.renewed = Some(Instant::now());
-            if let Ok(consumer) = self.config.create_with_context(self.complaints.clone()) {
-                let old = std::mem::replace(&mut self.consumer, consumer);
-                let _ = thread::Builder::new().name("close".to_owned()).spawn(move || drop(old));
-            }
+            self.renew();
+        }
+    }
+
+    fn renew(&mut self) {
+        self.remade = self.clients.remade();
+        match self.clients.make(self.complaints.clone(), adjust_for_reading, |_| {}) {
+            Ok(consumer) => close(std::mem::replace(&mut self.consumer, consumer)),
+            Err(error) => tracing::error!(%error, "another consumer cannot be made"),
         }
     }
 
@@ -96,7 +105,8 @@ impl Reader {
         }
         if self.said.is_none_or(|said| said.elapsed() >= SAY_TIME) {
             self.said = Some(Instant::now());
-            let servers = self.config.get("bootstrap.servers").unwrap_or_default();
+            let config = self.clients.config();
+            let servers = config.get("bootstrap.servers").unwrap_or_default();
             if answers {
                 tracing::warn!("Kafka at {servers} answers, but the node cannot begin: {reason}; trying again");
             } else {
