@@ -72,7 +72,7 @@ fn import(arguments: &cli::ImportArguments) -> Result<(), ImportError> {
 
 /// What became of it is on standard output, or standard error if the node refused.
 fn reload(config: &Config) -> anyhow::Result<()> {
-    let Reloaded { refused, lines, .. } = lifecycle::ask_to_reload(config.listen.admin)?;
+    let Reloaded { refused, lines, .. } = lifecycle::ask_to_reload(&config.listen)?;
     if refused {
         return Err(check::Lacking(lines).into());
     }

@@ -22,7 +22,7 @@ fn ask(address: SocketAddr) -> std::io::Result<String> {
 fn the_admin_port_outlives_a_full_table_of_open_files() {
     let health = Arc::new(Health::new());
     let registry = Arc::new(Registry::new(1, health.clone()));
-    let admin = AdminServer::start(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), registry, health).expect("a port can be had");
+    let admin = AdminServer::start(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), None, registry, health).expect("a port can be had");
     let address = admin.address();
     let open_files = || std::fs::read_dir("/proc/self/fd").expect("Linux lists open files").count() as u64;
     let open = open_files();

@@ -245,3 +245,27 @@ fn a_supervisor_hears_that_the_node_listens_that_its_shards_move_and_that_it_end
     assert!(last.contains("EXTEND_TIMEOUT_USEC="), "{last}");
     assert_eq!(node.await_exit().code(), Some(0), "{}", node.log());
 }
+
+#[test]
+fn the_admin_port_may_have_tls_and_a_reload_knows_the_node_by_its_certificate() {
+    let folder = tempfile::tempdir().expect("a folder can be had");
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let write = |name: &str| {
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate can be made");
+        std::fs::write(path(&format!("{name}.pem")), made.cert.pem()).expect("it can be written");
+        std::fs::write(path(&format!("{name}.key")), made.signing_key.serialize_pem()).expect("it can be written");
+    };
+    write("admin");
+    write("other");
+    let node = Node::start(&format!("{NOBODY}\n[admin]\ntls.cert = \"{}\"\ntls.key = \"{}\"\n", path("admin.pem"), path("admin.key")));
+    eventually("the node listens", || node.log().contains("listening on").then_some(()));
+    assert_eq!(node.admin("/ready"), None, "nobody is answered in the clear");
+    node.rewrite(|text| format!("slow.client.timeout = \"9s\"\n{text}"));
+    let (code, out, err) = reload(&node);
+    assert_eq!((code, out.as_str(), err.as_str()), (Some(0), "slow.client.timeout = \"9s\", was \"60s\"\n", ""));
+    // Whoever else listens there is not believed.
+    node.rewrite(|text| text.replace("admin.pem", "other.pem").replace("admin.key", "other.key"));
+    let (code, _, err) = reload(&node);
+    assert_eq!(code, Some(1));
+    assert!(err.contains("no node answers at listen.admin"), "{err}");
+}

@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::SystemTime;
 
+use super::document::Origin;
 use super::reader::Reader;
 use crate::tls::{CertificateFiles, Certificates, Tickets, TlsSettings};
 
@@ -44,6 +45,32 @@ pub(super) fn read(reader: &mut Reader, notes: &mut Vec<String>) -> Vec<Listener
     listeners
 }
 
+/// TLS of the admin port.
+pub(super) fn read_admin(reader: &mut Reader, notes: &mut Vec<String>) -> Option<CertificateFiles> {
+    let one = |key: &str, reader: &mut Reader| reader.text(key, "", |_| Ok(()));
+    let origin = reader.origin("admin.tls.cert").or_else(|| reader.origin("admin.tls.key"));
+    let (cert, key) = (one("admin.tls.cert", reader), one("admin.tls.key", reader));
+    if cert.is_empty() && key.is_empty() {
+        return None;
+    }
+    if cert.is_empty() || key.is_empty() {
+        reader.problem(origin, "admin.tls.cert and admin.tls.key belong together: give both, or neither");
+        return None;
+    }
+    let files = CertificateFiles { cert: PathBuf::from(cert), key: PathBuf::from(key) };
+    let settings = TlsSettings { certificates: vec![files.clone()], ..TlsSettings::default() };
+    check(reader, "admin", origin, &settings, notes);
+    Some(files)
+}
+
+fn check(reader: &mut Reader, table: &str, origin: Option<Origin>, settings: &TlsSettings, notes: &mut Vec<String>) {
+    let Ok(tickets) = Tickets::new() else { return };
+    match Certificates::open(settings, &tickets) {
+        Ok(certificates) => notes.extend(certificates.notes(SystemTime::now())),
+        Err(error) => reader.problem(origin, format!("{table}.tls cannot be used: {error}")),
+    }
+}
+
 fn read_tls(reader: &mut Reader, table: &str, notes: &mut Vec<String>) -> Option<TlsSettings> {
     let key = |name: &str| format!("{table}.tls.{name}");
     let is_path = |text: &str| if text.is_empty() { Err("give the path of a PEM file".to_owned()) } else { Ok(()) };
@@ -75,13 +102,8 @@ fn read_tls(reader: &mut Reader, table: &str, notes: &mut Vec<String>) -> Option
     let certificates =
         certs.into_iter().zip(keys).map(|(cert, key)| CertificateFiles { cert: PathBuf::from(cert), key: PathBuf::from(key) }).collect();
     let settings = TlsSettings { certificates, client_ca: (!client_ca.is_empty()).then(|| PathBuf::from(client_ca)), client_required };
-    if let Ok(tickets) = Tickets::new()
-        && !settings.certificates.is_empty()
-    {
-        match Certificates::open(&settings, &tickets) {
-            Ok(certificates) => notes.extend(certificates.notes(SystemTime::now())),
-            Err(error) => reader.problem(origin, format!("{table}.tls cannot be used: {error}")),
-        }
+    if !settings.certificates.is_empty() {
+        check(reader, table, origin, &settings, notes);
     }
     Some(settings)
 }

@@ -307,6 +307,7 @@ fn read_listen(reader: &mut Reader, notes: &mut Vec<String>) -> ListenSettings {
         send_buffer_bytes: reader.size("listen.send.buffer.bytes", net.send_buffer_bytes as u64, 8 << 10..=64 << 20) as usize,
         handshakes_max: reader.whole("listen.handshakes.max", u64::from(net.handshakes_per_second), 1..=100_000) as u32,
         listeners,
+        admin_tls: listeners::read_admin(reader, notes),
     };
     let ports: Vec<(String, SocketAddr)> = (listen.listeners.iter().enumerate())
         .map(|(place, one)| (if place == 0 { "listen.address".to_owned() } else { format!("listen.{}.address", place + 1) }, one.address))

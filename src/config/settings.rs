@@ -14,6 +14,7 @@ use crate::kafka::{KafkaSettings, TopicChoice};
 use crate::net::NetSettings;
 use crate::shard::ShardSettings;
 use crate::subject::{PublishRule, TopicSettings};
+use crate::tls::CertificateFiles;
 
 /// A validated configuration. Made by `Config::load` or `Config::parse`; nobody changes it afterwards.
 #[derive(Clone, Debug)]
@@ -57,6 +58,8 @@ pub struct ListenSettings {
     pub handshakes_max: u32,
     /// Metrics and health; for the inside only.
     pub admin: SocketAddr,
+    /// `admin.tls.*`: of that port.
+    pub admin_tls: Option<CertificateFiles>,
     /// Origins of web pages that may connect; empty: those of the host that is asked; `*`: any.
     pub allowed_origins: Vec<String>,
     /// `connections.max`: WebSocket connections of one shard.

@@ -72,10 +72,10 @@ impl Node {
         let demo = options.embedded;
         let mut settings = config.net_settings();
         settings.connections_max = config.connections_within(cores::raise_open_files()?.soft, plan.shards.len()).shard_max;
-        let ports = Ports::open(&config.listen.listeners, plan.shards.len(), &settings)?;
+        let ports = Ports::open(&config.listen, plan.shards.len(), &settings)?;
         let health = Arc::new(Health::new());
         let registry = Arc::new(Registry::new(plan.shards.len(), health.clone()));
-        let admin = AdminServer::start(config.listen.admin, registry.clone(), health.clone())?;
+        let admin = AdminServer::start(config.listen.admin, ports.admin.clone(), registry.clone(), health.clone())?;
         let shard_settings = config.shard_settings();
         let desks = Desks::new(plan.shards.len() as u16, shard_settings.publishes_open_shard_max);
         let (gatekeeper, entitlement) = Gatekeeper::start(&config.entitlement, desks.letters(), ports.certificates)?;

@@ -2,7 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,11 +11,12 @@ use nix::unistd::Pid;
 
 use super::gatekeeper::Gatekeeper;
 use super::shards::Shards;
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, ListenSettings};
 use crate::http::Site;
 use crate::kafka::MetadataHandle;
 use crate::shard::ShardSettings;
 use crate::telemetry::{Reloaded, Reloads, change_log_level};
+use crate::tls::pinned;
 
 /// How long a node has to say what became of a reload. It looks at signals ten times a second.
 const ANSWER_TIME: Duration = Duration::from_secs(10);
@@ -106,13 +107,15 @@ pub enum ReloadFailed {
 }
 
 /// Tells the node of a configuration to reload its file, and waits for what becomes of it.
-pub fn ask_to_reload(admin: SocketAddr) -> Result<Reloaded, ReloadFailed> {
+pub fn ask_to_reload(listen: &ListenSettings) -> Result<Reloaded, ReloadFailed> {
+    let admin = listen.admin;
+    let tls = listen.admin_tls.as_ref().map(|files| files.cert.as_path());
     let failed = |error| ReloadFailed::NoNode { address: admin, error };
-    let before = ask(admin).map_err(failed)?;
+    let before = ask(admin, tls).map_err(failed)?;
     kill(Pid::from_raw(before.process as i32), Signal::SIGHUP).map_err(|error| ReloadFailed::Signal { process: before.process, error })?;
     let deadline = Instant::now() + ANSWER_TIME;
     while Instant::now() < deadline {
-        let now = ask(admin).map_err(failed)?;
+        let now = ask(admin, tls).map_err(failed)?;
         if now.count > before.count {
             return Ok(now);
         }
@@ -121,17 +124,26 @@ pub fn ask_to_reload(admin: SocketAddr) -> Result<Reloaded, ReloadFailed> {
     Err(ReloadFailed::Silent { address: admin })
 }
 
-fn ask(admin: SocketAddr) -> io::Result<Reloaded> {
+fn exchange(mut stream: impl Read + Write) -> io::Result<String> {
+    stream.write_all(b"GET /reload HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n")?;
+    stream.flush()?;
+    let mut answer = String::new();
+    stream.take(1 << 20).read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+fn ask(admin: SocketAddr, tls: Option<&Path>) -> io::Result<Reloaded> {
     // An address of all interfaces is answered on this machine.
     let loopback: std::net::IpAddr =
         if admin.is_ipv4() { std::net::Ipv4Addr::LOCALHOST.into() } else { std::net::Ipv6Addr::LOCALHOST.into() };
     let host = if admin.ip().is_unspecified() { loopback } else { admin.ip() };
-    let mut stream = TcpStream::connect_timeout(&SocketAddr::new(host, admin.port()), QUESTION_TIME)?;
+    let stream = TcpStream::connect_timeout(&SocketAddr::new(host, admin.port()), QUESTION_TIME)?;
     stream.set_read_timeout(Some(QUESTION_TIME))?;
     stream.set_write_timeout(Some(QUESTION_TIME))?;
-    stream.write_all(b"GET /reload HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n")?;
-    let mut answer = String::new();
-    stream.take(1 << 20).read_to_string(&mut answer)?;
+    let answer = match tls {
+        None => exchange(stream)?,
+        Some(certificate) => exchange(pinned::connect(stream, certificate)?)?,
+    };
     let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
     serde_json::from_str(body).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it answers something else than a node does"))
 }

@@ -4,7 +4,7 @@
 //! Bounds: [`CONNECTIONS_MAX`] connections (one more ends the oldest), a request head as on the public port and no body, [`EXCHANGE_TIME`] for
 //! everything. A full table of open files stops accepting for a moment, never for good.
 
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -21,6 +21,7 @@ use super::health::Health;
 use super::registry::Registry;
 use crate::http::{HeadLimits, Request, Response, Status};
 use crate::net;
+use crate::tls::{CurrentServer, Session};
 
 /// Connections at once: scrapers and health checks are a handful.
 const CONNECTIONS_MAX: usize = 64;
@@ -43,7 +44,15 @@ pub struct AdminServer {
 
 impl AdminServer {
     /// Listens. The thread that answers runs on the caller's CPUs.
-    pub fn start(address: SocketAddr, registry: Arc<Registry>, health: Arc<Health>) -> Result<AdminServer, TelemetryError> {
+    ///
+    /// # Errors
+    /// The address is taken, or not of this machine; no thread can be had.
+    pub fn start(
+        address: SocketAddr,
+        tls: Option<CurrentServer>,
+        registry: Arc<Registry>,
+        health: Arc<Health>,
+    ) -> Result<AdminServer, TelemetryError> {
         let failed = |error: io::Error| match error.kind() {
             io::ErrorKind::AddrInUse => TelemetryError::AddressInUse { address },
             _ => TelemetryError::Listen { address, error },
@@ -52,7 +61,7 @@ impl AdminServer {
         let bound = listener.local_addr().map_err(failed)?;
         listener.set_nonblocking(true).map_err(failed)?;
         let (alive, ended) = UnixStream::pair().map_err(failed)?;
-        let desk = Desk { listener, ended, registry, health, exchanges: Vec::new(), pause: None, complained: None };
+        let desk = Desk { listener, tls, ended, registry, health, exchanges: Vec::new(), pause: None, complained: None };
         let thread = thread::Builder::new().name("admin".to_owned()).spawn(move || desk.serve()).map_err(TelemetryError::Thread)?;
         Ok(AdminServer { address: bound, alive: Some(alive), thread: Some(thread) })
     }
@@ -76,6 +85,7 @@ impl Drop for AdminServer {
 /// What the thread owns.
 struct Desk {
     listener: TcpListener,
+    tls: Option<CurrentServer>,
     ended: UnixStream,
     registry: Arc<Registry>,
     health: Arc<Health>,
@@ -88,6 +98,9 @@ struct Desk {
 /// One connection, which asks once.
 struct Exchange {
     stream: TcpStream,
+    tls: Option<Box<Session>>,
+    /// Of the handshake, on its way.
+    out: Vec<u8>,
     deadline: Instant,
     stage: Stage,
 }
@@ -115,7 +128,7 @@ impl Desk {
                 i32::try_from((wake.saturating_duration_since(now) + Duration::from_millis(1)).as_millis()).unwrap_or(i32::MAX)
             });
             let mut waits = vec![PollFd::new(&self.ended, PollFlags::POLLIN)];
-            waits.extend(self.exchanges.iter().map(|exchange| PollFd::new(&exchange.stream, exchange.stage.waits_for())));
+            waits.extend(self.exchanges.iter().map(|exchange| PollFd::new(&exchange.stream, exchange.waits_for())));
             if self.pause.is_none() {
                 waits.push(PollFd::new(&self.listener, PollFlags::POLLIN));
             }
@@ -152,7 +165,14 @@ impl Desk {
                 if self.exchanges.len() >= CONNECTIONS_MAX {
                     self.exchanges.remove(0);
                 }
-                self.exchanges.push(Exchange { stream, deadline: now + EXCHANGE_TIME, stage: Stage::Asking(Vec::new()) });
+                let tls = self.tls.as_ref().map(|tls| Box::new(Session::new(&tls.now())));
+                self.exchanges.push(Exchange {
+                    stream,
+                    tls,
+                    out: Vec::new(),
+                    deadline: now + EXCHANGE_TIME,
+                    stage: Stage::Asking(Vec::new()),
+                });
             }
             Err(error) if is_of_the_node(&error) => {
                 self.pause = Some(now + BREATHER);
@@ -173,9 +193,10 @@ fn is_of_the_node(error: &io::Error) -> bool {
     matches!(number, Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM))
 }
 
-impl Stage {
+impl Exchange {
     fn waits_for(&self) -> PollFlags {
-        match self {
+        match self.stage {
+            _ if !self.out.is_empty() => PollFlags::POLLIN | PollFlags::POLLOUT,
             Stage::Answering { .. } => PollFlags::POLLOUT,
             Stage::Asking(_) | Stage::Lingering | Stage::Over => PollFlags::POLLIN,
         }
@@ -190,8 +211,21 @@ impl Exchange {
         }
     }
 
+    /// Writes what the handshake has to say. What does not go now goes later, and reading goes on.
+    fn write_out(&mut self) -> io::Result<()> {
+        while !self.out.is_empty() {
+            match self.stream.write(&self.out) {
+                Ok(count) => drop(self.out.drain(..count)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
     fn advance(&mut self, now: Instant, registry: &Registry, health: &Health) -> io::Result<()> {
         loop {
+            self.write_out()?;
             match &mut self.stage {
                 Stage::Asking(asked) => {
                     let limits = HeadLimits::default();
@@ -202,14 +236,39 @@ impl Exchange {
                         self.stage = Stage::Over;
                         return Ok(());
                     }
-                    asked.extend_from_slice(&piece[..count]);
+                    match &mut self.tls {
+                        None => asked.extend_from_slice(&piece[..count]),
+                        Some(tls) => {
+                            let received = tls.receive(&mut piece[..count], |plain| asked.extend_from_slice(plain), &mut self.out);
+                            if received.is_err() || asked.len() > limits.bytes_max {
+                                // The alert, as far as it goes.
+                                let _ = self.write_out();
+                                self.stage = Stage::Over;
+                                return Ok(());
+                            }
+                            if asked.is_empty() {
+                                continue;
+                            }
+                        }
+                    }
                     let response = match Request::parse(asked, &limits) {
                         Status::Partial => continue,
                         Status::Bad(response) => response,
                         Status::Complete(request, _) => answer(&request, registry, health),
                     };
                     let (head, body) = response.encode(SystemTime::now());
-                    self.stage = Stage::Answering { head, body, written: 0 };
+                    self.stage = match &mut self.tls {
+                        None => Stage::Answering { head, body, written: 0 },
+                        Some(tls) => {
+                            let mut encrypted = std::mem::take(&mut self.out);
+                            if !tls.send(&[IoSlice::new(&head), IoSlice::new(&body)], &mut Vec::new(), &mut encrypted) {
+                                self.stage = Stage::Over;
+                                return Ok(());
+                            }
+                            tls.close(&mut encrypted);
+                            Stage::Answering { head: encrypted, body: Bytes::new(), written: 0 }
+                        }
+                    };
                 }
                 Stage::Answering { head, body, written } => {
                     let left = match written.checked_sub(head.len()) {
@@ -277,7 +336,7 @@ mod tests {
     fn start() -> (AdminServer, Arc<Health>) {
         let health = Arc::new(Health::new());
         let registry = Arc::new(Registry::new(1, health.clone()));
-        (AdminServer::start(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), registry, health.clone()).unwrap(), health)
+        (AdminServer::start(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), None, registry, health.clone()).unwrap(), health)
     }
 
     fn connect(admin: &AdminServer) -> TcpStream {
@@ -384,7 +443,7 @@ mod tests {
     fn an_address_in_use_names_key_value_and_remedy() {
         let (admin, health) = start();
         let registry = Arc::new(Registry::new(1, health.clone()));
-        let error = AdminServer::start(admin.address(), registry, health).err().unwrap().to_string();
+        let error = AdminServer::start(admin.address(), None, registry, health).err().unwrap().to_string();
         assert_eq!(error, format!("listen.admin = \"{}\" is in use by another process; stop it, or give another port", admin.address()));
     }
 

@@ -12,6 +12,7 @@
 
 mod certificates;
 mod current;
+pub mod pinned;
 mod server;
 mod session;
 mod settings;
