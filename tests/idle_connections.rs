@@ -90,7 +90,7 @@ fn idle_connection_costs_at_most_one_and_a_half_kilobytes_below_the_session() {
                 since: Instant::now(),
             });
             let site = Site::new(&SiteSettings { demo: false, allowed_origins: Vec::new() });
-            let accepting = glommio::spawn_local(net::accept(host.clone(), listener, site));
+            let accepting = glommio::spawn_local(net::accept(host.clone(), listener.into(), site));
             while stopped.try_recv().is_err() {
                 glommio::timer::sleep(Duration::from_millis(5)).await;
             }
