@@ -193,3 +193,152 @@ impl Sockets {
         WriteStatus::Broken
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+    use std::net::{TcpListener, TcpStream};
+    use std::os::fd::AsRawFd as _;
+    use std::thread;
+    use std::time::Duration;
+
+    use nix::poll::{PollFd, PollFlags, poll};
+
+    use super::*;
+    use crate::net::NetSettings;
+    use crate::tls::{CertificateFiles, Server, Session, Tickets, TlsSettings, pinned};
+
+    /// A server, its certificate's file, and the folder that holds it.
+    fn server() -> (Server, std::path::PathBuf, tempfile::TempDir) {
+        let folder = tempfile::tempdir().unwrap();
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        let (cert, key) = (folder.path().join("cert"), folder.path().join("key"));
+        std::fs::write(&cert, made.cert.pem()).unwrap();
+        std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+        let settings = TlsSettings { certificates: vec![CertificateFiles { cert: cert.clone(), key }], ..TlsSettings::default() };
+        (Server::open(&settings, &Tickets::new().unwrap()).unwrap(), cert, folder)
+    }
+
+    fn wait(stream: &TcpStream, what: PollFlags) {
+        assert_ne!(poll(&mut [PollFd::new(stream, what)], 20_000).unwrap(), 0, "the peer does something within 20 s");
+    }
+
+    /// Byte `n` of what is sent.
+    fn byte(n: usize) -> u8 {
+        (n % 251) as u8
+    }
+
+    #[test]
+    fn a_socket_that_is_full_at_any_offset_loses_doubles_and_mixes_nothing() {
+        const ALL: usize = 1 << 20;
+        let (server, cert, _folder) = server();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let reader = thread::spawn(move || {
+            let stream = TcpStream::connect(address).unwrap();
+            socket2::SockRef::from(&stream).set_recv_buffer_size(8 << 10).unwrap();
+            stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+            let mut client = pinned::connect(stream, &cert).unwrap();
+            client.conn.complete_io(&mut client.sock).unwrap();
+            let (mut seen, mut piece) = (0, vec![0; 64 << 10]);
+            while seen < ALL {
+                // Bites of all sizes: so the socket has room for other sizes each time.
+                let bite = 1 + seen % 4_099;
+                let count = client.read(&mut piece[..bite]).unwrap();
+                assert_ne!(count, 0, "it ends after {seen} bytes");
+                for (place, got) in piece[..count].iter().enumerate() {
+                    assert_eq!(*got, byte(seen + place), "byte {}", seen + place);
+                }
+                seen += count;
+            }
+        });
+        let (stream, _) = listener.accept().unwrap();
+        socket2::SockRef::from(&stream).set_send_buffer_size(8 << 10).unwrap();
+        stream.set_nonblocking(true).unwrap();
+        let mut sockets = Sockets::new(NetSettings::default());
+        let key = sockets.insert(stream.as_raw_fd(), Some(Box::new(Session::new(&server))));
+        let mut buffer = [0; 16 << 10];
+        let mut opened = false;
+        while !opened {
+            wait(&stream, PollFlags::POLLIN);
+            let count = recv(stream.as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT).unwrap();
+            opened = sockets.decrypt(key, &mut buffer[..count], |_| {}).unwrap().opened;
+        }
+
+        let text: Vec<u8> = (0..251 * 300).map(byte).collect();
+        let (mut sent, mut offset, mut shorts, mut tails) = (0, 0, 0, 0);
+        while sent < ALL {
+            // As a shard does it: several frames in one write, from where the last one ended.
+            let from = sent % 251;
+            let size = (1 + sent * 7 % 70_000).min(ALL - sent);
+            let cut = size / 3;
+            let slices = [IoSlice::new(&text[from..from + cut]), IoSlice::new(&text[from + cut..from + size])];
+            match sockets.write(key, &slices) {
+                WriteStatus::Done => sent += size,
+                WriteStatus::Short(count) => {
+                    sent += count;
+                    shorts += 1;
+                }
+                WriteStatus::Broken => panic!("broken after {sent} bytes"),
+            }
+            // As its task does it, but that each write ends one byte later than the one before: every offset is one where a socket was full.
+            while let Some(held) = sockets.slots.get(key).map(|socket| socket.held.bytes()).filter(|held| !held.is_empty()) {
+                wait(&stream, PollFlags::POLLOUT);
+                offset = offset % (17 << 10) + 1;
+                match send(stream.as_raw_fd(), &held[..held.len().min(offset)], MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL) {
+                    Ok(count) => {
+                        tails += 1;
+                        sockets.held_written(key, count);
+                    }
+                    Err(Errno::EAGAIN) => {}
+                    Err(error) => panic!("{error}"),
+                }
+            }
+            assert_eq!(sockets.tail_bytes(), 0, "a tail that is written is counted no more");
+        }
+        assert!(shorts > 5 && tails > 60, "{shorts} short writes, {tails} of tails");
+        reader.join().unwrap();
+        sockets.remove(key);
+    }
+
+    #[test]
+    fn a_peer_that_does_not_read_holds_a_part_and_no_more() {
+        let (server, cert, _folder) = server();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let (done, waits) = std::sync::mpsc::channel::<()>();
+        let sleeper = thread::spawn(move || {
+            let mut client = pinned::connect(TcpStream::connect(address).unwrap(), &cert).unwrap();
+            client.conn.complete_io(&mut client.sock).unwrap();
+            // Until the test is over.
+            let _ = waits.recv_timeout(Duration::from_secs(20));
+        });
+        let (stream, _) = listener.accept().unwrap();
+        stream.set_nonblocking(true).unwrap();
+        let mut sockets = Sockets::new(NetSettings::default());
+        let key = sockets.insert(stream.as_raw_fd(), Some(Box::new(Session::new(&server))));
+        let mut buffer = [0; 16 << 10];
+        let mut opened = false;
+        while !opened {
+            wait(&stream, PollFlags::POLLIN);
+            let count = recv(stream.as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT).unwrap();
+            opened = sockets.decrypt(key, &mut buffer[..count], |_| {}).unwrap().opened;
+        }
+        let text = vec![b'x'; 300 << 10];
+        let mut taken = 0;
+        loop {
+            match sockets.write(key, &[IoSlice::new(&text)]) {
+                WriteStatus::Done => taken += text.len(),
+                WriteStatus::Short(0) => break,
+                WriteStatus::Short(count) => taken += count,
+                WriteStatus::Broken => panic!("broken after {taken} bytes"),
+            }
+            assert!(taken < 64 << 20, "the kernel takes no end of it");
+        }
+        assert!((1..=PART_BYTES + (2 << 10)).contains(&sockets.tail_bytes()), "{} bytes", sockets.tail_bytes());
+        sockets.remove(key);
+        assert_eq!(sockets.tail_bytes(), 0);
+        drop(done);
+        sleeper.join().unwrap();
+    }
+}
