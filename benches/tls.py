@@ -25,6 +25,8 @@ import time
 
 TICKS = os.sysconf("SC_CLK_TCK")
 LIMIT = 60
+# What is to be ended, whatever happens.
+started = []
 
 
 def run(*command):
@@ -116,6 +118,7 @@ class Node:
                 f"""drain.seconds = 0
 publish.pattern = ".*"
 log.level = "warn"
+client.ping.interval = "1h"
 [[listen]]
 address = "127.0.0.1:{self.plain}"
 admin = "127.0.0.1:{admin}"
@@ -132,6 +135,7 @@ shards = [{options.cpu}]
 topics = ["{topic}"]
 """
             )
+        started.append(self)
         self.process = subprocess.Popen([options.binary, "serve", "--config", config], stdout=subprocess.DEVNULL)
         deadline = time.time() + LIMIT
         while True:
@@ -163,7 +167,7 @@ class Proxy:
         with open(config, "w") as file:
             file.write(
                 f"""global
-    maxconn 20000
+    maxconn 4000
     nbthread 1
 defaults
     mode tcp
@@ -177,8 +181,17 @@ backend node
     server node 127.0.0.1:{behind}
 """
             )
-        self.process = subprocess.Popen(["taskset", "-c", str(options.cpu), options.haproxy, "-db", "-f", config], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(1)
+        started.append(self)
+        self.process = subprocess.Popen(["taskset", "-c", str(options.cpu), options.haproxy, "-db", "-f", config], stdout=subprocess.DEVNULL)
+        deadline = time.time() + LIMIT
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), timeout=2).close()
+                return
+            except OSError:
+                if time.time() > deadline or self.process.poll() is not None:
+                    sys.exit(f"HAProxy does not start; see: {options.haproxy} -c -f {config}")
+                time.sleep(0.05)
 
     def end(self):
         self.process.kill()
@@ -294,4 +307,9 @@ def main():
         node.end()
 
 
-main()
+try:
+    main()
+finally:
+    for one in started:
+        if one.process.poll() is None:
+            one.process.kill()
