@@ -9,6 +9,8 @@ import sys
 
 TARGET = "x86_64-unknown-linux-gnu"
 NAMES = re.compile(r"(?i)^(un)?(licen[sc]e|copying|copyright|notice)")
+# How a licence names another one, in a folder of the same crate: "See src/polyfill/once_cell/LICENSE-MIT".
+NAMED = re.compile(r"[\w.-]+(?:/[\w.-]+)*/(?:UN)?LICEN[SC]E[\w-]*(?:\.\w+)?")
 
 
 def main(top):
@@ -31,7 +33,9 @@ def main(top):
         name = f"{package['name']} {package['version']} ({package['license']})"
         files = [f for f in folder.iterdir() if f.is_file() and NAMES.match(f.name)]
         # C sources that a crate brings along have licences of their own.
-        files += [f for pattern in ("*/*", "src/zlib/*") for f in folder.glob(pattern) if f.is_file() and NAMES.match(f.name) and not f.suffix == ".rs"]
+        files += [f for pattern in ("*/*", "src/zlib/*", "third_party/*/*") for f in folder.glob(pattern) if f.is_file() and NAMES.match(f.name) and not f.suffix == ".rs"]
+        named = {folder / path for f in files for path in NAMED.findall(f.read_text(errors="replace"))}
+        files += [f for f in named if f.is_file() and f not in files]
         if not files:
             owners["The package has no licence file; its metadata names the licence in parentheses above.\n"].append(name)
         for file in sorted(files):

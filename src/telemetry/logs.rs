@@ -1,4 +1,4 @@
-//! Logs: one line each, with the time as RFC 3339 in UTC, to standard error.
+//! Logs: one line each, with the time as RFC 3339 in UTC, to standard error. Where that is systemd's journal, text becomes entries with fields.
 
 use std::io::{self, Write};
 use std::sync::OnceLock;
@@ -9,6 +9,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Registry, reload};
 
+use super::journal::journal;
 use crate::config::{LogFormat, LogSettings};
 
 type Level = reload::Handle<LevelFilter, Registry>;
@@ -22,7 +23,10 @@ pub fn start_logs(settings: &LogSettings) {
     let lines = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(OneLine);
     let registry = tracing_subscriber::registry().with(level);
     let started = match settings.format {
-        LogFormat::Text => registry.with(lines).try_init(),
+        LogFormat::Text => match journal() {
+            Some(entries) => registry.with(entries).try_init(),
+            None => registry.with(lines).try_init(),
+        },
         LogFormat::Json => registry.with(lines.json().flatten_event(true).with_current_span(false).with_span_list(false)).try_init(),
     };
     // It fails only if logging has been started before.

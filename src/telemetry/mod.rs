@@ -8,6 +8,7 @@ mod error;
 mod exposition;
 mod health;
 mod histogram;
+mod journal;
 mod logs;
 mod process;
 mod registry;

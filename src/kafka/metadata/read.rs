@@ -20,6 +20,8 @@ use crate::shard::Letter;
 
 /// How often the log says that Kafka is unreachable, or that topics may not be read.
 pub(super) const SAY_TIME: Duration = Duration::from_secs(10);
+/// How long a question to the controller may wait before another broker is asked.
+const CONTROLLER_TIME: Duration = Duration::from_secs(1);
 
 /// Why a reading failed.
 pub(super) enum ReadError {
@@ -76,14 +78,8 @@ impl Reader {
         }
         self.check_listed(&metadata, &found)?;
         let names: Vec<&str> = found.keys().map(String::as_str).collect();
-        let described = if embedded || names.is_empty() {
-            HashMap::new()
-        } else {
-            seen(
-                raw::describe_topics(self.consumer.client().native_ptr(), &names, self.broker, REQUEST_TIME)
-                    .map_err(ReadError::Unreachable)?,
-            )
-        };
+        let described =
+            if embedded || names.is_empty() { HashMap::new() } else { seen(self.describe(&names).map_err(ReadError::Unreachable)?) };
         self.check_readable(&described)?;
         self.ids_seen |= described.values().any(|described| described.id.is_some());
 
@@ -137,6 +133,20 @@ impl Reader {
         }
         self.update_state();
         Ok(())
+    }
+
+    /// Asks the broker that has answered. The first answer may have come from an address of bootstrap.servers, before librdkafka knew its number: the
+    /// question then goes to the controller, and librdkafka can miss that the connection to it is there, and wait until the time is over. So it is asked
+    /// for a moment only, and then again, by number.
+    fn describe(&mut self, names: &[&str]) -> Result<Descriptions, String> {
+        let client = self.consumer.client().native_ptr();
+        if self.broker.is_none() {
+            if let Ok(described) = raw::describe_topics(client, names, None, CONTROLLER_TIME) {
+                return Ok(described);
+            }
+            self.broker = raw::answering_broker(client, REQUEST_TIME)?;
+        }
+        raw::describe_topics(client, names, self.broker, REQUEST_TIME)
     }
 
     /// Tells shards what Kafka has deleted since the last time, once in an interval: nothing of that is handed out any more.
