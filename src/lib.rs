@@ -1,6 +1,7 @@
 //! corespan: a thread-per-core bridge between Apache Kafka and WebSocket clients. `src/README.md` is the map.
 #![deny(unsafe_code)]
 
+pub mod allocator;
 pub mod bench;
 pub mod config;
 pub mod cores;

@@ -9,6 +9,7 @@ use std::process::{self, ExitCode};
 
 use clap::{CommandFactory as _, Parser as _};
 use cli::{Cli, Command};
+use corespan::allocator::Allocator;
 use corespan::config::{Config, ConfigError};
 use corespan::import::{self, ImportError, Imported};
 use corespan::lifecycle::{self, DemoOptions};
@@ -16,7 +17,7 @@ use corespan::manual;
 use corespan::telemetry::{self, Reloaded};
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: Allocator = Allocator;
 
 fn main() -> ExitCode {
     panic::set_hook(Box::new(|panic| {

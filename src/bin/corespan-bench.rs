@@ -127,7 +127,7 @@ struct Options {
 
 /// The node's allocator: the hidden task is the node.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: corespan::allocator::Allocator = corespan::allocator::Allocator;
 
 const PARTITIONS: u32 = 4;
 /// How long what was sent has to arrive.
