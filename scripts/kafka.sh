@@ -168,13 +168,15 @@ kafka_configure() {
       else
         echo listeners=PLAINTEXT://127.0.0.1:$((port + index)),SASL_SSL://127.0.0.1:$((port + 20 + index)),CONTROLLER://127.0.0.1:$((port + 10 + index))
         echo listener.security.protocol.map=PLAINTEXT:PLAINTEXT,SASL_SSL:SASL_SSL,CONTROLLER:PLAINTEXT
-        echo sasl.enabled.mechanisms=SCRAM-SHA-512,SCRAM-SHA-256,PLAIN
+        echo sasl.enabled.mechanisms=SCRAM-SHA-512,SCRAM-SHA-256,PLAIN,OAUTHBEARER
         echo ssl.keystore.type=PEM
         echo ssl.keystore.location="$dir/keystore.pem"
         local scram=org.apache.kafka.common.security.scram.ScramLoginModule
         echo "listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config=$scram required;"
         echo "listener.name.sasl_ssl.scram-sha-256.sasl.jaas.config=$scram required;"
         echo "listener.name.sasl_ssl.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required user_$kafka_user=\"$kafka_password\" user_$kafka_user_limited=\"$kafka_password_limited\";"
+        # Unsecured tokens ("alg":"none"), whose `sub` is the user. The broker shows its own nowhere, and does not start without one.
+        echo "listener.name.sasl_ssl.oauthbearer.sasl.jaas.config=org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required unsecuredLoginStringClaim_sub=\"$kafka_user\";"
         echo authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
         echo "super.users=User:ANONYMOUS;User:$kafka_user"
         echo allow.everyone.if.no.acl.found=false
@@ -286,7 +288,7 @@ kafka_print() {
     echo "bootstrap.servers=$(kafka_bootstrap)"
     if [ "$shape_sasl" = yes ]; then
       echo
-      echo "# with SASL and TLS (mechanisms SCRAM-SHA-512, SCRAM-SHA-256, PLAIN), for librdkafka:"
+      echo "# with SASL and TLS (mechanisms SCRAM-SHA-512, SCRAM-SHA-256, PLAIN, OAUTHBEARER with unsecured tokens), for librdkafka:"
       echo "bootstrap.servers=$(kafka_bootstrap_sasl)"
       echo security.protocol=SASL_SSL
       echo sasl.mechanisms=SCRAM-SHA-512

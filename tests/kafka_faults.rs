@@ -5,8 +5,10 @@
 
 mod support;
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use nix::sys::signal::Signal;
 use support::client::Client;
 use support::eventually;
@@ -41,7 +43,11 @@ fn under_load(brokers: u16, load: &Load, settings: &[(&str, &str)], faults: impl
 
 /// The same on a cluster, with a node of this configuration.
 fn on(cluster: &Cluster, text: &str, load: &Load, faults: impl FnOnce(&Cluster, &Node)) -> Totals {
-    let mut node = Node::start_ready(text);
+    on_node(cluster, Node::start_ready(text), load, faults)
+}
+
+/// The same with a node that is ready.
+fn on_node(cluster: &Cluster, mut node: Node, load: &Load, faults: impl FnOnce(&Cluster, &Node)) -> Totals {
     // A Kafka that has just begun is slow: its first records are none of the load.
     let mut client = Client::connect(node.port);
     for key in 0..load.keys {
@@ -239,12 +245,15 @@ fn a_node_that_reads_from_the_replica_of_its_rack_survives_that_replicas_lag_and
 
 /// A node's configuration with alice on the SASL_SSL listener; `password` is the line that gives hers.
 fn secure_sections(cluster: &Cluster, topic: &str, password: &str) -> String {
+    sasl_sections(cluster, topic, &format!("\"sasl.mechanism\" = \"SCRAM-SHA-512\"\n\"sasl.username\" = \"alice\"\n{password}"))
+}
+
+/// A node's configuration on the SASL_SSL listener; `login` are the lines that say how it authenticates.
+fn sasl_sections(cluster: &Cluster, topic: &str, login: &str) -> String {
     let (host, port) = cluster.bootstrap.rsplit_once(':').expect("host and port");
     let secure = format!("{host}:{}", port.parse::<u16>().expect("a port") + 20);
-    let keys = format!(
-        "\"security.protocol\" = \"SASL_SSL\"\n\"sasl.mechanism\" = \"SCRAM-SHA-512\"\n\"sasl.username\" = \"alice\"\n{password}\n\"ssl.ca.location\" = \"{}\"\n",
-        cluster.folder().join("ca.pem").display()
-    );
+    let keys =
+        format!("\"security.protocol\" = \"SASL_SSL\"\n{login}\n\"ssl.ca.location\" = \"{}\"\n", cluster.folder().join("ca.pem").display());
     sections(&secure, topic, &keys)
 }
 
@@ -371,4 +380,56 @@ fn sasl_sessions_that_end_every_five_seconds_and_a_password_that_is_changed_and_
     });
     assert_eq!(at_rest, 0, "sessions that end are no news");
     assert!(totals.acknowledged > 0);
+}
+
+/// An unsecured token of alice's, as the test cluster takes it, that ends after so many seconds.
+fn token(seconds: u64) -> String {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_secs();
+    let claims = format!(r#"{{"sub":"alice","iat":{now},"exp":{}}}"#, now + seconds);
+    format!("{}.{}.", URL_SAFE_NO_PAD.encode(r#"{"alg":"none"}"#), URL_SAFE_NO_PAD.encode(claims))
+}
+
+#[test]
+#[ignore = "needs Apache Kafka: run ./dev test kafka"]
+fn a_token_is_awaited_and_a_newer_one_in_its_file_is_taken_up_and_nothing_is_lost() {
+    let load = Load { topic: "bearer".to_owned(), partitions: 4, keys: 8, publishers: 4, rate: 50, bytes: 50 };
+    let cluster = Cluster::start_sasl(&[]);
+    kafka::create_topic(&cluster.bootstrap, &load.topic, load.partitions, 1, &[]);
+    let file = cluster.folder().join("kafka-token");
+    let write = |token: &str| {
+        // As whoever renews tokens should do it: never half a token.
+        let new = cluster.folder().join("kafka-token.new");
+        std::fs::write(&new, format!("{token}\n")).expect("the token is written");
+        std::fs::rename(&new, &file).expect("it takes its place");
+    };
+    let login = format!("\"sasl.mechanism\" = \"OAUTHBEARER\"\n\"sasl.oauthbearer.config\" = \"token.path={}\"", file.display());
+    let mut node = Node::start(&sasl_sections(&cluster, &load.topic, &login));
+    let says = |why: &str| why.contains("kafka-token") && why.contains("No such file");
+    eventually("the node says what it waits for", || node.readiness().filter(|(status, why)| *status == 503 && says(why)));
+    pass(2_000);
+    let errors = node.log().lines().filter(|line| line.contains("ERROR")).map(str::to_owned).collect::<Vec<_>>();
+    assert!(errors.len() == 1 && says(&errors[0]), "one line, though looked at twice a second: {errors:?}");
+
+    let (first, second) = (token(20), token(600));
+    let ends = Instant::now() + Duration::from_secs(20);
+    write(&first);
+    node.await_ready();
+    let totals = on_node(&cluster, node, &load, |cluster, node| {
+        pass(4_000);
+        assert!(Instant::now() < ends, "the first token is to be replaced while it lives");
+        write(&second);
+        // Sessions end with their token: all of them go on with the second.
+        std::thread::sleep((ends + Duration::from_secs(1)).saturating_duration_since(Instant::now()));
+        let (status, why) = node.readiness().expect("it answers");
+        assert_eq!(status, 200, "{why}");
+        // And every connection is made anew.
+        cluster.kill("1");
+        cluster.start_again("1");
+        eventually("the node is well again", || node.readiness().filter(|(status, _)| *status == 200));
+        pass(4_000);
+        let log = node.log();
+        assert!(!log.contains(&first) && !log.contains(&second), "the log names no token");
+        assert!(!log.to_lowercase().contains("authentication failed"), "{log}");
+    });
+    assert!(totals.acknowledged > 0, "{totals:?}");
 }

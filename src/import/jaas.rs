@@ -26,7 +26,7 @@ pub fn parse(text: &str) -> Option<Login> {
         }
         "PlainLoginModule" | "ScramLoginModule" => Some(Login::Password { username: option("username")?, password: option("password")? }),
         "OAuthBearerLoginModule" => other(
-            "OAUTHBEARER has no source of tokens in this version of corespan; make a user for SCRAM-SHA-512, or PLAIN over TLS, and set sasl.mechanism, sasl.username and sasl.password",
+            "corespan fetches no tokens; have something else keep a file with the token fresh, and set sasl.mechanism = \"OAUTHBEARER\" and sasl.oauthbearer.config = \"token.path=/PATH/OF/THE/TOKEN\"; or make a user for SCRAM-SHA-512, or PLAIN over TLS, and set sasl.mechanism, sasl.username and sasl.password",
         ),
         "Krb5LoginModule" => other(
             "GSSAPI (Kerberos) is not built into corespan; make a user for SCRAM-SHA-512, or PLAIN over TLS, and set sasl.mechanism, sasl.username and sasl.password",

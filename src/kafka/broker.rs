@@ -15,6 +15,7 @@ use super::line::Line;
 use super::metadata::{self, MetadataHandle, Word};
 use super::producer::Producers;
 use super::settings::KafkaOptions;
+use super::token_keeper::TokenKeeper;
 use crate::handoff::{Generation, LogEndQuestion, MailboxSender, PartitionRef, PublishKey, RecordBatch, ShardId, TopicIndex, Wake};
 use crate::shard::{Assignment, Broker, Letter, ProduceRecord, ProduceStatus, PublishFailure};
 
@@ -22,6 +23,7 @@ use crate::shard::{Assignment, Broker, Letter, ProduceRecord, ProduceStatus, Pub
 pub struct KafkaSide {
     pub metadata: MetadataHandle,
     pub producers: Arc<Producers>,
+    _tokens: Option<TokenKeeper>,
 }
 
 /// See the module's documentation.
@@ -58,6 +60,8 @@ impl KafkaSide {
         let failed = |error: rdkafka::error::KafkaError| KafkaFailed(error.to_string());
         let consuming = Arc::new(Clients::new(consumer_config(&options), options.consumer.clone()));
         let producing = Arc::new(Clients::new(producer_config(&options), options.producer.clone()));
+        // Before the first client is made, which has the token then.
+        let tokens = TokenKeeper::start(&[consuming.clone(), producing.clone()]).map_err(|error| KafkaFailed(error.to_string()))?;
         let producers = Arc::new(Producers::of(producing.clone(), options.producers_size, letters).map_err(failed)?);
         let (corrupt_batches, embedded) = (options.corrupt_batches, options.embedded);
         let options = Arc::new(Mutex::new(options));
@@ -88,7 +92,7 @@ impl KafkaSide {
             map_version: 0,
         };
         let brokers = consumers.into_iter().enumerate().map(broker).collect();
-        Ok((KafkaSide { metadata, producers }, brokers))
+        Ok((KafkaSide { metadata, producers, _tokens: tokens }, brokers))
     }
 
     /// Answers every open publish, within `patience` where Kafka answers.

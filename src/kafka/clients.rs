@@ -1,9 +1,10 @@
 //! The clients of one role, consumer or producer: what they are made with, and those that are there.
 //!
-//! A password takes effect in a client that lives: its connections stay, and the next one uses it. Certificates and keys are read when a client is
-//! made, so each owner makes its client anew at a moment that loses nothing; it asks `remade` for that, within a second or two. Both reach whatever
-//! is made later. Used by housekeeping threads only: making a client takes its time, and is done one at a time.
+//! A password, or a token, takes effect in a client that lives: its connections stay, and the next one uses it. Certificates and keys are read when
+//! a client is made, so each owner makes its client anew at a moment that loses nothing; it asks `remade` for that, within a second or two. All of
+//! them reach whatever is made later. Used by housekeeping threads only: making a client takes its time, and is done one at a time.
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::thread;
@@ -17,6 +18,7 @@ use rdkafka::{ClientConfig, bindings};
 
 use super::lock;
 use super::properties::{Properties, is_credential, is_live};
+use super::tokens::{TokenNow, token_path_of, unix_ms};
 use super::{raw, troubles};
 
 /// librdkafka's logs go to our log.
@@ -75,12 +77,14 @@ struct Inner {
     config: ClientConfig,
     /// What `config` was made of.
     properties: Properties,
+    /// What new clients are given for OAUTHBEARER.
+    token: Option<TokenNow>,
     live: Vec<Weak<dyn Live>>,
 }
 
 impl Clients {
     pub(super) fn new(config: ClientConfig, properties: Properties) -> Clients {
-        Clients { inner: Mutex::new(Inner { config, properties, live: Vec::new() }), remade: AtomicU64::new(0) }
+        Clients { inner: Mutex::new(Inner { config, properties, token: None, live: Vec::new() }), remade: AtomicU64::new(0) }
     }
 
     /// What a client is made with now.
@@ -103,6 +107,9 @@ impl Clients {
         let mut config = inner.config.clone();
         adjust(&mut config);
         let mut client: C = config.create_with_context(context)?;
+        if let Some(token) = &inner.token {
+            give(client.native(), token);
+        }
         finish(&mut client);
         let client = Arc::new(client);
         let weak: Weak<C> = Arc::downgrade(&client);
@@ -114,6 +121,23 @@ impl Clients {
     /// Grows when clients are to be made anew.
     pub(super) fn remade(&self) -> u64 {
         self.remade.load(Ordering::Acquire)
+    }
+
+    /// The file that the token for OAUTHBEARER is in, if it comes from one.
+    pub(super) fn token_path(&self) -> Option<PathBuf> {
+        token_path_of(&lock(&self.inner).config)
+    }
+
+    /// Gives a token, or the reason why there is none, to all clients that are there and to those that are made from now on.
+    pub(super) fn give_token(&self, token: &TokenNow) {
+        let clients: Vec<Arc<dyn Live>> = {
+            let mut inner = lock(&self.inner);
+            inner.token = Some(token.clone());
+            inner.live.iter().filter_map(Weak::upgrade).inspect(|client| give(client.native(), token)).collect()
+        };
+        if !clients.is_empty() {
+            close(clients);
+        }
     }
 
     /// Takes what may change while clients live of newer properties: credentials, certificates and keys.
@@ -150,6 +174,15 @@ impl Clients {
         }
         // Whoever drops a client last closes it, which can take long, or hang.
         close(clients);
+    }
+}
+
+fn give(client: *mut bindings::rd_kafka_t, token: &TokenNow) {
+    let given = token.as_ref().map_err(String::clone);
+    let given = given.and_then(|token| raw::set_token(client, token.text(), token.end_ms(unix_ms()), token.principal()));
+    if let Err(why) = given {
+        // It is told to whoever asks the client why it does not connect; the log has the same from who reads the file.
+        raw::set_token_failure(client, &why);
     }
 }
 

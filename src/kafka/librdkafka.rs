@@ -9,6 +9,7 @@ use super::clients::QuietContext;
 use super::properties::Properties;
 use super::raw::{self, PropertyVerdict};
 use super::settings::KafkaOptions;
+use super::tokens::token_path;
 
 /// Which client a property is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -303,14 +304,27 @@ fn check_sasl(properties: &Properties) -> Result<(), String> {
             properties.shown("security.protocol")
         ));
     }
-    let has_source = given("enable.sasl.oauthbearer.unsecure.jwt") == Some("true");
-    if given("sasl.mechanism") != Some("OAUTHBEARER") || has_source {
+    if given("sasl.mechanism") != Some("OAUTHBEARER") {
         return Ok(());
     }
-    Err("sasl.mechanism = \"OAUTHBEARER\" has no source of tokens in this build (librdkafka's own, sasl.oauthbearer.method = \"oidc\", needs it \
-         built with libcurl); use \"SCRAM-SHA-512\" or \"PLAIN\" over TLS, or, for trials only, unsecured tokens: \
-         enable.sasl.oauthbearer.unsecure.jwt = true"
-        .to_owned())
+    let file = given("sasl.oauthbearer.config").map(token_path);
+    if given("enable.sasl.oauthbearer.unsecure.jwt") == Some("true") {
+        return match file {
+            Some(Ok(_)) => Err("sasl.oauthbearer.config names the file of a token, and enable.sasl.oauthbearer.unsecure.jwt = true makes \
+                 unsecured ones: take one of them out"
+                .to_owned()),
+            _ => Ok(()),
+        };
+    }
+    match file {
+        Some(Ok(_)) => Ok(()),
+        Some(Err(what)) => Err(what.to_owned()),
+        None => Err("sasl.mechanism = \"OAUTHBEARER\" has no source of tokens; name the file that holds the token of the moment and is written \
+             anew before it ends: sasl.oauthbearer.config = \"token.path=/PATH/OF/THE/TOKEN\" (librdkafka's own source, \
+             sasl.oauthbearer.method = \"oidc\", is not in this build, which has no libcurl); or use \"SCRAM-SHA-512\" or \"PLAIN\" over TLS; or, \
+             for trials only, unsecured tokens: enable.sasl.oauthbearer.unsecure.jwt = true"
+            .to_owned()),
+    }
 }
 
 /// What every client gets unless the user says otherwise.
@@ -498,7 +512,19 @@ mod tests {
             for role in [Role::Consumer, Role::Producer] {
                 let reason = check_together(role, &properties).expect_err(name);
                 assert!(reason.contains("OAUTHBEARER") && reason.contains("SCRAM-SHA-512"), "{reason}");
+                assert!(reason.contains("sasl.oauthbearer.config = \"token.path="), "{reason}");
             }
+            let mut from_file = properties.clone();
+            from_file.set("sasl.oauthbearer.config", "token.path=/nowhere/yet");
+            assert_eq!(check_together(Role::Consumer, &from_file), Ok(()), "it may be written later");
+            assert_eq!(check_together(Role::Producer, &from_file), Ok(()), "it may be written later");
+            from_file.set("enable.sasl.oauthbearer.unsecure.jwt", "true");
+            let reason = check_together(Role::Consumer, &from_file).expect_err("two sources");
+            assert!(reason.contains("take one of them out"), "{reason}");
+            let mut other = properties.clone();
+            other.set("sasl.oauthbearer.config", "principal=hunter2");
+            let reason = check_together(Role::Consumer, &other).expect_err("another form");
+            assert!(reason.contains("token.path=/") && !reason.contains("hunter2"), "{reason}");
             properties.set("enable.sasl.oauthbearer.unsecure.jwt", "true");
             assert_eq!(check_together(Role::Consumer, &properties), Ok(()));
         }

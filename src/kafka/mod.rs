@@ -21,6 +21,8 @@ pub mod properties;
 mod raw;
 pub mod settings;
 pub(crate) mod stall;
+mod token_keeper;
+mod tokens;
 mod troubles;
 pub mod watch;
 

@@ -21,7 +21,7 @@ use rdkafka::metadata::Metadata;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext, PurgeConfig, ThreadedProducer};
 
 use super::batches::{BatchLimits, CLASSES, Class, Routes};
-use super::clients::{Clients, close};
+use super::clients::{Clients, QuietContext, close};
 use super::librdkafka::producer_config;
 use super::raw;
 use super::settings::KafkaOptions;
@@ -559,7 +559,7 @@ impl Watch {
         if self.settled_at.elapsed() < STALL_TIME {
             return false;
         }
-        if !is_well(&clients.config()) {
+        if !is_well(clients) {
             self.well_since = None;
             return false;
         }
@@ -574,8 +574,8 @@ impl Watch {
 }
 
 /// Whether a client that is made now reaches Kafka.
-fn is_well(config: &ClientConfig) -> bool {
-    let probe: Result<BaseProducer, KafkaError> = config.create();
+fn is_well(clients: &Clients) -> bool {
+    let probe = clients.make(QuietContext, |_| {}, |_: &mut BaseProducer<QuietContext>| {});
     probe.is_ok_and(|probe| {
         probe
             .client()

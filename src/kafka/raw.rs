@@ -223,6 +223,34 @@ pub(super) fn set_credentials(client: *mut sys::rd_kafka_t, user: &str, password
     }
 }
 
+/// Gives a client a token for OAUTHBEARER: its next connections use it, and those that wait for one are made. `end_ms`: when it ends, in
+/// milliseconds since 1970.
+///
+/// # Errors
+/// librdkafka's word when it does not take it, without the token.
+pub(super) fn set_token(client: *mut sys::rd_kafka_t, token: &str, end_ms: i64, principal: &str) -> Result<(), String> {
+    let (Ok(c_token), Ok(principal)) = (CString::new(token), CString::new(principal)) else {
+        return Err("a token or its principal contains a NUL character".to_owned());
+    };
+    let mut reason = [0 as c_char; 512];
+    // SAFETY: `client` is live; the texts are copied; librdkafka ends `reason` with a NUL.
+    unsafe {
+        let (text, len) = (reason.as_mut_ptr(), reason.len());
+        let code = sys::rd_kafka_oauthbearer_set_token(client, c_token.as_ptr(), end_ms, principal.as_ptr(), ptr::null_mut(), 0, text, len);
+        if code as i32 == 0 {
+            return Ok(());
+        }
+        Err(CStr::from_ptr(reason.as_ptr()).to_string_lossy().replace(token, "(the token)"))
+    }
+}
+
+/// Tells a client why it is given no token; one that it has stays. It complains of each reason once.
+pub(super) fn set_token_failure(client: *mut sys::rd_kafka_t, why: &str) {
+    let Ok(why) = CString::new(why) else { return };
+    // SAFETY: `client` is live; the text is copied. It fails where a client does not use tokens: it has nobody to tell then.
+    unsafe { sys::rd_kafka_oauthbearer_set_token_failure(client, why.as_ptr()) };
+}
+
 /// Puts a producer into the state that librdkafka does not come back from.
 #[cfg(test)]
 pub(super) fn fail_for_good(client: *mut sys::rd_kafka_t) {
