@@ -148,6 +148,17 @@ test("old versions, no ciphers in common, plain HTTP and garbage are closed, and
   await dial();
 });
 
+test("nobody renegotiates", async () => {
+  const socket = await dial({ maxVersion: "TLSv1.2" });
+  const outcome = new Promise((resolve) => {
+    socket.once("error", resolve);
+    socket.once("close", () => resolve(new Error("closed")));
+    socket.renegotiate({}, (error) => resolve(error ?? "it was done"));
+  });
+  assert.ok((await outcome) instanceof Error);
+  await dial();
+});
+
 test("a client's certificate is asked for where it is required, and must be of the authority", async () => {
   const build = builds[0];
   const ada = encrypted(build, { cert: read("ada.pem"), key: read("ada.key"), servername: "two.example" }, closedPort);
