@@ -13,6 +13,11 @@ const SEEDS: u64 = 2_000;
 /// States that the fixed set must reach: a simulator that never reaches a state proves nothing about it.
 const REACHED: &[&str] = &[
     "a burst",
+    "a pass was revoked",
+    "a token was refreshed",
+    "disconnected at the end of a token",
+    "disconnected for a revoked token",
+    "unsubscribed for want of permission",
     "a consumer that read nothing was made anew",
     "a consumer went deaf",
     "a flood of commands",

@@ -26,7 +26,7 @@ struct Arguments {
     /// Play this one alone and print the last steps if it fails.
     #[arg(long)]
     seed: Option<u64>,
-    /// Worlds without bursts, hostile clients, lost letters, reloads, crowds and small limits of a turn: to compare speeds with versions that have none of these.
+    /// Worlds without bursts, hostile clients, lost letters, reloads, tokens, crowds and small limits of a turn: to compare speeds with versions that have none of these.
     #[arg(long)]
     plain: bool,
     /// Break the router on purpose: drop, double or reorder, `@answer` or `@piece` for another place than live deliveries; or a word that is lost or false: `drop@passing`, `@reset`, `@recovered`, `@grant`, `@withdraw`, `@kick`. A run that finds

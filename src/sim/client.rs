@@ -8,6 +8,7 @@ use hashbrown::HashMap;
 use super::codec::{self, Publication, Said, frame_at};
 use super::coverage::Coverage;
 use super::kafka::FakeTopic;
+use super::law::Pass;
 use super::names::Subject;
 use super::node::Moment;
 use super::oracle::{Asked, Followed, Kept, Page, Verdict, Witness, judge_history};
@@ -40,6 +41,8 @@ pub enum Open {
     },
     Presence,
     Rpc,
+    /// With another pass.
+    Refresh(Pass),
 }
 
 /// See the module's documentation.
@@ -55,6 +58,10 @@ pub struct Client {
     /// Close codes that this client has earned.
     pub earned: BTreeSet<u16>,
     pub open: BTreeMap<u32, Open>,
+    /// What it was let in with, the newest last; none where nobody needs any.
+    pub passes: Vec<Pass>,
+    /// Its pass is revoked.
+    pub is_revoked: bool,
     pub held: BTreeMap<String, Followed>,
     pub positions: BTreeMap<String, Kept>,
     /// Pongs that it owes for the server's pings.
@@ -89,6 +96,8 @@ impl Client {
             closed: None,
             earned: BTreeSet::new(),
             open: BTreeMap::new(),
+            passes: Vec::new(),
+            is_revoked: false,
             held: BTreeMap::new(),
             positions: BTreeMap::new(),
             pongs_owed: 0,
@@ -155,7 +164,7 @@ impl Client {
                 return Err("nothing follows a close frame".to_owned());
             }
             match opcode {
-                8 => self.closes(payload, coverage)?,
+                8 => self.closes(payload, witness, coverage)?,
                 10 => {
                     // RFC 6455, 5.5.3: the newest ping may be answered for those before it.
                     let Some(place) = self.pings.iter().position(|ping| ping == payload) else {
@@ -181,7 +190,12 @@ impl Client {
         !self.bytes.is_empty()
     }
 
-    fn closes(&mut self, payload: &[u8], coverage: &mut Coverage) -> Verdict {
+    /// Whether its newest pass has ended.
+    fn is_expired(&self, now_ms: u64) -> bool {
+        self.passes.last().is_some_and(|pass| pass.ends_ms <= now_ms)
+    }
+
+    fn closes(&mut self, payload: &[u8], witness: Witness<'_>, coverage: &mut Coverage) -> Verdict {
         let code = payload.get(..2).map_or(1005, |code| u16::from_be_bytes([code[0], code[1]]));
         self.closed = Some(code);
         coverage.note(match code {
@@ -191,9 +205,12 @@ impl Client {
             3501 => "disconnected for a malformed message",
             1000 => "close echoed",
             1009 => "disconnected for a violation",
+            3005 => "disconnected at the end of a token",
+            3500 => "disconnected for a revoked token",
             _ => "disconnected",
         });
-        if self.earned.contains(&code) {
+        let ended = code == 3005 && self.is_expired(witness.now_ms) || code == 3500 && self.is_revoked;
+        if self.earned.contains(&code) || ended {
             Ok(())
         } else {
             Err(format!("closed with {code}, which client {:?} of shard {} has not earned", self.key, self.shard))
@@ -218,6 +235,14 @@ impl Client {
                 held.publication(publication, witness)?;
             }
             if let Some(code) = told {
+                if code == 2501 {
+                    coverage.note("unsubscribed for want of permission");
+                    if self.passes.last().is_none_or(|pass| pass.permits(&channel)) {
+                        return Err(format!("{channel} is unsubscribed with 2501, and its client may have it"));
+                    }
+                    self.leaves(&channel);
+                    return Ok(());
+                }
                 if code != 2500 {
                     return Err(format!("{channel} is unsubscribed with {code}"));
                 }
@@ -243,10 +268,19 @@ impl Client {
         match open {
             Open::Connect => {
                 self.connected = reply.connect.is_some();
-                Ok(())
+                let is_late = self.passes.last().is_some_and(|pass| pass.ends_ms <= said.now_ms);
+                if is_late { Err("a token that had ended was taken".to_owned()) } else { Ok(()) }
+            }
+            Open::Refresh(pass) => {
+                coverage.note("a token was refreshed");
+                self.passes.push(pass);
+                reply.refresh.map(|_| ()).ok_or_else(|| "a refresh is answered with its result".to_owned())
             }
             Open::Subscribe { channel, asked, .. } => {
                 let result = reply.subscribe.ok_or("a subscribe is answered with its result")?;
+                if !self.passes.is_empty() && !self.passes.iter().any(|pass| pass.permits(&channel)) {
+                    return Err(format!("{channel} is granted to who may not have it"));
+                }
                 if self.held.contains_key(&channel) {
                     return Err(format!("rule 7: {channel} is subscribed twice"));
                 }
@@ -268,8 +302,11 @@ impl Client {
                 self.leaves(&channel);
                 reply.unsubscribe.map(|_| ()).ok_or_else(|| "an unsubscribe is answered with its result".to_owned())
             }
-            Open::Publish { number, .. } => {
+            Open::Publish { number, channel, .. } => {
                 coverage.note("publish acknowledged");
+                if !self.passes.is_empty() && !self.passes.iter().any(|pass| pass.lets_publish(&channel)) {
+                    return Err(format!("publish {number} is acknowledged to who may not publish"));
+                }
                 let fate = witness.fates.get(&number);
                 if number > 0 && !matches!(fate, Some(PublishResult::Stored { .. })) {
                     return Err(format!("rule 15: publish {number} is acknowledged, and Kafka said {fate:?}"));
@@ -278,6 +315,9 @@ impl Client {
             }
             Open::History { channel, page } => {
                 let result = reply.history.ok_or("a history is answered with its result")?;
+                if !self.passes.is_empty() && !self.passes.iter().any(|pass| pass.permits(&channel)) {
+                    return Err(format!("history of {channel} is told to who may not have it"));
+                }
                 coverage.note_if(publications.len() > 1, "a page of history");
                 judge_history(&channel, &page, &result, &publications, witness)
             }
@@ -305,6 +345,7 @@ impl Client {
             106 => "error 106",
             107 => "error 107",
             108 => "error 108",
+            109 => "error 109",
             112 => "error 112",
             400 => "error 400",
             401 => "error 401",
@@ -320,11 +361,15 @@ impl Client {
             Subject::parse(channel, 1024).is_ok_and(|name| witness.kafka.topic(name.topic()).is_some_and(FakeTopic::is_steady))
         };
         let bad = |channel: &str| Subject::parse(channel, witness.settings.subject_bytes_max).is_err();
+        let forbids = |channel: &str| self.passes.iter().any(|pass| !pass.permits(channel));
         let right = match open {
-            Open::Connect => false,
+            // Its token ended while it was on its way.
+            _ if code == 109 => self.is_expired(witness.now_ms),
+            Open::Connect | Open::Refresh(_) => code == 103 && self.is_revoked,
             Open::Subscribe { channel, asked, left } => match code {
                 100 => !bad(channel) && (not_ready || *left),
                 102 => !bad(channel) && !steady(channel),
+                103 => forbids(channel),
                 105 => self.held.contains_key(channel) || self.subscribes(channel),
                 106 => {
                     let others = self.open.values().filter(|open| matches!(open, Open::Subscribe { .. })).count();
@@ -345,6 +390,7 @@ impl Client {
                     100 => fate.is_none() && (waited || began),
                     // Kafka said so of the record, or of the topic when that was looked up.
                     102 => !bad(channel) && matches!(fate, None | Some(PublishResult::Failed(PublishFailure::NoSuchTopic))),
+                    103 if fate.is_none() && self.passes.iter().any(|pass| !pass.lets_publish(channel)) => true,
                     103 => !bad(channel) && (*number == 0 || matches!(fate, Some(PublishResult::Failed(PublishFailure::Denied)))),
                     400 => !bad(channel) && matches!(fate, None | Some(PublishResult::Failed(PublishFailure::Unavailable))),
                     // Whatever Kafka says later.
@@ -353,6 +399,7 @@ impl Client {
                 }
             }
             Open::History { channel, page } => match code {
+                103 => forbids(channel),
                 107 => bad(channel),
                 112 => page.since.is_some(),
                 100 => !bad(channel) && (not_ready || moved),
@@ -372,6 +419,14 @@ impl Client {
     pub fn has_everything(&self, witness: Witness<'_>) -> Verdict {
         if let Some((id, open)) = self.open.iter().next() {
             return Err(format!("rule 15: command {id} has no answer: {open:?}"));
+        }
+        if let Some(pass) = self.passes.last().filter(|_| self.closed.is_none()) {
+            if self.is_revoked || self.is_expired(witness.now_ms) {
+                return Err(format!("a connection outlives its {pass:?}"));
+            }
+            if let Some(channel) = self.held.keys().find(|channel| !pass.permits(channel)) {
+                return Err(format!("{channel} is held without permission by {pass:?}"));
+            }
         }
         self.held.values().try_for_each(|followed| followed.has_everything(witness))
     }

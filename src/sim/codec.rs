@@ -83,8 +83,14 @@ fn to_json(command: &wire::Command) -> Vec<u8> {
     let out = &mut json;
     // Writing to a Vec does not fail.
     let _ = write!(out, "{{\"id\":{}", command.id);
-    if command.connect.is_some() {
-        out.extend_from_slice(b",\"connect\":{}");
+    for (name, request) in [(&b",\"connect\":{"[..], &command.connect), (b",\"refresh\":{", &command.refresh)] {
+        if let Some(request) = request {
+            out.extend_from_slice(name);
+            if !request.token.is_empty() {
+                text(out, b"\"token\":", request.token.as_bytes());
+            }
+            out.push(b'}');
+        }
     }
     if let Some(wire::SubscribeRequest { channel, recover, epoch, offset, flag, data, .. }) = &command.subscribe {
         text(out, b",\"subscribe\":{\"channel\":", channel);
@@ -191,6 +197,7 @@ struct JsonReply<'a> {
     subscribe: Option<Box<JsonSubscribed<'a>>>,
     unsubscribe: Option<IgnoredAny>,
     publish: Option<IgnoredAny>,
+    refresh: Option<IgnoredAny>,
     #[serde(borrow)]
     history: Option<Box<JsonHistory<'a>>>,
 }
@@ -299,5 +306,6 @@ fn from_json(json: JsonReply<'_>) -> Said {
     reply.connect = json.connect.map(|_| wire::Done {});
     reply.unsubscribe = json.unsubscribe.map(|_| wire::Done {});
     reply.publish = json.publish.map(|_| wire::Done {});
+    reply.refresh = json.refresh.map(|_| wire::Done {});
     Said { reply, publications }
 }

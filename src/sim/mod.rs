@@ -9,6 +9,7 @@ pub mod codec;
 pub mod coverage;
 pub mod hands;
 pub mod kafka;
+mod law;
 pub mod names;
 mod node;
 pub mod oracle;

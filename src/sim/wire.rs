@@ -24,6 +24,9 @@ pub struct Command {
     pub history: Option<HistoryRequest>,
     #[prost(message, optional, tag = "13")]
     pub rpc: Option<RpcRequest>,
+    /// Of the same form.
+    #[prost(message, optional, tag = "14")]
+    pub refresh: Option<ConnectRequest>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -110,6 +113,8 @@ pub struct Reply {
     pub publish: Option<Done>,
     #[prost(message, optional, boxed, tag = "11")]
     pub history: Option<Box<HistoryResult>>,
+    #[prost(message, optional, tag = "14")]
+    pub refresh: Option<Done>,
 }
 
 /// A result of which it matters only that it came.

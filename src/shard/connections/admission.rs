@@ -1,7 +1,7 @@
 //! Who is let in, what they may do, and until when. With `Entitlement::None` a connection has no [`Entry`] and may do everything.
 //!
 //! Tokens are judged by the wall clock, which comes from outside (`set_clock`); a connection with an end is looked at when it comes, at least once in
-//! [`LOOK_AGAIN_S`], so that nothing is kept for the year that a token may last. Of a refusal the client learns its code; the reason is counted.
+//! [`LOOK_AGAIN_MS`], so that nothing is kept for the year that a token may last. Of a refusal the client learns its code; the reason is counted.
 
 use super::entry::{Entry, Look};
 use super::room::Connections;
@@ -13,8 +13,8 @@ use crate::session::reply::Ttl;
 use crate::session::{ConnectResult, RefreshResult, Reply};
 use crate::shard::errors;
 
-/// Seconds.
-const LOOK_AGAIN_S: u64 = 60;
+/// How long a token may go unlooked at.
+const LOOK_AGAIN_MS: u64 = 60_000;
 
 const VERSION: &str = concat!("corespan ", env!("CARGO_PKG_VERSION"));
 
@@ -24,8 +24,12 @@ impl Connections {
         self.clock_ahead_ms = unix_ms as i64 - now_ms as i64;
     }
 
+    fn unix_ms(&self, now_ms: u64) -> u64 {
+        (now_ms as i64 + self.clock_ahead_ms).max(0) as u64
+    }
+
     fn now_s(&self, now_ms: u64) -> u64 {
-        (now_ms as i64 + self.clock_ahead_ms).max(0) as u64 / 1_000
+        self.unix_ms(now_ms) / 1_000
     }
 
     /// Whom a client's certificate names.
@@ -197,14 +201,14 @@ impl Connections {
     /// Sets the timer by which a connection is looked at when it ends, or a subscription of it at `also_s`; if one that is set comes soon enough,
     /// it stays.
     pub fn look_at_end(&mut self, now_ms: u64, connection: ConnectionKey, also_s: Option<u64>) {
-        let now_s = self.now_s(now_ms);
+        let unix_ms = self.unix_ms(now_ms);
         let Some(entry) = self.sessions.get_mut(connection).and_then(|session| session.entry.as_mut()) else {
             return;
         };
         let Some(end_s) = entry.grant.expires_s().into_iter().chain(also_s).min() else {
             return;
         };
-        let look_ms = now_ms + 1_000 * end_s.saturating_sub(now_s).clamp(1, LOOK_AGAIN_S);
+        let look_ms = now_ms + end_s.saturating_mul(1_000).saturating_sub(unix_ms).clamp(1, LOOK_AGAIN_MS);
         if entry.look_ms <= now_ms || look_ms < entry.look_ms {
             entry.look_ms = look_ms;
             self.set_timer(look_ms, connection, Timer::Entry);

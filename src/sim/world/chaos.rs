@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use super::{STUCK_PRODUCER_MS, WATCH_MS, World, number_of};
+use super::{STUCK_PRODUCER_MS, WATCH_MS, World, name, number_of};
 use crate::limits::TICK_MS;
 use crate::shard::{Event, ProduceRecord, PublishResult};
 use crate::sim::client::Open;
+use crate::sim::law::BEGAN_MS;
 use crate::sim::names::Rule;
 use crate::sim::node::Node;
 use crate::sim::oracle::Asked;
@@ -163,6 +164,58 @@ impl World {
         }
     }
 
+    /// A node hears what time it is, and who may do what.
+    pub(super) fn tell_the_law(&mut self, node: usize) {
+        let Some(law) = &self.law else { return };
+        let (entitlement, now_ms) = (law.entitlement(), self.now_ms);
+        let node = &mut self.nodes[node];
+        for shard in 0..node.cores.len() {
+            node.handle(now_ms, shard, Event::Clock { unix_ms: BEGAN_MS + now_ms });
+            node.handle(now_ms, shard, Event::Entitlement(entitlement.clone()));
+        }
+    }
+
+    /// Now and then somebody's pass is revoked, or a client comes with another.
+    pub(super) fn enforce(&mut self) {
+        let Some(law) = &mut self.law else { return };
+        if self.clients.is_empty() {
+            return;
+        }
+        let place = law.dice.usize(0..self.clients.len());
+        let Some(user) = self.clients[place].passes.last().map(|pass| pass.user) else { return };
+        match law.dice.u16(0..400) {
+            0 if law.revoked.len() < 4 => {
+                law.revoked.insert(user);
+                self.coverage.note("a pass was revoked");
+                self.say(|| format!("user {user} is revoked"));
+                for client in self.clients.iter_mut().filter(|client| client.passes.iter().any(|pass| pass.user == user)) {
+                    client.is_revoked = true;
+                }
+                for node in 0..self.nodes.len() {
+                    self.tell_the_law(node);
+                }
+            }
+            1..=12 => self.refresh(place, user),
+            _ => {}
+        }
+    }
+
+    fn refresh(&mut self, place: usize, user: u32) {
+        // One at a time: an answer is the newest pass.
+        let refreshes = self.clients[place].open.values().any(|open| matches!(open, Open::Refresh(_)));
+        if refreshes || !self.can_send(place) {
+            return;
+        }
+        let Some(law) = &mut self.law else { return };
+        let pass = law.pass(self.now_ms, user);
+        let token = law.token(&pass);
+        let (node, key) = (self.clients[place].node, self.clients[place].key);
+        self.say(|| format!("{} comes with {pass:?}", name(node, key)));
+        self.clients[place].moment = self.nodes[self.clients[place].node].moment(self.now_ms);
+        let message = self.clients[place].command(Open::Refresh(pass), |command| command.refresh = Some(wire::ConnectRequest { token }));
+        self.send(place, &message);
+    }
+
     /// Every node reads its configuration again.
     fn reload(&mut self) {
         let Some(dice) = &mut self.reloads else { return };
@@ -196,6 +249,7 @@ impl World {
             self.remember_positions(client);
         }
         self.nodes[node] = Node::new(&mut self.random, &self.settings, self.sabotage);
+        self.tell_the_law(node);
         self.nodes[node].read_metadata(&mut self.random, &self.kafka);
     }
 }

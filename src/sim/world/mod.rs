@@ -8,6 +8,7 @@ use slotmap::Key as _;
 use super::client::Client;
 use super::coverage::Coverage;
 use super::kafka::FakeKafka;
+use super::law::Law;
 use super::names::Rule;
 use super::node::Node;
 use super::oracle::Kept;
@@ -70,6 +71,8 @@ pub struct World {
     losses: Option<Rng>,
     /// Settings are reloaded, on all nodes at once. Limits become smaller only: what was decided under the larger ones stays explained.
     reloads: Option<Rng>,
+    /// Clients need tokens, of which some end and some are revoked.
+    law: Option<Law>,
     /// More than a thousand clients want one subject.
     is_crowded: bool,
     /// Records that a producer had on their way when another took its place.
@@ -105,7 +108,7 @@ pub fn whole_trace(seed: u64, ticks_always: bool) -> Vec<String> {
 pub enum Mix {
     #[default]
     Everything,
-    /// Neither bursts nor hostile clients, lost letters, reloads, crowds and small limits of a turn: what the first worlds had. To compare speeds over time.
+    /// Neither bursts nor hostile clients, lost letters, reloads, tokens, crowds and small limits of a turn: what the first worlds had. To compare speeds over time.
     Plain,
 }
 
@@ -184,6 +187,7 @@ impl World {
             bursts: Some(Rng::with_seed(seed ^ 0xb125)).filter(|_| each(11, 4)),
             losses: Some(Rng::with_seed(seed ^ 0x1055)).filter(|_| each(7, 3)),
             reloads: Some(Rng::with_seed(seed ^ 0x4e10)).filter(|_| each(8, 3)),
+            law: each(9, 6).then(|| Law::new(Rng::with_seed(seed ^ 0x1a3))),
             is_crowded: each(400, 77),
             late: Vec::new(),
             pings: 0,
@@ -211,6 +215,7 @@ impl World {
 
     fn play(&mut self) -> Result<(), String> {
         for node in 0..self.nodes.len() {
+            self.tell_the_law(node);
             self.nodes[node].read_metadata(&mut self.random, &self.kafka);
         }
         if self.is_crowded {
@@ -231,6 +236,7 @@ impl World {
         let node = self.random.usize(0..self.nodes.len());
         let shard = self.random.usize(0..self.nodes[node].cores.len());
         self.trouble_clients(node, shard);
+        self.enforce();
         match self.random.u32(0..100) {
             0..=17 => self.write_record(),
             18..=37 => self.consume(node, shard),

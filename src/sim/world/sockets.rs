@@ -130,7 +130,16 @@ impl World {
             client.earned.insert(3012);
         }
         client.moment = self.nodes[node].moment(now_ms);
-        let message = client.command(Open::Connect, |command| command.connect = Some(wire::ConnectRequest::default()));
+        let mut token = String::new();
+        if let Some(law) = &mut self.law {
+            let user = law.dice.u32(0..12);
+            let pass = law.pass(now_ms, user);
+            token = law.token(&pass);
+            client.is_revoked = law.revoked.contains(&user);
+            client.earned.extend(client.is_revoked.then_some(3500));
+            client.passes.push(pass);
+        }
+        let message = client.command(Open::Connect, |command| command.connect = Some(wire::ConnectRequest { token }));
         self.clients.push(client);
         self.say(|| format!("{} connects to shard {shard}, {protocol:?}", name(node, key)));
         let place = self.clients.len() - 1;
