@@ -143,6 +143,17 @@ fn a_connection_ends_with_its_token_unless_it_is_refreshed() {
 }
 
 #[test]
+fn a_client_is_never_told_to_come_after_the_end_of_its_token() {
+    let mut node = guarded(jwt(""));
+    for wait_ms in [0, 10, 500, 990] {
+        node.now_ms = 1_000 + wait_ms;
+        // It ends 1,000 to 2,000 ms from now: in whole seconds that is one.
+        let (_, reply) = connect(&mut node, &signed(json!({"sub": "ada", "exp": BEGAN_S + 3})));
+        assert_eq!(reply["connect"]["ttl"], json!(if wait_ms == 0 { 2 } else { 1 }), "{wait_ms} ms later");
+    }
+}
+
+#[test]
 fn after_a_refresh_subscriptions_that_are_permitted_no_longer_end() {
     let mut node = guarded(jwt(""));
     let client = connected(&mut node, &may(json!({"sub": ["/v/1", "/v/2"]})));

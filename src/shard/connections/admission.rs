@@ -192,7 +192,7 @@ impl Connections {
     /// In how many seconds the client should come with a new token: some time before the end, which is the node's alone.
     pub fn ttl(&self, now_ms: u64, expires_s: Option<u64>) -> Ttl {
         expires_s.map(|expires_s| {
-            let rest_s = expires_s.saturating_sub(self.now_s(now_ms));
+            let rest_s = expires_s.saturating_mul(1_000).saturating_sub(self.unix_ms(now_ms)) / 1_000;
             let early_s = (rest_s / 4).min(TOKEN_TTL_EARLY_S_MAX);
             u32::try_from(rest_s - early_s).unwrap_or(u32::MAX).max(1)
         })
