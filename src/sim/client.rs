@@ -224,17 +224,17 @@ impl Client {
         }
         if let Some(push) = reply.push {
             let channel = if push.id != 0 {
-                self.ids.get(&push.id).cloned().ok_or_else(|| format!("a push names the unknown id {}", push.id))?
+                self.ids.get(&push.id).ok_or_else(|| format!("a push names the unknown id {}", push.id))?
             } else {
-                push.channel
+                &push.channel
             };
-            let name = Subject::parse(&channel, 1024)?;
             let told = push.unsubscribe.map(|unsubscribe| unsubscribe.code);
-            let held = self.held.get_mut(&channel).ok_or_else(|| format!("a push for {channel}, which is not subscribed ({told:?})"))?;
+            let held = self.held.get_mut(channel).ok_or_else(|| format!("a push for {channel}, which is not subscribed ({told:?})"))?;
             for publication in &publications {
                 held.publication(publication, witness)?;
             }
             if let Some(code) = told {
+                let channel = channel.clone();
                 if code == 2501 {
                     coverage.note("unsubscribed for want of permission");
                     if self.passes.last().is_none_or(|pass| pass.permits(&channel)) {
@@ -247,6 +247,7 @@ impl Client {
                     return Err(format!("{channel} is unsubscribed with {code}"));
                 }
                 coverage.note("told 2500");
+                let name = Subject::parse(&channel, 1024)?;
                 if !witness.is_upset(&name) && !witness.may_have_forgotten(&name) {
                     return Err(format!("rule 11: {channel} is unsubscribed with 2500, and nothing happened to it"));
                 }
