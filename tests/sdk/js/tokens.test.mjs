@@ -93,7 +93,8 @@ for (const build of builds) {
     test("the SDK refreshes its token before it ends, and nothing is lost", async () => {
       const key = `r-${build.name}`;
       let asked = 0;
-      const short = () => token({ sub: "ada", exp: now() + 4, permissions: everything });
+      // A quarter of its time is kept for the next one: two seconds, for a busy machine.
+      const short = () => token({ sub: "ada", exp: now() + 10, permissions: everything });
       const refreshed = client({
         token: short(),
         getToken: async () => {
@@ -107,13 +108,13 @@ for (const build of builds) {
       await subscribed(subscription);
       let left = 0;
       refreshed.on("connecting", () => (left += 1));
-      const until = Date.now() + 9_000;
+      const until = Date.now() + 12_000;
       for (let n = 1; Date.now() < until; n++) {
         producer.send(key, JSON.stringify({ n }));
         await publications.count(n);
         await new Promise((resolve) => setTimeout(resolve, 100));
       }
-      assert.ok(asked >= 2, `${asked} refreshes`);
+      assert.ok(asked >= 1, `${asked} refreshes`);
       assert.equal(left, 0, "the connection was never left");
       assert.deepEqual(publications.values.map((value) => value.n), publications.values.map((_, index) => index + 1));
     });
@@ -122,7 +123,7 @@ for (const build of builds) {
       let asked = 0;
       let left = false;
       const ending = client({
-        token: token({ sub: "ada", exp: now() + 2, permissions: everything }),
+        token: token({ sub: "ada", exp: now() + 5, permissions: everything }),
         getToken: async () => {
           asked += 1;
           // The first answer comes too late: the connection has ended.
@@ -146,18 +147,18 @@ for (const build of builds) {
       const subscription = holder.newSubscription(channel, {
         getToken: async () => {
           asked += 1;
-          return token({ sub: "ada", channel, exp: now() + 4 });
+          return token({ sub: "ada", channel, exp: now() + 10 });
         },
       });
       const publications = new Publications(subscription, build.decode);
       await subscribed(subscription);
-      const until = Date.now() + 9_000;
+      const until = Date.now() + 12_000;
       for (let n = 1; Date.now() < until; n++) {
         producer.send(key, JSON.stringify({ n }));
         await publications.count(n);
         await new Promise((resolve) => setTimeout(resolve, 100));
       }
-      assert.ok(asked >= 3, `${asked} tokens`);
+      assert.ok(asked >= 2, `${asked} tokens`);
       assert.deepEqual(publications.said.filter((said) => said.event !== "subscribed"), [{ event: "subscribing", code: 0, reason: "subscribe called", recovered: undefined }]);
       const other = holder.newSubscription(`/${topic}/other-${build.name}`, { getToken: async () => token({ sub: "ada", channel }) });
       const ended = event(other, "unsubscribed");
