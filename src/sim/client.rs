@@ -365,6 +365,7 @@ impl Client {
         let forbids = |channel: &str| self.passes.iter().any(|pass| !pass.permits(channel));
         let right = match open {
             // Its token ended while it was on its way.
+            Open::Refresh(pass) if code == 109 => pass.ends_ms <= witness.now_ms || self.is_expired(witness.now_ms),
             _ if code == 109 => self.is_expired(witness.now_ms),
             Open::Connect | Open::Refresh(_) => code == 103 && self.is_revoked,
             Open::Subscribe { channel, asked, left } => match code {
