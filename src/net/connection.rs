@@ -17,7 +17,6 @@ use glommio::net::TcpStream;
 use nix::sys::socket::{Shutdown, shutdown};
 
 use super::host::Host;
-use super::sockets::Sockets;
 use crate::handoff::{ConnectionKey, Protocol};
 use crate::http::{Request, Response, Route, Site, Status};
 use crate::limits::CLOSE_LINGER_MS;
@@ -100,6 +99,9 @@ fn read(
     mut take: impl FnMut(&[u8]),
 ) -> Read {
     let now_ms = host.now_ms();
+    if host.sockets().slots.get(key).is_none_or(|socket| socket.said_last) {
+        return Read::End;
+    }
     let Some(encrypted) = host.sockets().may_read(now_ms, key) else { return Read::Wait };
     let mut buffer = host.read_buffer();
     let room = buffer.len().min(room);
@@ -113,8 +115,8 @@ fn read(
         return Read::Some;
     }
     match host.sockets().decrypt(key, &mut buffer[..count], take) {
-        Some(received) if !received.closed => Read::Some,
-        _ => Read::End,
+        Some(_) => Read::Some,
+        None => Read::End,
     }
 }
 
@@ -225,7 +227,11 @@ impl<H: Host> Connection<H> {
             let status = self.host.sockets().write(self.key, &[IoSlice::new(left)]);
             match status {
                 WriteStatus::Done => answer.written += count,
-                WriteStatus::Short(count) => answer.written += count,
+                WriteStatus::Short(count) => {
+                    answer.written += count;
+                    // The shard knows nothing of this connection yet.
+                    self.host.sockets().no_longer_owes(self.key);
+                }
                 WriteStatus::Broken => return self.end(),
             }
             return Step::More;
@@ -270,10 +276,7 @@ impl<H: Host> Connection<H> {
         if holds {
             match self.write_held(context) {
                 Ok(true) => {
-                    let socket =
-                        |sockets: &mut Sockets| sockets.slots.get_mut(self.key).map(|socket| std::mem::take(&mut socket.owes_writable));
-                    let owes = socket(&mut self.host.sockets());
-                    if owes == Some(true) {
+                    if self.host.sockets().no_longer_owes(self.key) {
                         self.host.handle(Event::Writable { connection: self.key });
                     }
                     return Step::More;

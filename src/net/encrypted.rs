@@ -72,12 +72,14 @@ impl Sockets {
     }
 
     /// Decrypts what was read; `plain` is given what is in it. What the protocol answers is sent. `None`: the peer broke the protocol, or reads nothing.
+    /// What came before a peer's goodbye is taken first: the next read is the end.
     pub(super) fn decrypt(&mut self, connection: ConnectionKey, ciphertext: &mut [u8], plain: impl FnMut(&[u8])) -> Option<Received> {
         let socket = self.slots.get_mut(connection)?;
         let tls = socket.tls.as_mut()?;
         let out = &mut self.scratch.1;
         out.clear();
         let received = tls.receive(ciphertext, plain, out);
+        socket.said_last = received.as_ref().is_ok_and(|received| received.closed);
         let sent = self.send_out(connection);
         match received {
             Ok(received) if sent => Some(received),
@@ -196,7 +198,7 @@ impl Sockets {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read as _;
+    use std::io::{Read as _, Write as _};
     use std::net::{TcpListener, TcpStream};
     use std::os::fd::AsRawFd as _;
     use std::thread;
@@ -217,6 +219,23 @@ mod tests {
         std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
         let settings = TlsSettings { certificates: vec![CertificateFiles { cert: cert.clone(), key }], ..TlsSettings::default() };
         (Server::open(&settings, &Tickets::new().unwrap()).unwrap(), cert, folder)
+    }
+
+    /// The socket of a client that has connected, and its key once the handshake is done.
+    fn opened(server: &Server, listener: &TcpListener, sockets: &mut Sockets) -> (TcpStream, ConnectionKey) {
+        let (stream, _) = listener.accept().unwrap();
+        stream.set_nonblocking(true).unwrap();
+        let key = sockets.insert(stream.as_raw_fd(), Some(Box::new(Session::new(server))));
+        while !read(&stream, sockets, key, |_| {}).opened {}
+        (stream, key)
+    }
+
+    /// Reads once, when there is something.
+    fn read(stream: &TcpStream, sockets: &mut Sockets, key: ConnectionKey, plain: impl FnMut(&[u8])) -> Received {
+        let mut buffer = [0; 16 << 10];
+        wait(stream, PollFlags::POLLIN);
+        let count = recv(stream.as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT).unwrap();
+        sockets.decrypt(key, &mut buffer[..count], plain).unwrap()
     }
 
     fn wait(stream: &TcpStream, what: PollFlags) {
@@ -252,18 +271,9 @@ mod tests {
                 seen += count;
             }
         });
-        let (stream, _) = listener.accept().unwrap();
-        socket2::SockRef::from(&stream).set_send_buffer_size(8 << 10).unwrap();
-        stream.set_nonblocking(true).unwrap();
         let mut sockets = Sockets::new(NetSettings::default());
-        let key = sockets.insert(stream.as_raw_fd(), Some(Box::new(Session::new(&server))));
-        let mut buffer = [0; 16 << 10];
-        let mut opened = false;
-        while !opened {
-            wait(&stream, PollFlags::POLLIN);
-            let count = recv(stream.as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT).unwrap();
-            opened = sockets.decrypt(key, &mut buffer[..count], |_| {}).unwrap().opened;
-        }
+        let (stream, key) = opened(&server, &listener, &mut sockets);
+        socket2::SockRef::from(&stream).set_send_buffer_size(8 << 10).unwrap();
 
         let text: Vec<u8> = (0..251 * 300).map(byte).collect();
         let (mut sent, mut offset, mut shorts, mut tails) = (0, 0, 0, 0);
@@ -313,17 +323,8 @@ mod tests {
             // Until the test is over.
             let _ = waits.recv_timeout(Duration::from_secs(20));
         });
-        let (stream, _) = listener.accept().unwrap();
-        stream.set_nonblocking(true).unwrap();
         let mut sockets = Sockets::new(NetSettings::default());
-        let key = sockets.insert(stream.as_raw_fd(), Some(Box::new(Session::new(&server))));
-        let mut buffer = [0; 16 << 10];
-        let mut opened = false;
-        while !opened {
-            wait(&stream, PollFlags::POLLIN);
-            let count = recv(stream.as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT).unwrap();
-            opened = sockets.decrypt(key, &mut buffer[..count], |_| {}).unwrap().opened;
-        }
+        let (_stream, key) = opened(&server, &listener, &mut sockets);
         let text = vec![b'x'; 300 << 10];
         let mut taken = 0;
         loop {
@@ -340,5 +341,42 @@ mod tests {
         assert_eq!(sockets.tail_bytes(), 0);
         drop(done);
         sleeper.join().unwrap();
+    }
+
+    #[test]
+    fn what_a_peer_says_before_its_goodbye_is_taken_and_an_unfinished_record_counts() {
+        let (server, cert, _folder) = server();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let speaker = thread::spawn(move || {
+            let mut client = pinned::connect(TcpStream::connect(address).unwrap(), &cert).unwrap();
+            client.conn.complete_io(&mut client.sock).unwrap();
+            // The head of a record of 16,000 bytes, of which ten come by themselves.
+            client.conn.writer().write_all(&[7; 15_000]).unwrap();
+            let mut record = Vec::new();
+            client.conn.write_tls(&mut record).unwrap();
+            client.sock.write_all(&record[..10]).unwrap();
+            // Until the first bytes have been looked at.
+            thread::park_timeout(Duration::from_secs(20));
+            client.conn.send_close_notify();
+            client.conn.write_tls(&mut record).unwrap();
+            client.sock.write_all(&record[10..]).unwrap();
+            client
+        });
+        let mut sockets = Sockets::new(NetSettings::default());
+        let (stream, key) = opened(&server, &listener, &mut sockets);
+        let mut heard = 0;
+        while sockets.slots[key].tls.as_ref().unwrap().unfinished_bytes() == 0 {
+            read(&stream, &mut sockets, key, |plain| heard += plain.len());
+        }
+        sockets.hold_inbound(key, 100);
+        assert!(sockets.inbound_bytes() > 100, "{} bytes", sockets.inbound_bytes());
+        speaker.thread().unpark();
+        while !read(&stream, &mut sockets, key, |plain| heard += plain.len()).closed {}
+        assert_eq!((heard, sockets.slots[key].said_last), (15_000, true));
+        sockets.hold_inbound(key, 100);
+        assert_eq!(sockets.inbound_bytes(), 100, "a record that is whole is held no more");
+        sockets.remove(key);
+        drop(speaker.join().unwrap());
     }
 }

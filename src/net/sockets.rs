@@ -45,6 +45,8 @@ pub(super) struct Socket {
     /// glommio when a socket is writable.
     pub(super) held: Held,
     pub(super) tls: Option<Box<TlsSession>>,
+    /// The peer has said that it sends no more, and what it said before is taken.
+    pub(super) said_last: bool,
     /// Its handshake has had its turn.
     pub(super) may_handshake: bool,
     /// The shard was told `Short` and waits for `Event::Writable`.
@@ -180,9 +182,11 @@ impl Sockets {
         self.refused
     }
 
-    /// Notes what the unfinished message of a connection holds now; false if it is one too many, and is to be cut off.
+    /// Notes what the unfinished message of a connection holds now, and its unfinished TLS record with it; false if it is one too many, and is to be
+    /// cut off.
     pub(super) fn hold_inbound(&mut self, connection: ConnectionKey, bytes: usize) -> bool {
         let Some(socket) = self.slots.get_mut(connection) else { return true };
+        let bytes = bytes + socket.tls.as_ref().map_or(0, |tls| tls.unfinished_bytes());
         // A message has at most 128 MiB.
         let before = std::mem::replace(&mut socket.inbound_bytes, bytes as u32) as usize;
         self.inbound_bytes = self.inbound_bytes + bytes - before;
@@ -251,6 +255,11 @@ impl Sockets {
         WriteStatus::Done
     }
 
+    /// Whether the shard was to be told that the socket takes bytes again; it is now.
+    pub(super) fn no_longer_owes(&mut self, connection: ConnectionKey) -> bool {
+        self.slots.get_mut(connection).is_some_and(|socket| std::mem::take(&mut socket.owes_writable))
+    }
+
     /// Closes the socket once what was written is out; `Effects::close`.
     pub fn close(&mut self, connection: ConnectionKey) {
         if let Some(socket) = self.slots.get_mut(connection) {
@@ -299,6 +308,7 @@ impl Sockets {
             fd,
             held: Held::Nothing,
             tls,
+            said_last: false,
             may_handshake: false,
             owes_writable: false,
             broken: false,

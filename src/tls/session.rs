@@ -266,6 +266,11 @@ impl Session {
         self.peer_bytes > 0
     }
 
+    /// Bytes of them that a peer makes it hold: of a record, or a handshake's message, whose end has not come.
+    pub fn unfinished_bytes(&self) -> usize {
+        self.held.capacity()
+    }
+
     /// Bytes of heap that it holds now, `Session` itself not included.
     pub fn held_bytes(&self) -> usize {
         STATE_BYTES + self.held.capacity() + self.peer_bytes + self.peer.as_ref().map_or(0, |peer| peer.len())

@@ -280,3 +280,27 @@ fn without_entitlement_a_token_is_not_looked_at() {
     assert_eq!(node.ask(client, json!({"refresh": {"token": "nonsense"}}))["refresh"]["expires"], Value::Null);
     assert_eq!(node.ask(client, json!({"sub_refresh": {"channel": "/v/1", "token": "nonsense"}}))["sub_refresh"], json!({}));
 }
+
+#[test]
+fn a_certificate_names_the_user_and_no_token_of_somebody_else_will_do() {
+    let mut node = guarded(jwt("user eve\n"));
+    let permissions = json!({"all": ["/v/*"]});
+    let come = |node: &mut Node, user: &str, token: &str| {
+        let client = node.open(0, Protocol::Json);
+        node.handle(0, Event::Identified { connection: client.key, user });
+        let reply = node.ask(client, json!({"connect": {"token": token}}));
+        (client, code(&reply))
+    };
+    let nameless = signed(json!({"permissions": permissions}));
+    let (ada, came) = come(&mut node, "ada", &nameless);
+    assert_eq!(came, 0, "a token need not name anybody");
+    assert_eq!(come(&mut node, "ada", &may(permissions.clone())).1, 0);
+    assert_eq!(come(&mut node, "bob", &may(permissions)).1, 103, "ada's token");
+    assert_eq!(come(&mut node, "eve", &nameless).1, 103, "who is revoked is, whatever the token says");
+    let refresh = |node: &mut Node, token: &str| code(&node.ask(ada, json!({"refresh": {"token": token}})));
+    assert_eq!(refresh(&mut node, &nameless), 0);
+    assert_eq!(refresh(&mut node, &signed(json!({"sub": "bob"}))), 103);
+    node.handle(0, Event::Entitlement(jwt("user ada\n")));
+    node.settle();
+    assert_eq!(closed(&mut node, ada), Some(3500));
+}

@@ -74,12 +74,7 @@ impl Connections {
         let entry = if matches!(self.entitlement, Entitlement::None) {
             None
         } else {
-            let granted = self.entitlement.connect(token, self.now_s(now_ms));
-            let user = self.identified.get(&connection);
-            match granted.and_then(|grant| match user {
-                Some(user) => grant.of_user(user),
-                None => Ok(grant),
-            }) {
+            match self.grant(now_ms, connection, token) {
                 Ok(grant) => Some(Box::new(Entry { grant, client: self.clients + 1, look_ms: 0 })),
                 Err(denial) => {
                     self.deny(connection, id, &denial);
@@ -105,16 +100,30 @@ impl Connections {
         }
     }
 
+    /// What a token lets a connection do, and the certificate that it came with, if any: both must be of the same user.
+    fn grant(&self, now_ms: u64, connection: ConnectionKey, token: &str) -> Result<Grant, Denial> {
+        let now_s = self.now_s(now_ms);
+        let grant = self.entitlement.connect(token, now_s)?;
+        let Some(user) = self.identified.get(&connection) else { return Ok(grant) };
+        let grant = grant.of_user(user)?;
+        // The user may be revoked, and a token need not name any.
+        self.entitlement.alive(&grant, now_s)?;
+        Ok(grant)
+    }
+
     /// The refresh command. A token that is refused changes nothing: the connection ends when it was to end.
     pub fn refresh(&mut self, now_ms: u64, connection: ConnectionKey, id: u32, token: &str) {
-        let now_s = self.now_s(now_ms);
-        let Some(entry) = self.sessions.get_mut(connection).and_then(|session| session.entry.as_mut()) else {
-            let result = RefreshResult { client: "", version: VERSION, ttl: None };
-            self.reply(connection, id, &Reply::Refresh(result));
-            return;
-        };
-        match self.entitlement.refresh(&entry.grant, token, now_s) {
-            Ok(grant) => {
+        let renewed = self.with_grant(connection, |before| {
+            let grant = self.grant(now_ms, connection, token)?;
+            if grant.user() == before.user() { Ok(grant) } else { Err(Denial::OtherUser) }
+        });
+        match renewed {
+            Ok(None) => {
+                let result = RefreshResult { client: "", version: VERSION, ttl: None };
+                self.reply(connection, id, &Reply::Refresh(result));
+            }
+            Ok(Some(grant)) => {
+                let Some(entry) = self.sessions.get_mut(connection).and_then(|session| session.entry.as_mut()) else { return };
                 let expires_s = grant.expires_s();
                 entry.grant = grant;
                 let client = entry.client;
