@@ -1,6 +1,7 @@
 // TLS with the official SDK and Node's own client: whole bursts, certificates by name, renewed ones, clients' certificates, tickets, what is refused.
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
+import { createHmac } from "node:crypto";
 import { mkdtempSync, readFileSync, renameSync, rmSync } from "node:fs";
 import net from "node:net";
 import { tmpdir } from "node:os";
@@ -179,6 +180,32 @@ test("a client's certificate is asked for where it is required, and must be of t
     assert.equal(await outcome, "refused");
   }
   await assert.rejects(dial({ servername: "one.example", cert: read("eve.pem"), key: read("eve.key"), maxVersion: "TLSv1.2" }), "not of the authority, although none is required");
+});
+
+test("a certificate names the user, and a token of somebody else is refused", async () => {
+  const secret = "a secret of the tests, of 32 bytes or more";
+  const encoded = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
+  const token = (sub) => {
+    const message = `${encoded({ alg: "HS256" })}.${encoded({ sub, exp: Math.floor(Date.now() / 1000) + 600 })}`;
+    return `${message}.${createHmac("sha256", secret).update(message).digest("base64url")}`;
+  };
+  const at = await freePort();
+  await Node.start(
+    [topic],
+    `entitlement.type = "jwt"\nentitlement.jwt.hmac.secret = "${secret}"`,
+    `[[listen]]\naddress = "127.0.0.1:${at}"\ntls.cert = "${file("two.pem")}"\ntls.key = "${file("two.key")}"\ntls.client.ca = "${file("clients.pem")}"`,
+  );
+  const come = (sub) => {
+    const websocket = trusting({ cert: read("ada.pem"), key: read("ada.key"), servername: "two.example" });
+    const client = builds[0].client(`wss://127.0.0.1:${at}/connection/websocket`, { websocket, token: token(sub) });
+    clients.push(client);
+    return client;
+  };
+  await connected(come("ada"));
+  const bob = come("bob");
+  const gone = event(bob, "disconnected");
+  bob.connect();
+  assert.equal((await gone).code, 103);
 });
 
 test("another certificate is served once its files say so, nobody is disconnected, and a bad one changes nothing", async () => {
