@@ -1,7 +1,7 @@
 //! A file that is read again when it has changed.
 
 use std::fs::{self, File};
-use std::io::Read as _;
+use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -42,7 +42,7 @@ impl WatchedFile {
     /// # Errors
     /// It cannot be read, is larger than its bound, is no regular file or not UTF-8. All but the first are told once per change.
     pub(crate) fn changed(&mut self) -> Result<Option<String>, FileError> {
-        let attributes = fs::metadata(&self.path).map_err(|error| self.error(error.to_string()))?;
+        let attributes = fs::metadata(&self.path).map_err(|error| self.unreadable(&error))?;
         let stamp = (attributes.dev(), attributes.ino(), attributes.len(), attributes.ctime(), attributes.ctime_nsec());
         let same = self.stamp == Some(stamp);
         if same && self.settled {
@@ -55,11 +55,21 @@ impl WatchedFile {
         let mut bytes = Vec::new();
         File::open(&self.path)
             .and_then(|file| file.take(self.bytes_max + 1).read_to_end(&mut bytes))
-            .map_err(|error| self.error(error.to_string()))?;
+            .map_err(|error| self.unreadable(&error))?;
         if bytes.len() as u64 > self.bytes_max {
             return Err(self.error(format!("it is larger than {} bytes", self.bytes_max)));
         }
         String::from_utf8(bytes).map(Some).map_err(|_| self.error("it is not UTF-8".to_owned()))
+    }
+
+    fn unreadable(&self, error: &io::Error) -> FileError {
+        self.error(match error.kind() {
+            io::ErrorKind::NotFound => "there is no such file; make it, or correct the path".to_owned(),
+            io::ErrorKind::PermissionDenied => {
+                "it may not be read; let the user or the group that the node runs as read it, and enter its folders".to_owned()
+            }
+            _ => format!("it cannot be read: {error}"),
+        })
     }
 
     pub(crate) fn error(&self, what: String) -> FileError {

@@ -404,7 +404,7 @@ fn a_token_is_awaited_and_a_newer_one_in_its_file_is_taken_up_and_nothing_is_los
     };
     let login = format!("\"sasl.mechanism\" = \"OAUTHBEARER\"\n\"sasl.oauthbearer.config\" = \"token.path={}\"", file.display());
     let mut node = Node::start(&sasl_sections(&cluster, &load.topic, &login));
-    let says = |why: &str| why.contains("kafka-token") && why.contains("No such file");
+    let says = |why: &str| why.contains("kafka-token") && why.contains("there is no such file");
     eventually("the node says what it waits for", || node.readiness().filter(|(status, why)| *status == 503 && says(why)));
     pass(2_000);
     let errors = node.log().lines().filter(|line| line.contains("ERROR")).map(str::to_owned).collect::<Vec<_>>();

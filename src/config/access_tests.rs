@@ -54,7 +54,10 @@ fn a_port_that_cannot_be_is_told_by_its_number() {
         ),
         ("[[listen]]\n[[listen]]\naddress = '0.0.0.0:1'", "listen.2.address = \"0.0.0.0:1\" lets others in"),
         ("[listen]\ntls.cert = '/nowhere.pem'", "listen.tls.cert names 1 files and listen.tls.key 0"),
-        ("[listen]\ntls.cert = '/nowhere.pem'\ntls.key = '/nowhere.key'", "listen.tls cannot be used: /nowhere.pem: "),
+        (
+            "[listen]\ntls.cert = '/nowhere.pem'\ntls.key = '/nowhere.key'",
+            "listen.tls cannot be used: /nowhere.pem: there is no such file; make it, or correct the path",
+        ),
         ("[listen]\ntls.client.required = true", "listen.tls.client.ca needs listen.tls.cert and listen.tls.key"),
         ("[[listen]]\nadress = '127.0.0.1:1'", "unknown key listen.adress; did you mean listen.address?"),
     ] {
@@ -74,11 +77,15 @@ fn entitlement_is_refused_with_what_it_lacks() {
         ("entitlement.type = 'basic'\nentitlement.token = 'short'".to_owned(), "entitlement.token is missing or shorter than 16 bytes"),
         ("entitlement.token = '0123456789abcdef'".to_owned(), "entitlement.token is given although entitlement.type is not \"basic\""),
         ("entitlement.type = 'jwt'".to_owned(), "entitlement.type = \"jwt\" needs a key: give entitlement.jwt.hmac.secret"),
-        (format!("entitlement.type = 'jwt'\nentitlement.jwt.hmac.path = '{short}'"), "a key of [entitlement] cannot be used"),
+        (format!("entitlement.type = 'jwt'\nentitlement.jwt.hmac.path = '{short}'"), "entitlement.jwt.hmac.path cannot be used: "),
+        (
+            "entitlement.type = 'jwt'\nentitlement.jwt.hmac.secret = 'short'".to_owned(),
+            "entitlement.jwt.hmac.secret cannot be used: a secret has 32 bytes or more",
+        ),
         ("entitlement.revoked.path = '/x'".to_owned(), "although entitlement.type is not \"jwt\""),
         (
             format!("entitlement.type = 'jwt'\nentitlement.jwt.hmac.secret = '{}'\nentitlement.revoked.path = '/nowhere'", "s".repeat(32)),
-            "entitlement.revoked.path cannot be used: /nowhere",
+            "entitlement.revoked.path cannot be used: /nowhere: there is no such file; make it, or correct the path",
         ),
         ("entitlement.type = 'token'".to_owned(), "allowed are \"none\", \"basic\", \"jwt\""),
     ] {

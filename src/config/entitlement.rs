@@ -114,10 +114,14 @@ pub(super) fn read(reader: &mut Reader) -> EntitlementSettings {
             if keys.is_empty() && !lacks[1] {
                 let text = "entitlement.type = \"jwt\" needs a key: give entitlement.jwt.hmac.secret, entitlement.jwt.hmac.path, entitlement.jwt.pem.path or entitlement.jwt.jwks.path";
                 reader.problem(origin, text.to_owned());
-            } else if !keys.is_empty()
-                && let Err(error) = Keys::open(keys.clone())
-            {
-                reader.problem(origin, format!("a key of [entitlement] cannot be used: {error}"));
+            }
+            let bad: Vec<String> = keys.iter().filter_map(bad_source).collect();
+            match Keys::open(keys.clone()) {
+                // Each by itself would do.
+                Err(error) if bad.is_empty() && !keys.is_empty() => {
+                    reader.problem(origin, format!("the keys of [entitlement] do not go together: {}", error.what))
+                }
+                _ => bad.into_iter().for_each(|text| reader.problem(origin, text)),
             }
             if let Some(Err(error)) = revoked.clone().map(Revocations::open) {
                 reader.problem(origin, format!("entitlement.revoked.path cannot be used: {error}"));
@@ -125,4 +129,15 @@ pub(super) fn read(reader: &mut Reader) -> EntitlementSettings {
             EntitlementSettings::Jwt(JwtSettings { keys, revoked, limits })
         }
     }
+}
+
+/// What is wrong with a source of keys, in words that name its setting.
+fn bad_source(source: &KeySource) -> Option<String> {
+    let error = Keys::open(vec![source.clone()]).err()?;
+    Some(match source {
+        KeySource::Secret(_) | KeySource::Pem(_) => format!("entitlement.jwt.hmac.secret cannot be used: {}", error.what),
+        KeySource::SecretFile(_) => format!("entitlement.jwt.hmac.path cannot be used: {error}"),
+        KeySource::PemFile(_) => format!("entitlement.jwt.pem.path cannot be used: {error}"),
+        KeySource::JwksFile(_) => format!("entitlement.jwt.jwks.path cannot be used: {error}"),
+    })
 }

@@ -276,7 +276,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("token");
         let mut file = TokenFile::new(path.clone());
-        assert!(refusal(file.look(NOW_MS)).contains("No such file"));
+        assert!(refusal(file.look(NOW_MS)).contains("there is no such file"));
         assert!(file.look(NOW_MS).is_none(), "told once");
         let (first, second) = (ending(20), ending(600));
         fs::write(&path, format!("{first}\n")).expect("written");
@@ -286,7 +286,7 @@ mod tests {
         }
         fs::remove_file(&path).expect("removed");
         assert!(file.look(NOW_MS + 2_000).is_none(), "it lives on");
-        assert!(file.said.as_ref().is_some_and(|said| said.contains("keep the token") && said.contains("No such file")));
+        assert!(file.said.as_ref().is_some_and(|said| said.contains("keep the token") && said.contains("there is no such file")));
         fs::write(&path, "").expect("written");
         assert!(file.look(NOW_MS + 3_000).is_none(), "it lives on");
         assert!(file.said.as_ref().is_some_and(|said| said.contains("empty")));

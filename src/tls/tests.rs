@@ -593,7 +593,7 @@ fn mistakes_in_settings_and_files_are_one_line_that_says_what_to_do() {
     let (_, stranger) = authority.sign(&Authority::params("a.example"));
     wrong(&|settings| settings.certificates.clear(), "1 to 64 certificates, this one 0");
     wrong(&|settings| settings.client_required = true, "no authorities are named");
-    wrong(&|settings| settings.certificates[0].cert = "/nowhere".into(), "/nowhere: No such file");
+    wrong(&|settings| settings.certificates[0].cert = "/nowhere".into(), "/nowhere: there is no such file");
     wrong(&|settings| settings.certificates[0].cert = good.certificates[0].key.clone(), "there is no certificate");
     wrong(&|settings| settings.certificates[0].key = good.certificates[0].cert.clone(), "there is no private key");
     wrong(&|settings| settings.certificates[0].key = authority.file("x.key", &stranger), "it is not the key of");
