@@ -12,8 +12,18 @@ use crate::subject::TopicSettings;
 pub enum TopicChoice {
     /// `topics`: not empty, valid names, none twice. Each must exist when metadata is first read.
     Listed(Vec<String>),
-    /// `topics.regex`, anchored at both ends. Internal topics never match, whatever it says: leave them out before asking it.
+    /// `topics.regex`, anchored at both ends. Internal topics never match, whatever it says.
     Matching(Regex),
+}
+
+impl TopicChoice {
+    /// Whether a topic of the cluster is consumed.
+    pub fn wants(&self, name: &str) -> bool {
+        match self {
+            TopicChoice::Listed(topics) => topics.iter().any(|listed| listed == name),
+            TopicChoice::Matching(regex) => !name.starts_with("__") && regex.is_match(name),
+        }
+    }
 }
 
 /// Everything about Kafka.

@@ -62,15 +62,10 @@ impl Reader {
             if topic.error().is_some() || count == 0 {
                 continue;
             }
-            let internal = topic.name().starts_with("__");
-            if !internal {
+            if !topic.name().starts_with("__") {
                 publishable.insert(Arc::from(topic.name()), count);
             }
-            let wanted = match &lock(&self.options).topics {
-                TopicChoice::Listed(topics) => topics.iter().any(|listed| listed == topic.name()),
-                TopicChoice::Matching(regex) => !internal && regex.is_match(topic.name()),
-            };
-            if wanted {
+            if lock(&self.options).topics.wants(topic.name()) {
                 let leaderless = topic.partitions().iter().filter(|partition| partition.leader() < 0);
                 self.leaderless.extend(leaderless.map(|partition| (topic.name().to_owned(), partition.id() as u32)));
                 found.insert(topic.name().to_owned(), count);

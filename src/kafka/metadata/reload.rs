@@ -55,11 +55,7 @@ impl Reader {
         self.reloads = reload.number;
         let (unwanted, absent) = {
             let options = lock(&self.options);
-            let is_wanted = |name: &str| match &options.topics {
-                TopicChoice::Listed(topics) => topics.iter().any(|listed| listed == name),
-                TopicChoice::Matching(regex) => !name.starts_with("__") && regex.is_match(name),
-            };
-            let unwanted: Vec<String> = self.known.keys().filter(|name| !is_wanted(name)).cloned().collect();
+            let unwanted: Vec<String> = self.known.keys().filter(|name| !options.topics.wants(name)).cloned().collect();
             let absent: Vec<String> = match &options.topics {
                 TopicChoice::Listed(topics) => topics.iter().filter(|name| !found.contains_key(*name)).cloned().collect(),
                 TopicChoice::Matching(_) => Vec::new(),
