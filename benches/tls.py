@@ -5,7 +5,7 @@
   python3 benches/tls.py --binary target/release/corespan --kafka 127.0.0.1:9092
 
 One node, one shard on one CPU, this tool on another. Rounds of plain, TLS and HAProxy follow each other; CPU is what the kernel counts for the node's
-process, and for HAProxy's. Figures are medians of the rounds. HAProxy is Debian's (apt-get install haproxy); without it its rows are missing, and said so.
+process, in ticks of 10 ms, and for HAProxy's: rounds of a few seconds are right to some 5 %. Figures are medians of the rounds. HAProxy is Debian's (apt-get install haproxy); without it its rows are missing, and said so.
 """
 
 import argparse
@@ -249,6 +249,15 @@ def idle(options, port, context, subject, pid):
     return grown
 
 
+def fresh(options, folder, pair):
+    """A node that is not tied to the tool's CPU."""
+    os.sched_setaffinity(0, set(range(os.cpu_count())))
+    try:
+        return Node(options, folder, pair, options.topic)
+    finally:
+        os.sched_setaffinity(0, {options.tool_cpu})
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--binary", required=True, help="corespan, a release build")
@@ -256,7 +265,7 @@ def main():
     parser.add_argument("--clients", type=int, default=100)
     parser.add_argument("--rate", type=float, default=60, help="records a second, each to every client")
     parser.add_argument("--bytes", type=int, default=200)
-    parser.add_argument("--seconds", type=float, default=5)
+    parser.add_argument("--seconds", type=float, default=8)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--idle", type=int, default=2000)
     parser.add_argument("--cpu", type=int, default=1)
@@ -270,11 +279,8 @@ def main():
         pair = certificates(folder, "ecdsa")
         rsa = certificates(folder, "rsa")
         context = ssl.create_default_context(cafile=pair[0])
-        # The node and its housekeeping are not to share the tool's CPU only.
-        os.sched_setaffinity(0, set(range(os.cpu_count())))
-        node = Node(options, folder, pair, options.topic)
+        node = fresh(options, folder, pair)
         proxy = Proxy(options, folder, pair, node.plain) if options.haproxy else None
-        os.sched_setaffinity(0, {options.tool_cpu})
         publisher = Client(node.plain, None)
         pid = node.process.pid
         rows = {"plain": [], "TLS": [], "HAProxy": []}
@@ -291,19 +297,23 @@ def main():
             print(f"HAProxy in front of the plain port, both processes: {statistics.median(rows['HAProxy']):.1f} us, {ratio('HAProxy'):.2f} of plain; TLS is {against:.2f} of that")
         else:
             print("no HAProxy here: apt-get install haproxy")
-        plain, encrypted = idle(options, node.plain, None, subject, pid), idle(options, node.tls, context, subject, pid)
-        print(f"idle subscribed connection: plain {plain:.0f} B, TLS {encrypted:.0f} B")
+        if proxy:
+            proxy.end()
+        # A node of its own for each: what one kind of connection gives back the other would take.
+        grown = {}
+        for kind in ("plain", "TLS"):
+            node.end()
+            node = fresh(options, folder, pair)
+            port, trusted = (node.plain, None) if kind == "plain" else (node.tls, context)
+            grown[kind] = idle(options, port, trusted, subject, node.process.pid)
+        print(f"idle subscribed connection: plain {grown['plain']:.0f} B, TLS {grown['TLS']:.0f} B")
         for name, other in (("ECDSA P-256", node), ("RSA 2048", None)):
             if other is None:
                 node.end()
-                os.sched_setaffinity(0, set(range(os.cpu_count())))
-                node = other = Node(options, folder, rsa, options.topic)
-                os.sched_setaffinity(0, {options.tool_cpu})
+                node = other = fresh(options, folder, rsa)
             full = [handshakes(other.tls, other.process.pid, version, 3, False) for version in ("-tls1_3", "-tls1_2")]
             resumed = handshakes(other.tls, other.process.pid, "-tls1_2", 3, True)
             print(f"handshakes for each second of the node's CPU, {name}: TLS 1.3 {full[0]:.0f}, TLS 1.2 {full[1]:.0f}, resumed (1.2) {resumed:.0f}")
-        if proxy:
-            proxy.end()
         node.end()
 
 
