@@ -452,7 +452,7 @@ fn a_partition_without_a_leader_delays_no_other_and_starts_where_it_was_to() {
     });
     let began = Instant::now();
     let living = side.topic(&topic).partitions.iter().position(|partition| partition.generation.0 > 0).expect("a living partition") as u32;
-    assert!(matches!(side.publish_answered(&record(&topic, Some(living), "k", "during")), PublishResult::Stored { .. }));
+    assert!(matches!(side.publish_when_taken(&record(&topic, Some(living), "k", "during")), PublishResult::Stored { .. }));
     let at = side.at(&topic, living);
     side.until("it is read", |side| (side.records(at).len() == 1).then_some(()));
     assert!(began.elapsed() < Duration::from_secs(4), "nobody waits for the dead: {:?}", began.elapsed());

@@ -49,10 +49,19 @@ pub fn folder_three() -> PathBuf {
     needed("CORESPAN_TEST_KAFKA_3_DIR").into()
 }
 
-/// For a test that kills one of the three brokers: held as long as another test of its kind must wait.
+/// For a test that kills one of the three brokers: held as long as another test of its kind must wait. A broker that a failed test left dead is
+/// started, so that one failure is one.
 pub fn three_alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+    let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let folder = folder_three();
+    for broker in ["1", "2", "3"] {
+        if !broker_runs(&folder, broker) {
+            eprintln!("broker {broker} was left dead, and is started");
+            broker_action(&folder, "start", broker);
+        }
+    }
+    alone
 }
 
 /// The SASL_SSL listener, the plain listener of the same broker, and the certificate.
