@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use corespan::handoff::TopicIndex;
 use corespan::shard::{Event, ShardSettings};
-use corespan::subject::{Partitioner, PartitionerChoice, TopicSettings, ValueKind};
+use corespan::subject::{Partitioner, PartitionerChoice, Topic, TopicSettings, ValueKind};
 use serde_json::json;
 
 use crate::harness::{self, Client, Node, map, publications, record, topic};
@@ -79,6 +79,37 @@ fn rule_2_a_subject_whose_record_is_found_elsewhere_is_live_only_from_then_on_an
         node.frames(clients[0]);
         assert_eq!(node.subscribe(clients[1], "/v/k")["subscribe"]["recoverable"], true);
     }
+}
+
+#[test]
+fn rule_2_another_partitioner_is_told_to_all_subscribers_of_the_topic_and_loses_nothing_where_a_key_keeps_its_home() {
+    let mut topic = topic(0, "v", 2, 2);
+    let by_crc32 = Topic { partitioner: Partitioner::Crc32, ..topic.clone() };
+    let home = |topic: &Topic, key: &str| topic.home(Some(key.as_bytes())).partition;
+    let key = |stays: bool| {
+        let fits = |key: &String| (home(&topic, key) == home(&by_crc32, key)) == stays;
+        (0..).map(|number| format!("k{number}")).find(fits).expect("a key")
+    };
+    let (stays, moves) = (key(true), key(false));
+    let mut node = Node::serving(2, ShardSettings::default(), vec![topic.clone()]);
+    let names = [&stays, &moves].map(|key| format!("/v/{key}"));
+    let clients = [node.connect(0), node.connect(1)];
+    let epochs: Vec<String> = clients.iter().zip(&names).map(|(client, name)| epoch(&node.subscribe(*client, name))).collect();
+    for (offset, key) in [&stays, &moves].into_iter().enumerate() {
+        node.consume(&topic, home(&topic, key).partition, vec![record(offset as i64, Some(key), Some("1"))]);
+        assert_eq!(node.pushes(clients[offset]), [(offset as u64 + 1, json!(1))]);
+    }
+    topic = by_crc32.clone();
+    node.take_map(map(2, vec![topic.clone()]));
+    for (client, name) in clients.iter().zip(&names) {
+        let push = &node.frames(*client)[0]["push"];
+        assert_eq!((&push["channel"], &push["unsubscribe"]["code"]), (&json!(name), &json!(2500)));
+    }
+    node.consume(&topic, home(&topic, &stays).partition, vec![record(2, Some(&stays), Some("2"))]);
+    let reply = node.recover(clients[0], &names[0], &epochs[0], 1);
+    assert_eq!((&reply["subscribe"]["recovered"], publications(&reply["subscribe"])), (&json!(true), vec![(3, json!(2))]));
+    let reply = node.recover(clients[1], &names[1], &epochs[1], 2);
+    assert_ne!(reply["subscribe"]["recovered"], json!(true), "its positions counted in another partition");
 }
 
 #[test]

@@ -89,7 +89,7 @@ impl Reader {
             if !same_rule {
                 tracing::info!(
                     topic = %name, before = ?topic.partitioner, now = ?rule,
-                    "another partitioner is set: keys that find another home are announced to their subscribers"
+                    "another partitioner is set: all subscribers of the topic are told to come back (2500), and lose nothing where the key keeps its home"
                 );
                 known.rule_since = version;
                 known.refuted.clear();

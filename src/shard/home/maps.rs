@@ -35,7 +35,8 @@ impl Home {
                 self.misfits.remove(&topic.index);
             }
             let renewed: Vec<u32> = self.renew_partitions(topic, before.is_some_and(|before| before.id == topic.id));
-            if before.is_some_and(|before| before.partitions.len() != topic.partitions.len() || before.partitioner != topic.partitioner) {
+            let other_rule = before.is_some_and(|before| before.partitioner != topic.partitioner);
+            if other_rule || before.is_some_and(|before| before.partitions.len() != topic.partitions.len()) {
                 self.raise_floors(topic);
                 self.unsettled.insert(topic.index);
             }
@@ -46,6 +47,9 @@ impl Home {
                 // Records of a subject without positions are on all partitions.
                 if moved || renewed.contains(&subject.partition.partition) || !subject.recoverable && log_changed {
                     self.reset_subject(key, speech);
+                } else if other_rule {
+                    // All homes of a topic are of one rule: who stays comes back too, to what is remembered of it.
+                    self.tell_reset(key, speech);
                 }
             }
             self.reset_floors(topic, &renewed);
