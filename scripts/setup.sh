@@ -53,6 +53,7 @@ setup_system() {
   local packages=(zlib1g-dev libssl-dev)
   { have cc && have c++ && have make; } || packages+=(build-essential)
   have pkg-config || packages+=(pkg-config)
+  have cmake || packages+=(cmake)
   have openssl || packages+=(openssl)
   have curl || packages+=(curl ca-certificates)
   have perl || packages+=(perl)

@@ -5,10 +5,8 @@
 
 mod support;
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use nix::sys::signal::Signal;
 use support::client::Client;
 use support::eventually;
@@ -16,6 +14,7 @@ use support::kafka::{self, Cluster};
 use support::kafka_moves::Mover;
 use support::ledger::{self, Answered, Ledger, Load, Totals};
 use support::node::{Node, config};
+use support::token_provider::{TokenProvider, token};
 
 fn is_long() -> bool {
     std::env::var_os("CORESPAN_TEST_LONG").is_some()
@@ -382,13 +381,6 @@ fn sasl_sessions_that_end_every_five_seconds_and_a_password_that_is_changed_and_
     assert!(totals.acknowledged > 0);
 }
 
-/// An unsecured token of alice's, as the test cluster takes it, that ends after so many seconds.
-fn token(seconds: u64) -> String {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_secs();
-    let claims = format!(r#"{{"sub":"alice","iat":{now},"exp":{}}}"#, now + seconds);
-    format!("{}.{}.", URL_SAFE_NO_PAD.encode(r#"{"alg":"none"}"#), URL_SAFE_NO_PAD.encode(claims))
-}
-
 #[test]
 #[ignore = "needs Apache Kafka: run ./dev test kafka"]
 fn a_token_is_awaited_and_a_newer_one_in_its_file_is_taken_up_and_nothing_is_lost() {
@@ -429,6 +421,57 @@ fn a_token_is_awaited_and_a_newer_one_in_its_file_is_taken_up_and_nothing_is_los
         pass(4_000);
         let log = node.log();
         assert!(!log.contains(&first) && !log.contains(&second), "the log names no token");
+        assert!(!log.to_lowercase().contains("authentication failed"), "{log}");
+    });
+    assert!(totals.acknowledged > 0, "{totals:?}");
+}
+
+#[test]
+#[ignore = "needs Apache Kafka: run ./dev test kafka"]
+fn tokens_come_from_a_provider_and_are_renewed_and_its_secret_is_rotated_by_a_reload_and_nothing_is_lost() {
+    /// Of a token. librdkafka asks for the next one after four fifths of it.
+    const LIFE_SECONDS: u64 = 10;
+    let load = Load { topic: "oidc".to_owned(), partitions: 4, keys: 8, publishers: 4, rate: 50, bytes: 50 };
+    let cluster = Cluster::start_sasl(&[]);
+    kafka::create_topic(&cluster.bootstrap, &load.topic, load.partitions, 1, &[]);
+    let provider = TokenProvider::start("corespan", LIFE_SECONDS);
+    let file = cluster.folder().join("client-secret");
+    let write = |secret: &str| std::fs::write(&file, secret).expect("the secret is written");
+    write("first-secret");
+    let login = format!(
+        "\"sasl.mechanism\" = \"OAUTHBEARER\"\n\"sasl.oauthbearer.method\" = \"oidc\"\n\"sasl.oauthbearer.client.id\" = \"corespan\"\n\
+         \"sasl.oauthbearer.client.secret.file\" = \"{}\"\n\"sasl.oauthbearer.token.endpoint.url\" = \"{}\"",
+        file.display(),
+        provider.url
+    );
+    let mut node = Node::start(&sasl_sections(&cluster, &load.topic, &login));
+    let says = |why: &str| why.contains("OAUTHBEARER") && why.contains("invalid_client");
+    eventually("the node says what it waits for", || node.readiness().filter(|(status, why)| *status == 503 && says(why)));
+    provider.take("first-secret");
+    node.await_ready();
+    let totals = on_node(&cluster, node, &load, |_, node| {
+        let before = provider.issued().len();
+        // Two lives of a token, without a change: sessions end with theirs and go on with the next.
+        pass(2 * LIFE_SECONDS * 1_000);
+        assert!(provider.issued().len() > before, "tokens are renewed");
+        let (status, why) = node.readiness().expect("it answers");
+        assert_eq!(status, 200, "{why}");
+        // Another secret at the provider, then here.
+        provider.take("second-secret");
+        write("second-secret");
+        let told = reload(node);
+        assert!(told.contains("sasl.oauthbearer.client.secret\" (a secret) has changed") && !told.contains("restart"), "{told}");
+        assert!(!told.contains("second-secret"), "{told}");
+        // Every client is made anew by then, and none of those that were asks again.
+        pass(LIFE_SECONDS * 1_000);
+        let refused = provider.refused();
+        pass(LIFE_SECONDS * 1_000);
+        assert_eq!(provider.refused(), refused, "nobody shows the old secret any more");
+        let (status, why) = node.readiness().expect("it answers");
+        assert_eq!(status, 200, "{why}");
+        let log = node.log();
+        assert!(!log.contains("first-secret") && !log.contains("second-secret"), "the log names no secret");
+        assert!(provider.issued().iter().all(|token| !log.contains(token)), "the log names no token");
         assert!(!log.to_lowercase().contains("authentication failed"), "{log}");
     });
     assert!(totals.acknowledged > 0, "{totals:?}");

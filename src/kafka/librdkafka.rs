@@ -307,6 +307,17 @@ fn check_sasl(properties: &Properties) -> Result<(), String> {
     if given("sasl.mechanism") != Some("OAUTHBEARER") {
         return Ok(());
     }
+    // Whether a provider's address, the client's name and its secret are all there is checked by librdkafka.
+    if given("sasl.oauthbearer.method").is_some_and(|method| method.eq_ignore_ascii_case("oidc")) {
+        return match given("sasl.oauthbearer.config") {
+            Some(_) => Err(
+                "sasl.oauthbearer.config names the file of a token, and sasl.oauthbearer.method = \"oidc\" fetches them from a provider: \
+                 take one of them out"
+                    .to_owned(),
+            ),
+            None => Ok(()),
+        };
+    }
     let file = given("sasl.oauthbearer.config").map(token_path);
     if given("enable.sasl.oauthbearer.unsecure.jwt") == Some("true") {
         return match file {
@@ -319,11 +330,14 @@ fn check_sasl(properties: &Properties) -> Result<(), String> {
     match file {
         Some(Ok(_)) => Ok(()),
         Some(Err(what)) => Err(what.to_owned()),
-        None => Err("sasl.mechanism = \"OAUTHBEARER\" has no source of tokens; name the file that holds the token of the moment and is written \
-             anew before it ends: sasl.oauthbearer.config = \"token.path=/PATH/OF/THE/TOKEN\" (librdkafka's own source, \
-             sasl.oauthbearer.method = \"oidc\", is not in this build, which has no libcurl); or use \"SCRAM-SHA-512\" or \"PLAIN\" over TLS; or, \
-             for trials only, unsecured tokens: enable.sasl.oauthbearer.unsecure.jwt = true"
-            .to_owned()),
+        None => Err(
+            "sasl.mechanism = \"OAUTHBEARER\" has no source of tokens; name the file that holds the token of the moment and is written \
+             anew before it ends: sasl.oauthbearer.config = \"token.path=/PATH/OF/THE/TOKEN\"; or have them fetched from a provider: \
+             sasl.oauthbearer.method = \"oidc\" with sasl.oauthbearer.client.id, sasl.oauthbearer.client.secret and \
+             sasl.oauthbearer.token.endpoint.url; or use \"SCRAM-SHA-512\" or \"PLAIN\" over TLS; or, for trials only, unsecured tokens: \
+             enable.sasl.oauthbearer.unsecure.jwt = true"
+                .to_owned(),
+        ),
     }
 }
 
@@ -528,8 +542,31 @@ mod tests {
             properties.set("enable.sasl.oauthbearer.unsecure.jwt", "true");
             assert_eq!(check_together(Role::Consumer, &properties), Ok(()));
         }
-        let reason = check_property(Role::Consumer, "sasl.oauthbearer.method", "oidc").expect_err("there is no libcurl");
-        assert!(reason.contains("sasl.oauthbearer.method"), "{reason}");
+    }
+
+    #[test]
+    fn a_provider_of_tokens_is_the_only_source_and_is_named_in_full() {
+        let mut properties = Properties::default();
+        for (name, value) in [
+            ("bootstrap.servers", "127.0.0.1:1"),
+            ("security.protocol", "sasl_plaintext"),
+            ("sasl.mechanism", "OAUTHBEARER"),
+            ("sasl.oauthbearer.method", "oidc"),
+            ("sasl.oauthbearer.client.id", "corespan"),
+            ("sasl.oauthbearer.client.secret", "hunter2"),
+        ] {
+            properties.set(name, value);
+        }
+        for role in [Role::Consumer, Role::Producer] {
+            let reason = check_together(role, &properties).expect_err("no address");
+            assert!(reason.contains("sasl.oauthbearer.token.endpoint.url") && !reason.contains("hunter2"), "{reason}");
+            let mut whole = properties.clone();
+            whole.set("sasl.oauthbearer.token.endpoint.url", "http://127.0.0.1:1/token");
+            assert_eq!(check_together(role, &whole), Ok(()), "the provider may come later");
+            whole.set("sasl.oauthbearer.config", "token.path=/nowhere");
+            let reason = check_together(role, &whole).expect_err("two sources");
+            assert!(reason.contains("take one of them out"), "{reason}");
+        }
     }
 
     #[test]

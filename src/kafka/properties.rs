@@ -108,12 +108,31 @@ pub fn is_credential(name: &str) -> bool {
 
 /// Whether it names a file, or a folder, that a client reads when it is made.
 pub fn is_tls_file(name: &str) -> bool {
-    ["ssl.ca.location", "ssl.certificate.location", "ssl.key.location", "ssl.keystore.location", "ssl.crl.location"].contains(&name)
+    const FILES: [&str; 6] = [
+        "ssl.ca.location",
+        "ssl.certificate.location",
+        "ssl.key.location",
+        "ssl.keystore.location",
+        "ssl.crl.location",
+        "https.ca.location",
+    ];
+    FILES.contains(&name)
 }
 
-/// Whether it may change while the node runs: credentials, certificates and keys.
+/// Whether it may change while the node runs: credentials, certificates, keys, and who a provider of tokens takes the node for.
 pub fn is_live(name: &str) -> bool {
-    const OTHERS: [&str; 5] = ["ssl.key.password", "ssl.keystore.password", "ssl.ca.pem", "ssl.certificate.pem", "ssl.key.pem"];
+    const OTHERS: [&str; 10] = [
+        "ssl.key.password",
+        "ssl.keystore.password",
+        "ssl.ca.pem",
+        "ssl.certificate.pem",
+        "ssl.key.pem",
+        "https.ca.pem",
+        "sasl.oauthbearer.client.id",
+        "sasl.oauthbearer.client.secret",
+        "sasl.oauthbearer.client.credentials.client.id",
+        "sasl.oauthbearer.client.credentials.client.secret",
+    ];
     is_credential(name) || is_tls_file(name) || OTHERS.contains(&name)
 }
 

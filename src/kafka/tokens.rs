@@ -44,7 +44,8 @@ pub(super) fn token_path(value: &str) -> Result<PathBuf, &'static str> {
 pub(super) fn token_path_of(config: &ClientConfig) -> Option<PathBuf> {
     let is_sasl = config.get("security.protocol")?.to_ascii_lowercase().starts_with("sasl_");
     let is_bearer = config.get("sasl.mechanism") == Some("OAUTHBEARER");
-    if is_sasl && is_bearer { token_path(config.get("sasl.oauthbearer.config")?).ok() } else { None }
+    let is_fetched = config.get("sasl.oauthbearer.method").is_some_and(|method| method.eq_ignore_ascii_case("oidc"));
+    if is_sasl && is_bearer && !is_fetched { token_path(config.get("sasl.oauthbearer.config")?).ok() } else { None }
 }
 
 /// One token. It has no `Debug`: it is a secret.

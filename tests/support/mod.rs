@@ -7,6 +7,7 @@ pub mod kafka_moves;
 pub mod kafka_side;
 pub mod ledger;
 pub mod node;
+pub mod token_provider;
 
 use std::fs::File;
 use std::io::{Read, Write};
