@@ -132,7 +132,7 @@ final class Feed implements AutoCloseable {
       lost("the token cannot be read: " + error);
       return false;
     } catch (ExecutionException error) {
-      lost(String.valueOf(error.getCause()));
+      lost(Link.why(error.getCause()));
       return false;
     } catch (TimeoutException error) {
       lost("no answer");
