@@ -240,6 +240,8 @@ stage_setup() {
         setup java kafka
         install_python
         have curl || install_packages curl ca-certificates
+        # Makes the certificates of the part `tls`.
+        have openssl || install_packages openssl
         ;;
     esac
   done
@@ -312,7 +314,7 @@ stage_connect() {
     export CORESPAN_BIN=$target/debug/corespan
   fi
   export CORESPAN_KAFKA_LIBS=$kafka_libs
-  limited "the connector on a Connect service" 300 python3 -u connect/test/distributed.py
+  limited "the connector on a Connect service" 480 python3 -u connect/test/distributed.py
 }
 
 # Every test has a limit of its own too: support/test.mjs.
