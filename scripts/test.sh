@@ -204,8 +204,9 @@ count_tests() {
     java) awk '
       /Tests run: / { gsub(/[^0-9 ]/, ""); run = $1; failed = $2 + $3; skipped = $4 }
       END { print run - failed - skipped, failed+0, skipped+0 }' "$2" ;;
-    # Maven's total, and a line for each part of distributed.py.
+    # Maven's total, and a line for each part of distributed.py. Maven resets a terminal's colours in front of the first.
     connect) awk '
+      { gsub(/\033\[[0-9;]*m/, "") }
       /Tests run: / { gsub(/[^0-9 ]/, ""); run = $1; failed = $2 + $3; skipped = $4 }
       /^[a-z]+: ok \(/ { parts++ }
       END { print run - failed - skipped + parts, failed+0, skipped+0 }' "$2" ;;
