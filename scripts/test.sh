@@ -204,8 +204,9 @@ count_tests() {
     java) awk '
       /Tests run: / { gsub(/[^0-9 ]/, ""); run = $1; failed = $2 + $3; skipped = $4 }
       END { print run - failed - skipped, failed+0, skipped+0 }' "$2" ;;
-    # Maven's total, and a line for each part of distributed.py.
+    # Maven's total, and a line for each part of distributed.py. Maven resets a terminal's colours in front of the first.
     connect) awk '
+      { gsub(/\033\[[0-9;]*m/, "") }
       /Tests run: / { gsub(/[^0-9 ]/, ""); run = $1; failed = $2 + $3; skipped = $4 }
       /^[a-z]+: ok \(/ { parts++ }
       END { print run - failed - skipped + parts, failed+0, skipped+0 }' "$2" ;;
@@ -240,6 +241,8 @@ stage_setup() {
         setup java kafka
         install_python
         have curl || install_packages curl ca-certificates
+        # Makes the certificates of the part `tls`.
+        have openssl || install_packages openssl
         ;;
     esac
   done
@@ -312,7 +315,7 @@ stage_connect() {
     export CORESPAN_BIN=$target/debug/corespan
   fi
   export CORESPAN_KAFKA_LIBS=$kafka_libs
-  limited "the connector on a Connect service" 300 python3 -u connect/test/distributed.py
+  limited "the connector on a Connect service" 480 python3 -u connect/test/distributed.py
 }
 
 # Every test has a limit of its own too: support/test.mjs.

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """The connector on a real Kafka Connect distributed service: two workers, Apache Kafka, corespan.
 
-    CORESPAN_BIN=target/release/corespan python3 connect/test/distributed.py [tutorial] [bad] [lifecycle] [start] [carry] [gap] [kill] [exactly] [nodes]
+    CORESPAN_BIN=target/release/corespan python3 connect/test/distributed.py [tutorial] [bad] [lifecycle] [start] [carry] [gap] [tls] [token] [outage] [kill] [exactly] [nodes]
 
 Needs target/corespan-connect (mvn -f connect/pom.xml verify) and Apache Kafka's jars (./dev kafka fetches them to .cache; CORESPAN_KAFKA_LIBS names
 another folder). Everything that it starts ends with it. Each part says "ok" or the script fails; the folder with all logs is named at a failure.
 """
-import base64, collections, ctypes, json, os, re, shutil, signal, socket, struct, subprocess, sys, tempfile, threading, time, urllib.error, urllib.request
+import base64, collections, ctypes, hashlib, hmac, http.server, json, os, re, shutil, signal, socket, struct, subprocess, sys, tempfile, threading, time, urllib.error, urllib.request
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
@@ -16,7 +16,7 @@ BIN = os.environ.get("CORESPAN_BIN", os.path.join(ROOT, "target", "release", "co
 FOLDER = tempfile.mkdtemp(prefix="corespan-connect-")
 MESSAGES = int(os.environ.get("CORESPAN_TEST_MESSAGES", "100000"))
 SUBJECTS = 200
-PARTS = ["tutorial", "bad", "lifecycle", "start", "carry", "gap", "kill", "exactly", "nodes"]
+PARTS = ["tutorial", "bad", "lifecycle", "start", "carry", "gap", "tls", "token", "outage", "kill", "exactly", "nodes"]
 
 
 def free_port():
@@ -112,14 +112,16 @@ def consume(name, wait_ms=8000, count=None, committed=False, more=()):
 
 
 class Bridge:
-    def __init__(self, name, topics):
-        self.name, self.port, self.admin, self.topics = name, free_port(), free_port(), topics
+    """head: more lines of configuration, each key by its full name; listen: more of [listen]."""
+
+    def __init__(self, name, topics, head=(), listen=()):
+        self.name, self.port, self.admin, self.topics, self.head, self.listen = name, free_port(), free_port(), topics, head, listen
         self.start()
 
-    def start(self):
-        config = write(f"{self.name}.toml", "drain.seconds = 1", "[listen]", f'address = "127.0.0.1:{self.port}"', f'admin = "127.0.0.1:{self.admin}"',
-                       "[cores]", "shards = 1", "[kafka.consumer]", f'"bootstrap.servers" = "{BOOTSTRAP}"', f"topics = {json.dumps(self.topics)}",
-                       '"recovery.on.start" = true', "[kafka.producer]", f'"bootstrap.servers" = "{BOOTSTRAP}"', '"linger.ms" = 5', '"max.in.flight" = 5',
+    def start(self, recovery=True):
+        config = write(f"{self.name}.toml", "drain.seconds = 1", *self.head, "[listen]", f'address = "127.0.0.1:{self.port}"', f'admin = "127.0.0.1:{self.admin}"',
+                       *self.listen, "[cores]", "shards = 1", "[kafka.consumer]", f'"bootstrap.servers" = "{BOOTSTRAP}"', f"topics = {json.dumps(self.topics)}",
+                       f'"recovery.on.start" = {json.dumps(recovery)}', "[kafka.producer]", f'"bootstrap.servers" = "{BOOTSTRAP}"', '"linger.ms" = 5', '"max.in.flight" = 5',
                        "[publish]", "open.max = 2000", "[cache]", "expire.time = 600")
         self.process = Process(self.name, [BIN, "serve", "--config", config])
         until(f"{self.name} ready", lambda: urllib.request.urlopen(f"http://127.0.0.1:{self.admin}/ready", timeout=2).status == 200)
@@ -261,12 +263,22 @@ def page(**where):
     assert done.returncode == 0 and len(got) == len(blocks) + 1, done.stderr
 
 
+def said(workers, pattern):
+    """What of the workers' logs matches."""
+    return re.findall(pattern, "".join(open(worker.process.log, errors="replace").read() for worker in workers))
+
+
 def subscribed(workers, count):
     """The task is RUNNING before it is subscribed, and by default begins with what arrives from then on."""
+    until(f"{count} subscriptions", lambda: sum(int(n) for n in said(workers, r"(\d+) of \d+ subjects are live")) >= count, 30)
+
+
+def failed(worker, connector):
+    """The trace of its one task, when that has failed."""
     def check():
-        text = "".join(open(worker.process.log, errors="replace").read() for worker in workers)
-        return sum(int(n) for n in re.findall(r"(\d+) of \d+ subjects are live", text)) >= count
-    until(f"{count} subscriptions", check, 30)
+        tasks = worker.call("GET", f"/connectors/{connector}/status")["tasks"]
+        return tasks and tasks[0]["state"] == "FAILED" and tasks[0]["trace"]
+    return until(f"task of {connector} FAILED", check)
 
 
 def bad(workers, bridges):
@@ -325,14 +337,16 @@ def start(workers, bridges):
     workers[0].call("DELETE", "/connectors/start")
 
 
+def produce(*lines):
+    """headers, key and value, with tabs between, to topic `server` behind the bridges' back."""
+    subprocess.run(java("128m", "org.apache.kafka.tools.ConsoleProducer", "--bootstrap-server", BOOTSTRAP, "--topic", "server", "--property", "parse.key=true",
+                        "--property", "parse.headers=true", "--property", "null.marker=NULL"),
+                   input="".join(line + "\n" for line in lines), text=True, check=True, timeout=60, capture_output=True)
+
+
 def carry(workers, bridges):
     """Headers, timestamps and tombstones travel, in what is recovered and in what is live."""
     topic("topic-carry")
-
-    def produce(*lines):
-        subprocess.run(java("128m", "org.apache.kafka.tools.ConsoleProducer", "--bootstrap-server", BOOTSTRAP, "--topic", "server", "--property", "parse.key=true",
-                            "--property", "parse.headers=true", "--property", "null.marker=NULL"),
-                       input="".join(line + "\n" for line in lines), text=True, check=True, timeout=60, capture_output=True)
     config = settings([bridges[0].address], 1, corespan__start="earliest", corespan__subject__server__carry="topic-carry", corespan__key__server__carry="k")
     produce("trace:1\tcarry\tfirst", "trace:2\tcarry\tNULL", "trace:3\tcarry\t")
     time.sleep(2)
@@ -365,11 +379,7 @@ def gap(workers, bridges):
     stored[0]["offset"]["epoch"] = "of-another-log"
     until("offsets altered", lambda: workers[0].call("PATCH", "/connectors/gap/offsets", {"offsets": stored}))
     workers[0].call("PUT", "/connectors/gap/resume")
-
-    def failed():
-        tasks = workers[0].call("GET", "/connectors/gap/status")["tasks"]
-        return tasks and tasks[0]["state"] == "FAILED" and tasks[0]
-    trace = until("task FAILED", failed)["trace"]
+    trace = failed(workers[0], "gap")
     assert "gap: bridge" in trace and "/server/gap" in trace and "corespan.on.gap = continue" in trace, trace
     workers[0].call("PUT", "/connectors/gap/config", {**config, "corespan.on.gap": "continue"})
     # The failed task is still shown until the new configuration has reached it.
@@ -378,6 +388,206 @@ def gap(workers, bridges):
     values = [value for _, value in consume("topic-gap")]
     assert values[-1] == '"2"', values
     workers[0].call("DELETE", "/connectors/gap")
+
+
+def tls(workers, bridges):
+    """A private authority is trusted by its PEM file or key store; who trusts another, or asks for another name, is told why there is no connection."""
+    topic("topic-tls")
+    folder = os.path.join(FOLDER, "tls")
+    os.mkdir(folder)
+
+    def run(*command):
+        done = subprocess.run(command, cwd=folder, timeout=60, capture_output=True, text=True)
+        assert done.returncode == 0, (command, done.stdout, done.stderr)
+    for name in ("ca", "stranger"):
+        run("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.pem")
+    run("openssl", "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=bridge", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", "bridge.key", "-out", "bridge.csr")
+    run("openssl", "x509", "-req", "-in", "bridge.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-copy_extensions", "copy", "-out", "bridge.pem")
+    run("keytool", "-importcert", "-noprompt", "-alias", "ca", "-file", "ca.pem", "-keystore", "ca.p12", "-storetype", "PKCS12", "-storepass", "secret")
+    # Java believes no certificate in a PKCS12 file that is not marked as trusted, and openssl does not mark it.
+    run("openssl", "pkcs12", "-export", "-nokeys", "-in", "ca.pem", "-out", "unmarked.p12", "-passout", "pass:secret")
+    bridge = Bridge("tls", ["server"], listen=[f'tls.cert = "{folder}/bridge.pem"', f'tls.key = "{folder}/bridge.key"'])
+
+    def connector(name, server=bridge.address, **more):
+        more = {setting.replace("_", "."): value for setting, value in more.items()}
+        config = settings([server], 1, corespan__start="earliest", corespan__subject__server__tls="topic-tls", corespan__key__server__tls=name, corespan__encryption="true", **more)
+        workers[0].call("PUT", f"/connectors/{name}/config", config)
+
+    def refused(name, server, why):
+        """It runs, and says again and again why it has no connection."""
+        workers[0].running(name, 1)
+        until(f"{name}: {why}", lambda: len(said(workers, f"lost bridge {re.escape(server)}: .*{why}.* the next is tried")) >= 2)
+        workers[0].running(name, 1)
+        workers[0].call("DELETE", f"/connectors/{name}")
+
+    try:
+        Client(bridges[0].port).publish([("/server/tls", "1")])
+        pem = {"corespan_ssl_truststore_type": "PEM"}
+        connector("tls-pem", corespan_ssl_truststore_location=f"{folder}/ca.pem", **pem)
+        assert consume("topic-tls", count=1) == [("tls-pem", '"1"')]
+        connector("tls-store", corespan_ssl_truststore_location=f"{folder}/ca.p12", corespan_ssl_truststore_password="secret")
+        assert consume("topic-tls", count=2) == [("tls-pem", '"1"'), ("tls-store", '"1"')]
+        connector("tls-stranger", corespan_ssl_truststore_location=f"{folder}/stranger.pem", **pem)
+        refused("tls-stranger", bridge.address, r"certificate is refused: nobody has signed it whom corespan\.ssl\.truststore\.location trusts")
+        other = f"localhost:{bridge.port}"
+        connector("tls-name", other, corespan_ssl_truststore_location=f"{folder}/ca.pem", **pem)
+        refused("tls-name", other, "certificate is refused: No .*name matching localhost")
+        for name, file, password, why in (("unmarked", "unmarked.p12", "secret", "no certificate"), ("password", "ca.p12", "wrong", "password"), ("absent", "absent.p12", "secret", "no such file")):
+            connector(f"tls-{name}", corespan_ssl_truststore_location=f"{folder}/{file}", corespan_ssl_truststore_password=password)
+            trace = failed(workers[0], f"tls-{name}")
+            assert "corespan.ssl.truststore.location" in trace and f"{folder}/{file} cannot be used" in trace and why in trace.split("\n")[0], trace
+            workers[0].call("DELETE", f"/connectors/tls-{name}")
+        Client(bridges[0].port).publish([("/server/tls", "2")])
+        got = consume("topic-tls", count=4)
+        assert sorted(got) == sorted((key, value) for key in ("tls-pem", "tls-store") for value in ('"1"', '"2"')), got
+        for name in ("tls-pem", "tls-store"):
+            workers[0].call("DELETE", f"/connectors/{name}")
+    finally:
+        bridge.kill()
+
+
+class Tokens(http.server.ThreadingHTTPServer):
+    """Answers GET with a token that lives for so many seconds; with status 503 while it is `away`."""
+    daemon_threads = True
+    secret = b"a secret of the tests, of 32 bytes and more"
+
+    def __init__(self, seconds, permissions):
+        super().__init__(("127.0.0.1", 0), Tokens.Answer)
+        self.seconds, self.permissions, self.is_away, self.given, self.refused = seconds, permissions, False, 0, 0
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.server_address[1]}/token"
+
+    def make(self):
+        def encoded(data):
+            return base64.urlsafe_b64encode(data).rstrip(b"=")
+        head, claims = {"alg": "HS256", "typ": "JWT"}, {"sub": "connect", "exp": int(time.time()) + self.seconds, "permissions": self.permissions}
+        message = b".".join(encoded(json.dumps(part).encode()) for part in (head, claims))
+        return message + b"." + encoded(hmac.digest(self.secret, message, hashlib.sha256))
+
+    class Answer(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            if self.server.is_away:
+                self.server.refused += 1
+                self.send_error(503)
+                return
+            self.server.given += 1
+            body = self.server.make() + b"\n"
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+
+def token(workers, bridges):
+    """Tokens that live for seconds, from a URL: over several lives nothing is lost on one connection; while the URL gives none the connection ends, and comes back with what was missed."""
+    topic("topic-token")
+    life = 8
+    tokens = Tokens(life, {"sub": ["/server/token"]})
+    bridge = Bridge("token", ["server"], head=['entitlement.type = "jwt"', f'entitlement.jwt.hmac.secret = "{Tokens.secret.decode()}"', "entitlement.jwt.leeway = 0"])
+    connected = f"connected to bridge {re.escape(bridge.address)}"
+    config = settings([bridge.address], 1, corespan__start="earliest", corespan__subject__server__token="topic-token")
+    sent = []
+
+    def say():
+        sent.append(f'"{len(sent)}"')
+        Client(bridges[0].port).publish([("/server/token", sent[-1].strip('"'))])
+
+    try:
+        # A bad one that stands in the settings fails the task: nothing brings another.
+        workers[0].call("PUT", "/connectors/token-once/config", {**config, "corespan.entitlement_token": "not.a.token"})
+        trace = failed(workers[0], "token-once")
+        assert "refuses the connection: 101" in trace, trace
+        workers[0].call("DELETE", "/connectors/token-once")
+
+        workers[0].call("PUT", "/connectors/token/config", {**config, "corespan.entitlement_token.url": tokens.url})
+        workers[0].running("token", 1)
+        until("connected", lambda: said(workers, connected))
+        began = time.monotonic()
+        # Three lives and a half: the first token, and those before the last, have ended.
+        while time.monotonic() - began < 3.5 * life:
+            say()
+            time.sleep(0.5)
+        got = [value for _, value in consume("topic-token", count=len(sent))]
+        assert got == sent, (got, sent)
+        assert len(said(workers, connected)) == 1 and tokens.given >= 4, (said(workers, connected), tokens.given)
+        print(f"    {len(sent)} records over {3.5 * life:.0f} s and {tokens.given} tokens of {life} s, on one connection", flush=True)
+
+        tokens.is_away = True
+        until("the bridge ends the connection", lambda: said(workers, f"lost bridge {re.escape(bridge.address)}: .*3005"), 3 * life)
+        until("the log says why it stays away", lambda: said(workers, f"lost bridge {re.escape(bridge.address)}: the token cannot be read.*corespan.entitlement_token.url.* 503"))
+        say()
+        workers[0].running("token", 1)
+        tokens.is_away = False
+        got = [value for _, value in consume("topic-token", wait_ms=30000, count=len(sent))]
+        assert got == sent, (got, sent)
+        workers[0].running("token", 1)
+        assert not said(workers, "gap: bridge .*/server/token")
+        workers[0].call("DELETE", "/connectors/token")
+    finally:
+        tokens.shutdown()
+        tokens.server_close()
+        bridge.kill()
+
+
+def outage(workers, _):
+    """All bridges are gone for a while: the task waits and comes back by itself. With recovery.on.start nothing is missing; without, the gap is told."""
+    topic("topic-outage")
+    pair = [Bridge("outage1", ["server"]), Bridge("outage2", ["server"])]
+    config = settings([bridge.address for bridge in pair], 1, corespan__start="earliest", corespan__subject__server__outage="topic-outage")
+    lost = "lost bridge (?:" + "|".join(re.escape(bridge.address) for bridge in pair) + ")"
+    gaps = r"gap: bridge \S+ cannot serve all of /server/outage"
+    sent = []
+
+    def say(count):
+        more = [str(len(sent) + n) for n in range(count)]
+        produce(*(f"trace:{value}\toutage\t{value}" for value in more))
+        sent.extend(more)
+
+    def away(recovery, count):
+        """Kills both, publishes, and starts them again when the task has tried for a while."""
+        for bridge in pair:
+            bridge.kill()
+        before = len(said(workers, lost))
+        say(count)
+        # Each is tried four times, so the waits have begun to grow.
+        until("both are tried again and again", lambda: len(said(workers, lost)) >= before + 8)
+        workers[0].running("outage", 1)
+        for bridge in pair:
+            bridge.start(recovery)
+
+    def values(count):
+        return [value for _, value in consume("topic-outage", wait_ms=30000, count=count)]
+
+    try:
+        workers[0].call("PUT", "/connectors/outage/config", config)
+        workers[0].running("outage", 1)
+        say(100)
+        assert values(100) == sent
+        away(True, 100)
+        assert values(200) == sent
+        workers[0].running("outage", 1)
+        assert not said(workers, gaps)
+        say(1)
+        assert values(201) == sent
+
+        away(False, 10)
+        until("the gap is logged", lambda: said(workers, gaps))
+        workers[0].running("outage", 1)
+        got = sent[:201]
+        say(1)
+        got.append(sent[-1])
+        assert values(202) == got
+        assert len(said(workers, gaps)) == 1, said(workers, gaps)
+        workers[0].call("DELETE", "/connectors/outage")
+    finally:
+        for bridge in pair:
+            bridge.kill()
 
 
 def flood(bridges, connector, out, workers, victim, exactly, disturb):

@@ -95,6 +95,8 @@ final class Feed implements AutoCloseable {
     var received = new ArrayList<Received>();
     if (isClosed || (link == null && !open(waitMs))) return received;
     ask();
+    // Not in `look`, which has no turn as long as records never cease.
+    if (refreshAtNanos != 0 && System.nanoTime() - refreshAtNanos > 0) refresh();
     var frame = link.read(waitMs);
     try {
       for (; frame != null; frame = received.size() < POLL_RECORDS_MAX ? link.read(0) : null) {
@@ -130,7 +132,7 @@ final class Feed implements AutoCloseable {
       lost("the token cannot be read: " + error);
       return false;
     } catch (ExecutionException error) {
-      lost(String.valueOf(error.getCause()));
+      lost(Link.why(error.getCause()));
       return false;
     } catch (TimeoutException error) {
       lost("no answer");
@@ -170,8 +172,6 @@ final class Feed implements AutoCloseable {
       lost("a command was not answered for " + ANSWER_TIMEOUT_MS / 1_000 + " s");
     } else if (pingSeconds > 0 && link.silenceMs() > pingSeconds * 1_000L + SILENCE_MARGIN_MS) {
       lost("no ping for " + link.silenceMs() / 1_000 + " s");
-    } else if (refreshAtNanos != 0 && System.nanoTime() - refreshAtNanos > 0) {
-      refresh();
     } else if (link.silenceMs() > PROBE_MS && System.nanoTime() - probeAtNanos > 0) {
       probeAtNanos = System.nanoTime() + TimeUnit.MILLISECONDS.toNanos(PROBE_MS);
       link.probe();

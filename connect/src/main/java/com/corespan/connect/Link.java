@@ -1,10 +1,15 @@
 package com.corespan.connect;
 
 import java.io.ByteArrayOutputStream;
+import java.net.ConnectException;
 import java.net.URI;
 import java.net.http.HttpClient;
 import java.net.http.WebSocket;
+import java.net.http.WebSocketHandshakeException;
 import java.nio.ByteBuffer;
+import java.nio.channels.UnresolvedAddressException;
+import java.security.cert.CertPathBuilderException;
+import java.security.cert.CertificateException;
 import java.time.Duration;
 import java.util.Arrays;
 import java.util.concurrent.CompletableFuture;
@@ -52,6 +57,19 @@ final class Link implements WebSocket.Listener, AutoCloseable {
     }
     link.socket.request(1);
     return link;
+  }
+
+  /** Why {@link #open} failed, in words for the log. */
+  static String why(Throwable cause) {
+    if (cause instanceof WebSocketHandshakeException refused) return "it does not open a WebSocket: HTTP status " + refused.getResponse().statusCode();
+    for (var inner = cause; inner != null; inner = inner.getCause()) {
+      if (inner instanceof CertPathBuilderException) return "its certificate is refused: nobody has signed it whom " + Settings.TRUST_STORE + " trusts (" + inner.getMessage() + ")";
+      if (inner instanceof UnresolvedAddressException) return "its name has no address";
+    }
+    for (var inner = cause; inner != null; inner = inner.getCause()) {
+      if (inner instanceof CertificateException) return "its certificate is refused: " + inner.getMessage();
+    }
+    return cause instanceof ConnectException && cause.getMessage() == null ? "it cannot be reached" : String.valueOf(cause);
   }
 
   /** The next message; null if there is none in that time, or the connection has ended. */

@@ -46,7 +46,7 @@ final class Settings extends AbstractConfig {
           .define(ENCRYPTION, Type.BOOLEAN, false, Importance.HIGH, "true: TLS, with the name of the server checked. false: plain WebSocket.")
           .define(
               TRUST_STORE, Type.STRING, "", Importance.MEDIUM,
-              "File with the certificates that are trusted for " + ENCRYPTION + ", on every worker. Empty: those that Java trusts.")
+              "File with the certificates that are trusted for " + ENCRYPTION + " and for an https URL of the token, on every worker. Empty: those that Java trusts.")
           .define(TRUST_STORE_PASSWORD, Type.PASSWORD, "", Importance.MEDIUM, "Password of the trust store; PEM files have none.")
           .define(TRUST_STORE_TYPE, Type.STRING, "PKCS12", ValidString.in("PKCS12", "JKS", "PEM"), Importance.LOW, "PKCS12, JKS or PEM.")
           .define(TOKEN, Type.PASSWORD, "", Importance.HIGH, "The token that entitles to subscribe, if the bridge wants one. It cannot be renewed: see the next two.")

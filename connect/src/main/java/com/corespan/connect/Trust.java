@@ -2,6 +2,7 @@ package com.corespan.connect;
 
 import java.io.IOException;
 import java.nio.file.Files;
+import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
 import java.security.GeneralSecurityException;
 import java.security.KeyStore;
@@ -25,7 +26,7 @@ final class Trust {
       context.init(null, managers.getTrustManagers(), null);
       return context;
     } catch (IOException | GeneralSecurityException error) {
-      throw new ConnectException(Settings.TRUST_STORE + " = " + file + " cannot be used: " + error.getMessage() + "; see also " + Settings.TRUST_STORE_TYPE + " and " + Settings.TRUST_STORE_PASSWORD, error);
+      throw new ConnectException(Settings.TRUST_STORE + " = " + file + " cannot be used: " + (error instanceof NoSuchFileException ? "there is no such file on this worker" : error.getMessage()) + "; see also " + Settings.TRUST_STORE_TYPE + " and " + Settings.TRUST_STORE_PASSWORD, error);
     }
   }
 
@@ -34,6 +35,8 @@ final class Trust {
       if (!type.equals("PEM")) {
         var store = KeyStore.getInstance(type);
         store.load(bytes, password);
+        // Java does not see what is there, and would say so only at the first handshake, in words that nobody understands.
+        if (store.size() == 0) throw new IOException("there is no certificate in it that is marked as trusted: make it with keytool -importcert, or set " + Settings.TRUST_STORE_TYPE + " = PEM");
         return store;
       }
       var store = KeyStore.getInstance(KeyStore.getDefaultType());

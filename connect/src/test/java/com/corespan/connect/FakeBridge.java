@@ -45,6 +45,11 @@ final class FakeBridge implements AutoCloseable {
 
   /** Takes the next connection and its connect command, which it grants; the token. */
   String accept() throws Exception {
+    return accept(0);
+  }
+
+  /** The same; the token ends in so many seconds, 0: never. */
+  String accept(int tokenSeconds) throws Exception {
     drop();
     socket = listener.accept();
     socket.setSoTimeout(TIMEOUT_MS);
@@ -59,7 +64,15 @@ final class FakeBridge implements AutoCloseable {
     out.write(answer.getBytes(UTF_8));
     var connect = command();
     if (connect.kind() != 4) throw new AssertionError("not a connect: " + connect);
-    send(reply(connect.id(), 5, granted -> granted.writeString(1, "client")));
+    send(
+        reply(
+            connect.id(),
+            5,
+            granted -> {
+              granted.writeString(1, "client");
+              granted.writeBool(3, tokenSeconds > 0);
+              granted.writeUInt32(4, tokenSeconds);
+            }));
     return connect.fields().getOrDefault(1, "");
   }
 
@@ -144,14 +157,17 @@ final class FakeBridge implements AutoCloseable {
   }
 
   void publish(String subject, long offset, byte[] data) throws IOException {
-    send(
-        reply(
-            0,
-            4,
-            push -> {
-              push.writeString(2, subject);
-              push.writeByteArray(4, publication(offset, data));
-            }));
+    send(published(subject, offset, data));
+  }
+
+  static byte[] published(String subject, long offset, byte[] data) throws IOException {
+    return reply(
+        0,
+        4,
+        push -> {
+          push.writeString(2, subject);
+          push.writeByteArray(4, publication(offset, data));
+        });
   }
 
   private static byte[] publication(long offset, byte[] data) throws IOException {

@@ -206,6 +206,47 @@ final class FeedTest {
   }
 
   @Test
+  void theTokenIsRenewedWhileRecordsNeverCease() throws Exception {
+    var file = Files.writeString(folder.resolve("token"), "one");
+    feed(null, Settings.TOKEN_FILE, file.toString());
+    Callable<Void> polling =
+        () -> {
+          while (!Thread.interrupted()) feed.poll(500);
+          return null;
+        };
+    task.submit(polling);
+    assertEquals("one", bridge.accept(1));
+    bridge.grant(bridge.command(), "e", 0, false);
+    Files.writeString(file, "two");
+    // Each message fills a poll, so none of them finds that nothing has arrived.
+    var isOver = new java.util.concurrent.atomic.AtomicBoolean();
+    var flood =
+        new Thread(
+            () -> {
+              try {
+                for (long offset = 1; !isOver.get(); ) {
+                  var message = new java.io.ByteArrayOutputStream();
+                  for (long next = offset + 2_500; offset < next; offset++) message.writeBytes(FakeBridge.published("/a/b", offset, new byte[] {'x'}));
+                  bridge.send(message.toByteArray());
+                }
+              } catch (java.io.IOException ended) {
+                // The test has failed before it was over.
+              }
+            });
+    flood.start();
+    try {
+      var refresh = bridge.command();
+      assertEquals(14, refresh.kind());
+      assertEquals("two", refresh.fields().get(1));
+    } finally {
+      isOver.set(true);
+      // Ends a send that waits for the feed.
+      bridge.drop();
+      flood.join();
+    }
+  }
+
+  @Test
   void whenTheQueueIsFullTheBridgeWaits() throws Exception {
     int frame = 16 * 1024;
     int count = 4_000;
