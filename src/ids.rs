@@ -77,4 +77,6 @@ new_key_type! {
     pub struct LocalSubjectKey;
     /// A publish that Kafka has not answered yet; generational.
     pub struct PublishKey;
+    /// A publish that goes to several topics; generational.
+    pub struct RoutedKey;
 }

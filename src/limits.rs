@@ -73,6 +73,9 @@ pub const LEFT_MAX: usize = 1 << 14;
 /// How long the answer "there is no such topic" is believed.
 pub const TOPIC_ABSENT_MS: u64 = 1_000;
 
+/// Topics that a shard counts missed publishes of, one by one; further ones are counted together.
+pub const MISSED_TOPICS_MAX: usize = 256;
+
 /// Topics whose absence is remembered, or that are being looked up.
 pub const TOPIC_LOOKUPS_MAX: usize = 1_024;
 

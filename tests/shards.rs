@@ -75,6 +75,7 @@ fn start(poll: Poll) -> Node {
             drained: desk.drained,
             broker: Nothing { acknowledged: acknowledged.clone() },
             store_counters: Box::new(|_| {}),
+            store_missed: Box::new(|_| {}),
             epoch,
         })
     })

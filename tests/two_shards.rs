@@ -155,6 +155,7 @@ impl Node {
                 drained: desk.drained,
                 broker: Vectors { log: log.clone(), letters: letters[id.index()].clone(), assigned: Vec::new() },
                 store_counters: Box::new(|_| {}),
+                store_missed: Box::new(|_| {}),
                 epoch,
             })
         })

@@ -90,7 +90,8 @@ impl Config {
         }
         // Clients that are there were let in by the type that is in force, and what may be published to follows from it.
         let is_of_type = key.starts_with("entitlement.") || key == "publish.topics" || key == "publish.pattern";
-        (LIVE.contains(&key) || key.starts_with("topic.")) && (!is_of_type || self.entitlement.name() == newer.entitlement.name())
+        (LIVE.contains(&key) || ["topic.", "route.", "expose."].iter().any(|table| key.starts_with(table)))
+            && (!is_of_type || self.entitlement.name() == newer.entitlement.name())
     }
 
     /// This configuration with what a newer one changes of it while the node runs.
@@ -111,6 +112,8 @@ impl Config {
         if self.is_live(newer, "publish.topics") {
             config.publish.topics.clone_from(&newer.publish.topics);
         }
+        config.routes = newer.routes.clone();
+        config.exposures = newer.exposures.clone();
         config.publish.open_max = newer.publish.open_max;
         config.client.subscriptions_max = newer.client.subscriptions_max;
         config.client.subscriptions_shard_bytes_max = newer.client.subscriptions_shard_bytes_max;

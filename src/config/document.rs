@@ -169,6 +169,18 @@ impl Document {
             let key = if above.is_empty() { name.get_ref().to_string() } else { format!("{above}.{}", name.get_ref()) };
             let line = lines.at(name.span().start);
             match value.get_ref() {
+                DeValue::Table(inner) if NUMBERED.contains(&key.as_str()) && inner.values().any(|value| !is_table(value)) => {
+                    self.tables.push(Table { key: key.clone(), line });
+                    self.flatten(inner, &format!("{key}.1"), text, lines);
+                }
+                DeValue::Array(values) if NUMBERED.contains(&key.as_str()) && values.iter().all(is_table) => {
+                    self.tables.push(Table { key: key.clone(), line });
+                    for (place, value) in values.iter().enumerate() {
+                        if let DeValue::Table(inner) = value.get_ref() {
+                            self.flatten(inner, &format!("{key}.{}", place + 1), text, lines);
+                        }
+                    }
+                }
                 DeValue::Table(inner) => {
                     // A table made by a dotted key of something else is judged by its keys.
                     if inner.is_empty() || lines.text(text, line).starts_with('[') {
@@ -176,7 +188,7 @@ impl Document {
                     }
                     self.flatten(inner, &key, text, lines);
                 }
-                DeValue::Array(values) if key == BLOCKS && values.iter().all(|value| matches!(value.get_ref(), DeValue::Table(_))) => {
+                DeValue::Array(values) if key == BLOCKS && values.iter().all(is_table) => {
                     self.tables.push(Table { key: key.clone(), line });
                     for (place, value) in values.iter().enumerate() {
                         if let DeValue::Table(inner) = value.get_ref() {
@@ -192,6 +204,13 @@ impl Document {
 
 /// The table that there may be several of.
 const BLOCKS: &str = "listen";
+
+/// Tables that there are any number of, each known by its number, from 1 on.
+const NUMBERED: [&str; 2] = ["route", "expose"];
+
+fn is_table(value: &Spanned<DeValue<'_>>) -> bool {
+    matches!(value.get_ref(), DeValue::Table(_))
+}
 
 fn convert(value: &Spanned<DeValue<'_>>, text: &str) -> Value {
     let as_written = || {

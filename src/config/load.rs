@@ -13,7 +13,7 @@ use super::problem::{ConfigError, Problem};
 use super::reader::{EXTRA_OPTIONS, Reader, show_list};
 use super::settings::*;
 use super::sources::{self, Environment};
-use super::{entitlement, extra_options, kafka_settings, listeners};
+use super::{entitlement, extra_options, kafka_settings, listeners, routes};
 use crate::cores::{CoreSettings, HousekeepingChoice, Poll, ShardChoice};
 use crate::http::{HEAD_BYTES_LEAST, HeadLimits};
 use crate::kafka::TopicChoice;
@@ -155,6 +155,8 @@ fn read(reader: &mut Reader, file: &str) -> Config {
         open_max: reader.whole("publish.open.max", shard.publishes_open_max as u64, 1..=65_536) as usize,
         open_shard_max: reader.whole("publish.open.shard.max", shard.publishes_open_shard_max as u64, 1..=1_000_000) as usize,
     };
+    let routes = Arc::new(routes::read_routes(reader));
+    let exposures = Arc::new(routes::read_exposures(reader, &kafka.consumer.topics));
     // librdkafka counts the key and its own overhead too: what we let through must not fail there.
     let producer = &mut kafka.producer.properties;
     if producer.get("message.max.bytes").is_none() {
@@ -210,6 +212,8 @@ fn read(reader: &mut Reader, file: &str) -> Config {
         subject_bytes_max,
         cache,
         publish,
+        routes,
+        exposures,
         client,
         outbox,
         slow_client_timeout,

@@ -12,6 +12,7 @@ mod listeners;
 mod load;
 mod problem;
 mod reader;
+mod routes;
 mod settings;
 mod sources;
 mod units;

@@ -13,7 +13,7 @@ use crate::http::{HeadLimits, SiteSettings};
 use crate::kafka::{KafkaSettings, TopicChoice};
 use crate::net::NetSettings;
 use crate::shard::ShardSettings;
-use crate::subject::{PublishRule, TopicSettings};
+use crate::subject::{Destination, Exposures, PublishRule, Route, Routes, TopicSettings};
 use crate::tls::CertificateFiles;
 
 /// A validated configuration. Made by `Config::load` or `Config::parse`; nobody changes it afterwards.
@@ -32,6 +32,10 @@ pub struct Config {
     pub subject_bytes_max: usize,
     pub cache: CacheSettings,
     pub publish: PublishSettings,
+    /// Every `[[route]]`.
+    pub routes: Arc<Routes>,
+    /// Every `[[expose]]`.
+    pub exposures: Arc<Exposures>,
     pub client: ClientSettings,
     pub outbox: OutboxSettings,
     /// `slow.client.timeout`
@@ -200,11 +204,26 @@ impl Config {
             origins if origins.iter().any(|origin| origin == "*") => "of all hosts".to_owned(),
             origins => format!("of {}", origins.join(", ")),
         };
-        vec![
-            format!("{subscribers} may subscribe to every topic that is served, on {}", ports.join(", ")),
-            publish,
-            format!("web pages {pages} may connect (listen.allowed.origins)"),
-        ]
+        let key = |destination: &Destination| match &destination.key {
+            None => String::new(),
+            Some(key) if key.to_string().is_empty() => ", without a key".to_owned(),
+            Some(key) => format!(", key {key}"),
+        };
+        let mut open = vec![format!("{subscribers} may subscribe to every topic that is served, on {}", ports.join(", ")), publish];
+        for Route { destination, also } in &self.routes.0 {
+            let own = if *also { ", and to its own topic" } else { "" };
+            let (subject, topic) = (&destination.pattern, &destination.topic);
+            open.push(format!("{publishers} may publish to {subject}, which goes to topic {topic}{}{own} (route)", key(destination)));
+        }
+        for destination in &self.exposures.0 {
+            let (subject, topic) = (&destination.pattern, &destination.topic);
+            open.push(format!(
+                "{subscribers} may subscribe to {subject}, which has the records of topic {topic}{} (expose)",
+                key(destination)
+            ));
+        }
+        open.push(format!("web pages {pages} may connect (listen.allowed.origins)"));
+        open
     }
 
     /// What each shard needs to know.
@@ -223,6 +242,8 @@ impl Config {
             subscriptions_bytes_max: self.client.subscriptions_shard_bytes_max,
             publish_bytes_max: self.publish.bytes_max,
             publish_topics: self.publish.topics.clone(),
+            routes: self.routes.clone(),
+            exposures: self.exposures.clone(),
             publishes_open_max: self.publish.open_max,
             publishes_open_shard_max: self.publish.open_shard_max,
             ping_interval_ms: ms(self.client.ping_interval),

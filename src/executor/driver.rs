@@ -6,6 +6,7 @@
 //! Core and hands are borrowed for one synchronous call at a time, never across an await. Nothing here decides anything.
 
 use std::cell::{Cell, RefCell, RefMut};
+use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -58,6 +59,8 @@ pub struct ShardPlan<B> {
     pub broker: B,
     /// Takes a copy of the counters, on the shard's thread, once a tick.
     pub store_counters: Box<dyn FnMut(&ShardCounters) + Send>,
+    /// Takes a copy of how often each topic has missed a publish, when that has changed.
+    pub store_missed: Box<dyn FnMut(&BTreeMap<Arc<str>, u64>) + Send>,
     /// Milliseconds are counted from here, the same instant for all shards.
     pub epoch: Instant,
 }
@@ -70,6 +73,7 @@ async fn live<B: Broker>(plan: ShardPlan<B>) {
             lanes: plan.lanes,
             broker: plan.broker,
             store_counters: plan.store_counters,
+            store_missed: plan.store_missed,
         }),
         mailbox: plan.mailbox,
         read_buffer: RefCell::new(vec![0; READ_BUFFER_BYTES].into_boxed_slice()),

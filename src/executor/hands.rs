@@ -1,6 +1,8 @@
 //! The effects of a shard for real: its sockets, its lanes, its Kafka side and its place in the telemetry.
 
+use std::collections::BTreeMap;
 use std::io::IoSlice;
+use std::sync::Arc;
 
 use crate::handoff::{
     ConnectionKey, FromHomeBatch, Generation, LaneEnds, LaneFull, LogEndQuestion, PartitionRef, PublishKey, ShardId, TopicIndex,
@@ -15,6 +17,7 @@ pub(super) struct Hands<B> {
     pub(super) lanes: LaneEnds,
     pub(super) broker: B,
     pub(super) store_counters: Box<dyn FnMut(&ShardCounters)>,
+    pub(super) store_missed: Box<dyn FnMut(&BTreeMap<Arc<str>, u64>)>,
 }
 
 impl<B: Broker> Effects for Hands<B> {
@@ -68,6 +71,10 @@ impl<B: Broker> Effects for Hands<B> {
 
     fn partition_ready(&mut self, partition: PartitionRef, generation: Generation) {
         self.broker.partition_ready(partition, generation);
+    }
+
+    fn publish_missed(&mut self, missed: &BTreeMap<Arc<str>, u64>) {
+        (self.store_missed)(missed);
     }
 
     fn publish_counters(&mut self, counters: impl FnOnce() -> ShardCounters) {

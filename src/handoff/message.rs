@@ -66,6 +66,8 @@ pub struct SubscribeRequest {
     pub map_version: u64,
     pub topic: TopicIndex,
     pub subject: SubjectName,
+    /// What pushes name the subject by, if that is another name (`[[expose]]`).
+    pub channel: Option<SubjectName>,
     pub local: LocalSubjectKey,
     pub subscription: SubscriptionKey,
     pub variant: Variant,
@@ -81,6 +83,8 @@ pub struct CatchUpRequest {
     pub map_version: u64,
     pub topic: TopicIndex,
     pub subject: SubjectName,
+    /// As in the subscribe.
+    pub channel: Option<SubjectName>,
     pub local: LocalSubjectKey,
     pub subscription: SubscriptionKey,
     pub variant: Variant,
@@ -118,7 +122,7 @@ impl SubscribeRequest {
             Start::Position { position, .. } => position.epoch.capacity(),
             Start::Live { .. } | Start::Resume { .. } => 0,
         };
-        size_of::<Self>() + self.subject.as_str().len() + epoch
+        size_of::<Self>() + self.subject.as_str().len() + self.channel.as_ref().map_or(0, |channel| channel.as_str().len()) + epoch
     }
 }
 
@@ -240,7 +244,10 @@ impl TowardHome {
         size_of::<Self>()
             + match self {
                 TowardHome::Subscribe(request) => request.weight(),
-                TowardHome::CatchUp(request) => size_of::<CatchUpRequest>() + request.subject.as_str().len(),
+                TowardHome::CatchUp(request) => {
+                    let channel = request.channel.as_ref().map_or(0, |channel| channel.as_str().len());
+                    size_of::<CatchUpRequest>() + request.subject.as_str().len() + channel
+                }
                 TowardHome::History(request) => request.weight(),
                 TowardHome::Withdraw { subject, .. } => subject.as_str().len(),
                 TowardHome::Records { records, .. } => records.iter().map(Record::weight).sum(),

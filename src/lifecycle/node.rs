@@ -90,6 +90,7 @@ impl Node {
         let shards = Shards::start(desks, |id: ShardId, desk| {
             let ((broker, lanes), listeners) = parts.next().expect("counted above");
             let telemetry = registry.shard(id);
+            let of_missed = telemetry.clone();
             executor::spawn(ShardPlan {
                 id,
                 shards: plan.shards.len() as u16,
@@ -107,6 +108,7 @@ impl Node {
                 drained: desk.drained,
                 broker,
                 store_counters: Box::new(move |counters| telemetry.store(counters)),
+                store_missed: Box::new(move |missed| of_missed.store_missed(missed)),
                 epoch,
             })
         })?;

@@ -106,7 +106,7 @@ impl ShardCore {
             Event::Settings(settings) => {
                 home.take_settings(settings.clone());
                 connections.take_settings(settings.clone());
-                self.subscribers.take_settings(settings.clone());
+                self.subscribers.take_settings(settings.clone(), connections, &mut speech.toward_home);
                 self.settings = settings;
             }
             Event::Clock { unix_ms } => connections.set_clock(now_ms, unix_ms),
@@ -321,6 +321,9 @@ impl ShardCore {
             self.subscribers.expire(now_ms);
             self.home.expire(now_ms, effects);
             effects.publish_counters(|| self.counters().clone());
+            if let Some(missed) = self.connections.newly_missed() {
+                effects.publish_missed(missed);
+            }
         }
     }
 }

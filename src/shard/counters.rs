@@ -121,6 +121,8 @@ counters! {
     publishes_stored: Counter,
     /// Publishes to topics that `publish.topics` does not allow.
     publishes_denied: Counter,
+    /// Records of publishes that routes take to several topics, which others of the same publish's topics have and theirs has not, or perhaps not.
+    publishes_missed: Counter,
     /// Publishes refused or failed.
     publishes_failed: Counter,
     /// Connects and commands denied because a token is needed and none was given.

@@ -1,6 +1,8 @@
 //! What a shard does to the world. The driver does it for real, the simulator in its own.
 
+use std::collections::BTreeMap;
 use std::io::IoSlice;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -42,6 +44,8 @@ pub trait Effects {
     fn partition_ready(&mut self, partition: PartitionRef, generation: Generation);
     /// The counters, ten times a second, for who wants them.
     fn publish_counters(&mut self, counters: impl FnOnce() -> ShardCounters);
+    /// How often each topic has not, or perhaps not, what others of the same publish have: all of it, whenever it has changed.
+    fn publish_missed(&mut self, _missed: &BTreeMap<Arc<str>, u64>) {}
 }
 
 /// What became of a write.

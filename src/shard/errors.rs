@@ -7,6 +7,7 @@ use super::event::PublishFailure;
 use crate::entitlement::Denial;
 use crate::limits::TOKEN_BYTES_MAX;
 use crate::session::{ErrorReply, Unfit};
+use crate::subject::RouteError;
 
 const fn error(code: u32, message: &'static str, temporary: bool) -> ErrorReply {
     ErrorReply { code, message: Cow::Borrowed(message), temporary }
@@ -39,6 +40,14 @@ pub fn denied(denial: &Denial) -> ErrorReply {
 /// Error 108 with its reason.
 pub fn not_offered(reason: &'static str) -> ErrorReply {
     error(108, reason, false)
+}
+
+/// Error 107 of a subject that is routed, or exposed, to nowhere; 103 where patterns may not lead.
+pub fn misrouted(error: &RouteError) -> ErrorReply {
+    match error {
+        RouteError::Internal => NOT_PUBLISHED_TO,
+        error => bad_request(error),
+    }
 }
 
 /// Error 107 with its reason.

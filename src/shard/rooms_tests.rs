@@ -176,6 +176,7 @@ fn a_home_alone_gives_each_shard_every_record_of_what_it_wants_once_and_in_order
                         map_version: 1,
                         topic: TopicIndex(0),
                         subject: subject(key),
+                        channel: None,
                         local,
                         subscription: subscriptions.insert(()),
                         variant: JSON,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::limits::{COMMANDS_AT_ONCE_MAX, COMMANDS_HELD_BYTES_MAX, TURN_BYTES_MAX};
-use crate::subject::{PublishRule, TopicSettings};
+use crate::subject::{Exposures, PublishRule, Routes, TopicSettings};
 
 /// Settings of one shard. Bytes are bytes, times milliseconds.
 #[derive(Clone, Debug)]
@@ -33,6 +33,10 @@ pub struct ShardSettings {
     pub publish_bytes_max: usize,
     /// Topics that clients may publish to.
     pub publish_topics: Arc<PublishRule>,
+    /// `[[route]]`: where publishes to some subjects go.
+    pub routes: Arc<Routes>,
+    /// `[[expose]]`: whose records some subjects have.
+    pub exposures: Arc<Exposures>,
     /// Publishes of one connection that Kafka has not answered yet.
     pub publishes_open_max: usize,
     /// Publishes of this shard that Kafka has not answered yet.
@@ -78,6 +82,8 @@ impl ShardSettings {
             subscriptions_max: others.subscriptions_max,
             subscriptions_bytes_max: others.subscriptions_bytes_max,
             publish_topics: others.publish_topics.clone(),
+            routes: others.routes.clone(),
+            exposures: others.exposures.clone(),
             topics_regex: others.topics_regex.clone(),
             topics: others.topics.clone(),
             publishes_open_max: others.publishes_open_max,
@@ -102,6 +108,8 @@ impl Default for ShardSettings {
             subscriptions_bytes_max: 512 << 20,
             publish_bytes_max: 1_000_000,
             publish_topics: Arc::new(PublishRule::everything()),
+            routes: Arc::default(),
+            exposures: Arc::default(),
             publishes_open_max: 256,
             publishes_open_shard_max: 65_536,
             ping_interval_ms: 25_000,

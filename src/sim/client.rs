@@ -12,6 +12,7 @@ use super::law::Pass;
 use super::names::Subject;
 use super::node::Moment;
 use super::oracle::{Asked, Followed, Kept, Page, Verdict, Witness, judge_history};
+use super::paths::is_seen;
 use crate::handoff::{ConnectionKey, Protocol};
 use crate::limits::HOLD_MS;
 use crate::shard::{PublishFailure, PublishResult};
@@ -247,7 +248,7 @@ impl Client {
                     return Err(format!("{channel} is unsubscribed with {code}"));
                 }
                 coverage.note("told 2500");
-                let name = Subject::parse(&channel, 1024)?;
+                let name = Subject::called(&channel, 1024)?;
                 if !witness.is_upset(&name) && !witness.may_have_forgotten(&name) {
                     return Err(format!("rule 11: {channel} is unsubscribed with 2500, and nothing happened to it"));
                 }
@@ -285,10 +286,10 @@ impl Client {
                 if self.held.contains_key(&channel) {
                     return Err(format!("rule 7: {channel} is subscribed twice"));
                 }
-                if (result.id != 0) != asked.numeric {
+                if (result.id != 0) != (asked.numeric && !is_seen(&channel)) {
                     return Err("a numeric id is granted to who offers it".to_owned());
                 }
-                if asked.numeric {
+                if result.id != 0 {
                     let other = self.ids.insert(result.id, channel.clone());
                     if other.as_ref().is_some_and(|other| *other != channel) {
                         return Err(format!("id {} was {other:?} and is {channel} now", result.id));
@@ -308,9 +309,10 @@ impl Client {
                 if !self.passes.is_empty() && !self.passes.iter().any(|pass| pass.lets_publish(&channel)) {
                     return Err(format!("publish {number} is acknowledged to who may not publish"));
                 }
-                let fate = witness.fates.get(&number);
-                if number > 0 && !matches!(fate, Some(PublishResult::Stored { .. })) {
-                    return Err(format!("rule 15: publish {number} is acknowledged, and Kafka said {fate:?}"));
+                let fates = witness.fates_of(number, &channel);
+                coverage.note_if(fates.len() > 1, "a publish to several topics acknowledged");
+                if number > 0 && !fates.iter().all(|fate| matches!(fate, Some(PublishResult::Stored { .. }))) {
+                    return Err(format!("rule 15: publish {number} is acknowledged, and Kafka said {fates:?}"));
                 }
                 reply.publish.map(|_| ()).ok_or_else(|| "a publish is answered with its result".to_owned())
             }
@@ -359,7 +361,7 @@ impl Client {
         let not_ready = waited || began || held_full;
         let moved = said.maps_move || witness.node.version() != said.version;
         let steady = |channel: &str| {
-            Subject::parse(channel, 1024).is_ok_and(|name| witness.kafka.topic(name.topic()).is_some_and(FakeTopic::is_steady))
+            Subject::called(channel, 1024).is_ok_and(|name| witness.kafka.topic(name.topic()).is_some_and(FakeTopic::is_steady))
         };
         let bad = |channel: &str| Subject::parse(channel, witness.settings.subject_bytes_max).is_err();
         let forbids = |channel: &str| self.passes.iter().any(|pass| !pass.permits(channel));
@@ -384,21 +386,24 @@ impl Client {
             Open::Unsubscribe { .. } => false,
             Open::Publish { channel, bytes, number } => {
                 // Tombstones carry no number.
-                let fate = witness.fates.get(number).filter(|_| *number > 0);
-                match code {
-                    106 => *bytes > witness.settings.publish_bytes_max && fate.is_none(),
-                    107 => bad(channel) && fate.is_none(),
-                    // Held for too long, whatever it is; never handed over.
-                    100 => fate.is_none() && (waited || began),
-                    // Kafka said so of the record, or of the topic when that was looked up.
-                    102 => !bad(channel) && matches!(fate, None | Some(PublishResult::Failed(PublishFailure::NoSuchTopic))),
-                    103 if fate.is_none() && self.passes.iter().any(|pass| !pass.lets_publish(channel)) => true,
-                    103 => !bad(channel) && (*number == 0 || matches!(fate, Some(PublishResult::Failed(PublishFailure::Denied)))),
-                    400 => !bad(channel) && matches!(fate, None | Some(PublishResult::Failed(PublishFailure::Unavailable))),
-                    // Whatever Kafka says later.
-                    401 => !bad(channel),
-                    _ => false,
-                }
+                let fates = if *number > 0 { witness.fates_of(*number, channel) } else { vec![None] };
+                coverage.note_if(fates.len() > 1 && code == 401, "a publish to several topics that some may lack");
+                let is_failure = |fate: &Option<PublishResult>| matches!(fate, None | Some(PublishResult::Failed(_)));
+                // A code but 401 says that no topic has it.
+                code == 401 && !bad(channel)
+                    || fates.iter().all(is_failure)
+                        && fates.iter().any(|fate| match code {
+                            106 => *bytes > witness.settings.publish_bytes_max && fate.is_none(),
+                            107 => bad(channel) && fate.is_none(),
+                            // Held for too long, whatever it is; never handed over.
+                            100 => fate.is_none() && (waited || began) || fates.len() > 1 && waited,
+                            // Kafka said so of the record, or of the topic when that was looked up.
+                            102 => !bad(channel) && matches!(fate, None | Some(PublishResult::Failed(PublishFailure::NoSuchTopic))),
+                            103 if fate.is_none() && self.passes.iter().any(|pass| !pass.lets_publish(channel)) => true,
+                            103 => !bad(channel) && (*number == 0 || matches!(fate, Some(PublishResult::Failed(PublishFailure::Denied)))),
+                            400 => !bad(channel) && matches!(fate, None | Some(PublishResult::Failed(PublishFailure::Unavailable))),
+                            _ => false,
+                        })
             }
             Open::History { channel, page } => match code {
                 103 => forbids(channel),

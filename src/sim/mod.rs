@@ -13,6 +13,7 @@ mod law;
 pub mod names;
 mod node;
 pub mod oracle;
+mod paths;
 pub mod sabotage;
 mod wire;
 pub mod world;

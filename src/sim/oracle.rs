@@ -16,6 +16,7 @@ use super::coverage::Coverage;
 use super::kafka::{Era, FakeKafka, Incarnation, Log, LogRecord};
 use super::names::{Epoch, Rule, Subject};
 use super::node::Node;
+use super::paths::targets;
 use crate::limits::{ANSWER_BYTES_MAX, HISTORY_BYTES_MAX};
 use crate::shard::{PublishResult, ShardSettings};
 use crate::sim::wire;
@@ -32,8 +33,10 @@ pub struct Witness<'w> {
     pub settings: &'w ShardSettings,
     /// Clients note what they hear.
     pub tracing: bool,
-    /// What Kafka said of publishes, by their numbers.
-    pub fates: &'w HashMap<u64, PublishResult>,
+    /// What Kafka said of publishes, by their numbers and topics.
+    pub fates: &'w HashMap<(u64, String), PublishResult>,
+    /// Publishes go where routes lead.
+    pub is_routed: bool,
     pub now_ms: u64,
 }
 
@@ -91,6 +94,13 @@ pub struct Followed {
 }
 
 impl<'w> Witness<'w> {
+    /// What Kafka said of a publish, of each topic that it goes to.
+    pub fn fates_of(&self, number: u64, channel: &str) -> Vec<Option<PublishResult>> {
+        let fate = |topic| self.fates.get(&(number, topic)).copied();
+        let fates: Vec<_> = topics_of(self.is_routed, channel).into_iter().map(fate).collect();
+        if fates.is_empty() { vec![None] } else { fates }
+    }
+
     fn life(&self, name: &Subject, id: &str) -> Result<&'w Incarnation, String> {
         let topic = self.kafka.topic_ever(name.topic()).ok_or("a topic that is spoken of has been")?;
         topic.life_of(id).ok_or_else(|| format!("an epoch names a life of its topic, not {id}"))
@@ -141,8 +151,14 @@ impl<'w> Witness<'w> {
     }
 }
 
+/// Topics that a publish goes to.
+pub fn topics_of(is_routed: bool, channel: &str) -> Vec<String> {
+    let targets = if is_routed { targets(channel) } else { vec![channel.to_owned()] };
+    targets.iter().filter_map(|target| Some(Subject::parse(target, 1024).ok()?.topic().to_owned())).collect()
+}
+
 fn parse(channel: &str) -> Result<Subject, String> {
-    Subject::parse(channel, 1024)
+    Subject::called(channel, 1024)
 }
 
 fn key(name: &Subject) -> Option<&[u8]> {

@@ -5,7 +5,9 @@ pub mod channel_ids;
 pub mod epoch;
 pub mod name;
 pub mod partitioner;
+pub mod pattern;
 pub mod publish_rule;
+pub mod routes;
 pub mod topic_map;
 pub mod topic_settings;
 
@@ -13,6 +15,8 @@ pub use channel_ids::{ChannelId, ChannelIds};
 pub use epoch::Epoch;
 pub use name::{SubjectError, SubjectName};
 pub use partitioner::Partitioner;
+pub use pattern::{PatternError, SubjectPattern, Template};
 pub use publish_rule::PublishRule;
+pub use routes::{Destination, Exposures, Route, RouteError, Routes};
 pub use topic_map::{Home, Partition, Topic, TopicId, TopicMap, ValueKind};
 pub use topic_settings::{PartitionerChoice, TopicSettings};

@@ -48,7 +48,7 @@ impl std::fmt::Display for PublishRule {
 
 /// Topics that Kafka (`__consumer_offsets`), Schema Registry (`_schemas`) and others keep their own state in begin with an underscore; Kafka Connect's
 /// have the names of its documentation.
-fn is_internal(topic: &str) -> bool {
+pub fn is_internal(topic: &str) -> bool {
     topic.starts_with('_') || matches!(topic, "connect-configs" | "connect-offsets" | "connect-status")
 }
 

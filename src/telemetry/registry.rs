@@ -1,5 +1,6 @@
 //! Every number of the node, as Prometheus text.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -33,12 +34,14 @@ impl Latency {
 pub struct ShardTelemetry {
     counters: Box<[AtomicU64]>,
     latencies: [Histogram; Latency::ALL.len()],
+    /// By topic. Locked by the shard's thread only when Kafka has failed a publish to several topics.
+    missed: Mutex<BTreeMap<Arc<str>, u64>>,
 }
 
 impl ShardTelemetry {
     fn new() -> ShardTelemetry {
         let counters = ShardCounters::default().each().map(|_| AtomicU64::new(0)).collect();
-        ShardTelemetry { counters, latencies: Default::default() }
+        ShardTelemetry { counters, latencies: Default::default(), missed: Mutex::default() }
     }
 
     /// Takes a copy of the counters. Once a tick, on the shard's thread.
@@ -46,6 +49,11 @@ impl ShardTelemetry {
         for (cell, (_, _, value)) in self.counters.iter().zip(counters.each()) {
             cell.store(value, Ordering::Relaxed);
         }
+    }
+
+    /// Takes a copy of how often each topic has missed a publish that others of its routes' topics have.
+    pub fn store_missed(&self, missed: &BTreeMap<Arc<str>, u64>) {
+        self.missed.lock().unwrap_or_else(PoisonError::into_inner).clone_from(missed);
     }
 
     /// The histogram of a latency; only the shard's thread records in it.
@@ -134,11 +142,31 @@ impl Collector for ShardMetrics {
                 }
             }
         }
+        self.encode_missed(&mut encoder)?;
         self.encode_latencies(encoder)
     }
 }
 
 impl ShardMetrics {
+    fn encode_missed(&self, encoder: &mut DescriptorEncoder) -> Result<(), fmt::Error> {
+        let mut by_topic: BTreeMap<Arc<str>, u64> = BTreeMap::new();
+        for telemetry in &self.0 {
+            for (topic, count) in &*telemetry.missed.lock().unwrap_or_else(PoisonError::into_inner) {
+                *by_topic.entry(topic.clone()).or_default() += count;
+            }
+        }
+        if by_topic.is_empty() {
+            return Ok(());
+        }
+        let help = "Records of publishes that routes take to several topics, which others of the same publish's topics have and this one has not, or perhaps not";
+        let mut family = encoder.encode_descriptor("corespan_topic_publishes_missed", help, None, MetricType::Counter)?;
+        for (topic, count) in by_topic {
+            let labels: &Labels = &[("topic", topic.to_string())];
+            family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+        }
+        Ok(())
+    }
+
     fn encode_latencies(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
         const HELP: &str =
             "Latencies by stage: deliver is from Kafka's poll to the socket, publish from the client to Kafka's acknowledgement";

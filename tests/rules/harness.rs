@@ -1,7 +1,7 @@
 //! A node of some shards by hand: events in, frames out, no threads and no time but what a test gives. The simulator tries what nobody thought of;
 //! here each rule has its plain example.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io::IoSlice;
 use std::sync::Arc;
 
@@ -30,6 +30,10 @@ pub struct Hands {
     pub lookups: Vec<String>,
     pub produced: Vec<(PublishKey, ProduceRecord)>,
     pub producer_full: bool,
+    /// How many records the producer takes before it is full; `None`: as many as come.
+    pub producer_takes: Option<usize>,
+    /// How often each topic has missed a publish.
+    pub missed: BTreeMap<Arc<str>, u64>,
     pub acknowledged: u64,
     pub misfits: Vec<TopicIndex>,
     pub ready: Vec<PartitionRef>,
@@ -91,9 +95,10 @@ impl Effects for Hands {
     }
 
     fn produce(&mut self, publish: PublishKey, record: &ProduceRecord) -> ProduceStatus {
-        if self.producer_full {
+        if self.producer_full || self.producer_takes == Some(0) {
             return ProduceStatus::Full;
         }
+        self.producer_takes = self.producer_takes.map(|left| left - 1);
         self.produced.push((publish, record.clone()));
         ProduceStatus::Queued
     }
@@ -127,6 +132,10 @@ impl Effects for Hands {
     }
 
     fn publish_counters(&mut self, _counters: impl FnOnce() -> ShardCounters) {}
+
+    fn publish_missed(&mut self, missed: &BTreeMap<Arc<str>, u64>) {
+        self.missed.clone_from(missed);
+    }
 }
 
 /// Some shards and their clients.

@@ -7,6 +7,7 @@ mod maps;
 mod publishing;
 mod records;
 mod recovery;
+mod routes;
 mod slow_clients;
 mod subscribing;
 mod support;

@@ -11,6 +11,7 @@ mod holding;
 mod publish;
 mod publishes;
 mod room;
+mod routed;
 mod session;
 mod timers;
 mod waiting;

@@ -5,14 +5,15 @@
 //! knows"; what Kafka says of it later is counted and dropped. librdkafka's own time-out is far longer, for a message that times out in flight
 //! makes it begin a new epoch and send others again that may be stored already.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::publishes::{OpenPublish, TopicLookup};
+use super::publishes::{OpenPublish, Prepared, TopicLookup};
 use super::room::Connections;
 use super::waiting::{Taken, Wait};
-use crate::handoff::{ConnectionKey, PublishKey};
+use crate::handoff::{ConnectionKey, Protocol, PublishKey};
 use crate::limits::{HOLD_MS, PUBLISH_MS, REPLY_BYTES, TOPIC_ABSENT_MS, TOPIC_LOOKUPS_MAX};
 use crate::session::{self, Reply, publish_value};
 use crate::shard::effects::{Effects, ProduceRecord, ProduceStatus};
@@ -31,6 +32,9 @@ impl Connections {
         request: &session::PublishCommand,
         effects: &mut E,
     ) -> Taken {
+        if let Some(taken) = self.resume_routed(now_ms, connection, read_ms, effects) {
+            return taken;
+        }
         if now_ms >= read_ms + HOLD_MS {
             self.counters.publishes_expired += 1;
             self.refuse_publish(connection, id, errors::NOT_READY);
@@ -48,7 +52,15 @@ impl Connections {
             self.deny(connection, id, &denial);
             return Taken::Yes;
         }
-        if !self.settings.publish_topics.allows(name.topic()) {
+        let targets = match self.settings.routes.of(&name, self.settings.subject_bytes_max) {
+            Ok(targets) => targets,
+            Err(error) => {
+                self.refuse_publish(connection, id, errors::misrouted(&error));
+                return Taken::Yes;
+            }
+        };
+        // A route opens its topic to whoever may publish to its subject.
+        if targets.as_ref().is_none_or(|targets| targets.contains(&name)) && !self.settings.publish_topics.allows(name.topic()) {
             self.counters.publishes_denied += 1;
             self.refuse_publish(connection, id, errors::NOT_PUBLISHED_TO);
             return Taken::Yes;
@@ -63,66 +75,38 @@ impl Connections {
         if session.publishes_open as usize >= self.settings.publishes_open_max {
             return Taken::NotNow(Wait::Answer);
         }
-        if self.publishes.len() >= self.settings.publishes_open_shard_max {
+        let protocol = session.protocol;
+        let records = targets.as_ref().map_or(1, Vec::len);
+        if self.publishes.len() + records > self.settings.publishes_open_shard_max {
             return Taken::NotNow(Wait::Producer);
         }
-        let topic = self.map.topic(name.topic()).cloned();
-        let (rule, kind) = match (&topic, self.settings.topics.get(name.topic())) {
-            (Some(topic), _) => (topic.partitioner, topic.value),
-            // Not consumed, only published to.
-            (None, Some(settings)) => (settings.partitioner.without_records(), settings.value),
-            (None, None) => (Partitioner::Murmur2, ValueKind::Auto),
-        };
-        let value = if request.removed {
-            None
-        } else {
-            match publish_value(session.protocol, kind, &request.data) {
-                Ok(value) => Some(value),
-                Err(reason) => {
-                    self.refuse_publish(connection, id, errors::bad_request(reason));
-                    return Taken::Yes;
+        if let Some(targets) = targets {
+            let mut records = VecDeque::with_capacity(targets.len());
+            for target in &targets {
+                match self.prepare(now_ms, protocol, target, request, effects) {
+                    Prepared::Record(record) => records.push_back(record),
+                    Prepared::Refused(error) => {
+                        self.refuse_publish(connection, id, error);
+                        return Taken::Yes;
+                    }
+                    Prepared::Wait(wait) => return Taken::NotNow(wait),
                 }
             }
-        };
-        let bytes = value.as_ref().map_or(0, Bytes::len);
-        if bytes > self.settings.publish_bytes_max {
-            self.refuse_publish(connection, id, errors::too_large(bytes, self.settings.publish_bytes_max));
-            return Taken::Yes;
+            return self.publish_routed(connection, id, read_ms, records, effects);
         }
-        let partitions = match self.partitions_of(now_ms, name.topic(), effects) {
-            TopicLookup::Found(partitions) => partitions,
-            TopicLookup::Refused(PublishFailure::NoSuchTopic) => {
-                self.refuse_publish(connection, id, errors::absent_topic(name.topic(), &self.settings));
+        let record = match self.prepare(now_ms, protocol, &name, request, effects) {
+            Prepared::Record(record) => record,
+            Prepared::Refused(error) => {
+                self.refuse_publish(connection, id, error);
                 return Taken::Yes;
             }
-            TopicLookup::Refused(failure) => {
-                self.refuse_publish(connection, id, errors::publish_failed(failure, name.topic()));
-                return Taken::Yes;
-            }
-            TopicLookup::Asked => return Taken::NotNow(Wait::Topic(Arc::from(name.topic()))),
-        };
-        let partition = match name.key() {
-            Some(key) => Some(rule.partition(key.as_bytes(), partitions)),
-            None => self.settings.null_key_partition.filter(|partition| *partition < partitions),
-        };
-        let record = ProduceRecord {
-            topic: topic.map_or_else(|| Arc::from(name.topic()), |topic| topic.name.clone()),
-            partition,
-            key: name.key().map(|key| Bytes::copy_from_slice(key.as_bytes())),
-            value,
-            headers: Vec::new(),
+            Prepared::Wait(wait) => return Taken::NotNow(wait),
         };
         let due_ms = read_ms + PUBLISH_MS;
-        let open = OpenPublish { connection, command: id, topic: record.topic.clone(), due_ms, answered: false };
+        let open = OpenPublish { connection, command: id, topic: record.topic.clone(), due_ms, answered: false, routed: None };
         let publish = self.publishes.insert(open);
         match effects.produce(publish, &record) {
-            ProduceStatus::Queued => {
-                self.counters.publishes += 1;
-                if let Some(session) = self.sessions.get_mut(connection) {
-                    session.publishes_open += 1;
-                    session.outbox.reserved += REPLY_BYTES as u32;
-                }
-            }
+            ProduceStatus::Queued => self.owe_answer(connection),
             ProduceStatus::Full => {
                 self.publishes.remove(publish);
                 self.counters.producer_full += 1;
@@ -136,7 +120,65 @@ impl Connections {
         Taken::Yes
     }
 
-    fn refuse_publish(&mut self, connection: ConnectionKey, id: u32, error: session::ErrorReply) {
+    /// The record that a publish is on the topic of a subject.
+    fn prepare<E: Effects>(
+        &mut self,
+        now_ms: u64,
+        protocol: Protocol,
+        name: &SubjectName,
+        request: &session::PublishCommand,
+        effects: &mut E,
+    ) -> Prepared {
+        let topic = self.map.topic(name.topic()).cloned();
+        let (rule, kind) = match (&topic, self.settings.topics.get(name.topic())) {
+            (Some(topic), _) => (topic.partitioner, topic.value),
+            // Not consumed, only published to.
+            (None, Some(settings)) => (settings.partitioner.without_records(), settings.value),
+            (None, None) => (Partitioner::Murmur2, ValueKind::Auto),
+        };
+        let value = if request.removed {
+            None
+        } else {
+            match publish_value(protocol, kind, &request.data) {
+                Ok(value) => Some(value),
+                Err(reason) => return Prepared::Refused(errors::bad_request(reason)),
+            }
+        };
+        let bytes = value.as_ref().map_or(0, Bytes::len);
+        if bytes > self.settings.publish_bytes_max {
+            return Prepared::Refused(errors::too_large(bytes, self.settings.publish_bytes_max));
+        }
+        let partitions = match self.partitions_of(now_ms, name.topic(), effects) {
+            TopicLookup::Found(partitions) => partitions,
+            TopicLookup::Refused(PublishFailure::NoSuchTopic) => {
+                return Prepared::Refused(errors::absent_topic(name.topic(), &self.settings));
+            }
+            TopicLookup::Refused(failure) => return Prepared::Refused(errors::publish_failed(failure, name.topic())),
+            TopicLookup::Asked => return Prepared::Wait(Wait::Topic(Arc::from(name.topic()))),
+        };
+        let partition = match name.key() {
+            Some(key) => Some(rule.partition(key.as_bytes(), partitions)),
+            None => self.settings.null_key_partition.filter(|partition| *partition < partitions),
+        };
+        Prepared::Record(ProduceRecord {
+            topic: topic.map_or_else(|| Arc::from(name.topic()), |topic| topic.name.clone()),
+            partition,
+            key: name.key().map(|key| Bytes::copy_from_slice(key.as_bytes())),
+            value,
+            headers: Vec::new(),
+        })
+    }
+
+    /// A publish is taken: room for its answer is kept from now on.
+    pub(super) fn owe_answer(&mut self, connection: ConnectionKey) {
+        self.counters.publishes += 1;
+        if let Some(session) = self.sessions.get_mut(connection) {
+            session.publishes_open += 1;
+            session.outbox.reserved += REPLY_BYTES as u32;
+        }
+    }
+
+    pub(super) fn refuse_publish(&mut self, connection: ConnectionKey, id: u32, error: session::ErrorReply) {
         self.counters.publishes_failed += 1;
         self.reply_error(connection, id, &error);
     }
@@ -181,30 +223,34 @@ impl Connections {
             self.counters.publishes_late += 1;
             return;
         }
+        match open.routed {
+            Some(routed) => self.routed_said(routed, open.topic, result),
+            None => self.answer_publish(open.connection, open.command, &open.topic, result),
+        }
+    }
+
+    /// The one answer to a publish.
+    pub(super) fn answer_publish(&mut self, connection: ConnectionKey, command: u32, topic: &str, result: PublishResult) {
         match result {
             PublishResult::Stored { .. } => self.counters.publishes_stored += 1,
             PublishResult::Failed(_) => self.counters.publishes_failed += 1,
             PublishResult::Unknown => self.counters.publishes_unknown += 1,
         }
-        match result {
-            PublishResult::Stored { .. } => self.answer_publish(&open, &Reply::Publish),
-            PublishResult::Failed(failure) => self.answer_publish(&open, &Reply::Error(&errors::publish_failed(failure, &open.topic))),
-            PublishResult::Unknown => self.answer_publish(&open, &Reply::Error(&errors::FATE_UNKNOWN)),
-        }
-    }
-
-    fn answer_publish(&mut self, open: &OpenPublish, reply: &Reply<'_>) {
-        let Some(session) = self.sessions.get_mut(open.connection) else {
+        let Some(session) = self.sessions.get_mut(connection) else {
             return;
         };
         session.publishes_open -= 1;
         session.outbox.reserved -= REPLY_BYTES as u32;
-        if self.waiting.of(open.connection) == Some(&Wait::Answer) {
-            self.waiting.wake(open.connection);
+        if self.waiting.of(connection) == Some(&Wait::Answer) {
+            self.waiting.wake(connection);
         }
-        self.room_made(open.connection);
-        self.counters.command_errors += u64::from(matches!(reply, Reply::Error(_)));
-        self.reply(open.connection, open.command, reply);
+        self.room_made(connection);
+        self.counters.command_errors += u64::from(!matches!(result, PublishResult::Stored { .. }));
+        match result {
+            PublishResult::Stored { .. } => self.reply(connection, command, &Reply::Publish),
+            PublishResult::Failed(failure) => self.reply(connection, command, &Reply::Error(&errors::publish_failed(failure, topic))),
+            PublishResult::Unknown => self.reply(connection, command, &Reply::Error(&errors::FATE_UNKNOWN)),
+        }
     }
 
     /// Answers what Kafka has not answered in time. Walks all open publishes, ten times a second.
@@ -215,8 +261,10 @@ impl Connections {
             let Some(open) = self.publishes.get_mut(key) else { continue };
             open.answered = true;
             let open = open.clone();
-            self.counters.publishes_unknown += 1;
-            self.answer_publish(&open, &Reply::Error(&errors::FATE_UNKNOWN));
+            match open.routed {
+                Some(routed) => self.routed_said(routed, open.topic, PublishResult::Unknown),
+                None => self.answer_publish(open.connection, open.command, &open.topic, PublishResult::Unknown),
+            }
         }
     }
 

@@ -1,6 +1,6 @@
 //! The room's state, and the calls by which others use it.
 
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -10,11 +10,12 @@ use slotmap::{SecondaryMap, SlotMap};
 
 use super::crowd::Crowd;
 use super::entry::Look;
-use super::publishes::{OpenPublish, TopicLookup};
+use super::publishes::{OpenPublish, RoutedPublish, TopicLookup};
 use super::session::{Phase, Session, Timer, disconnect};
 use super::waiting::{Wait, Waiting};
 use crate::entitlement::Entitlement;
 use crate::handoff::{ConnectionKey, Offset, Protocol, PublishKey, ShardId, SubscriptionKey};
+use crate::ids::RoutedKey;
 use crate::limits::{CLOSE_LINGER_MS, REPLY_BYTES, TOKENS_AT_ONCE_MAX};
 use crate::session::outbox::{Dropped, Frame, Outbox, OutboxPool};
 use crate::session::{ErrorReply, Reply, encode_close, encode_reply};
@@ -39,6 +40,13 @@ pub(in crate::shard) struct Connections {
     pub(super) crowd: Crowd,
     pub(super) clients: u64,
     pub(super) publishes: SlotMap<PublishKey, OpenPublish>,
+    /// Publishes that go to several topics.
+    pub(super) routed: SlotMap<RoutedKey, RoutedPublish>,
+    /// Those that the producer was full in the middle of, by the connection whose command waits.
+    pub(super) halfway: HashMap<ConnectionKey, RoutedKey>,
+    /// How often a topic has not what others of the same publish have.
+    pub(super) missed: BTreeMap<Arc<str>, u64>,
+    pub(super) missed_changed: bool,
     pub(super) lookups: HashMap<Arc<str>, (u64, TopicLookup)>,
     /// Something happened that could let the first of those go on who wait for the producer.
     pub(super) producer_may_go: bool,
@@ -92,6 +100,10 @@ impl Connections {
             crowd: Crowd::default(),
             clients: 0,
             publishes: SlotMap::with_key(),
+            routed: SlotMap::with_key(),
+            halfway: HashMap::new(),
+            missed: BTreeMap::new(),
+            missed_changed: false,
             lookups: HashMap::new(),
             producer_may_go: false,
             held_bytes: 0,
@@ -151,6 +163,7 @@ impl Connections {
                 self.identified.remove(&connection);
             }
             self.waiting.leave(connection);
+            self.leave_halfway(connection);
             self.ended.push(connection);
             self.let_go(session.held.map_or(0, |held| held.bytes));
         }

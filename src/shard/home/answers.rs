@@ -138,7 +138,7 @@ impl Home {
             publications = self.newest_publications(subject, history as usize, request.variant.protocol, request.bytes_max);
         }
         let id = if request.variant.numeric { self.table.grant_id(subject) } else { 0 };
-        self.table.get_mut(subject).want(from, request.local, request.variant, catch_up.is_none());
+        self.table.get_mut(subject).want(from, request.local, request.channel.clone(), request.variant, catch_up.is_none());
         let answer = Subscribed { id, epoch, generation, recoverable: home.recoverable, offset, recovered, publications, catch_up, next };
         speech.from_home.say(
             from,
@@ -197,7 +197,8 @@ impl Home {
     }
 
     pub(super) fn catch_up(&mut self, from: ShardId, request: CatchUpRequest, speech: &mut Speech) {
-        let CatchUpRequest { map_version, topic, subject, local, subscription, variant, generation, from: position, bytes_max } = request;
+        let CatchUpRequest { map_version, topic, subject, channel, local, subscription, variant, generation, from: position, bytes_max } =
+            request;
         let mut piece = Piece { local, variant, subscription, frames: Vec::new(), next: position, state: PieceState::More };
         if let Some(topic) = self.topic_of(map_version, topic) {
             let key = subject.key().map(str::as_bytes);
@@ -215,7 +216,7 @@ impl Home {
                     let mut index = self.table.get(at).index_from(position);
                     let mut bytes = 0;
                     while index < count {
-                        let frame = self.table.push_frame(at, index, variant);
+                        let frame = self.table.push_frame(at, index, variant, channel.as_ref());
                         bytes += frame.len();
                         if bytes > bytes_max && !piece.frames.is_empty() {
                             break;
@@ -231,7 +232,7 @@ impl Home {
                     if piece.state == PieceState::Live {
                         piece.next = next;
                     }
-                    self.table.get_mut(at).want(from, local, variant, piece.state == PieceState::Live);
+                    self.table.get_mut(at).want(from, local, channel, variant, piece.state == PieceState::Live);
                 }
             }
         }

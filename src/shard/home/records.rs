@@ -122,7 +122,7 @@ impl Home {
             }
         };
         self.table.push(now_ms, at, record, offset);
-        self.tell_live(at, offset, speech, |table, variant| table.live_frame(at, variant));
+        self.tell_live(at, offset, speech, |table, variant, channel| table.live_frame(at, variant, channel));
     }
 
     /// One record to every shard with live subscribers, each variant made once.
@@ -131,18 +131,19 @@ impl Home {
         at: HomeKey,
         offset: Option<Offset>,
         speech: &mut Speech,
-        mut make: impl FnMut(&mut HomeTable, Variant) -> Bytes,
+        mut make: impl FnMut(&mut HomeTable, Variant, Option<&SubjectName>) -> Bytes,
     ) {
         let mut made = std::mem::take(&mut self.made);
         for place in 0..self.table.get(at).interest().len() {
             for nth in 0..self.table.get(at).interest()[place].variants.len() {
                 let interest = &self.table.get(at).interest()[place];
                 let (shard, local, variant) = (interest.shard, interest.local, interest.variants[nth]);
-                let frame = match made.iter().find(|(other, _)| *other == variant) {
-                    Some((_, frame)) => frame.clone(),
+                let frame = match made.iter().find(|(other, channel, _)| *other == variant && *channel == interest.channel) {
+                    Some((_, _, frame)) => frame.clone(),
                     None => {
-                        let frame = make(&mut self.table, variant);
-                        made.push((variant, frame.clone()));
+                        let channel = interest.channel.clone();
+                        let frame = make(&mut self.table, variant, channel.as_ref());
+                        made.push((variant, channel, frame.clone()));
                         frame
                     }
                 };
@@ -201,7 +202,7 @@ impl Home {
         for interest in self.table.get(at).interest() {
             speech.from_home.say(interest.shard, FromHome::Passing { local: interest.local });
         }
-        self.tell_live(at, None, speech, |table, variant| table.passing_frame(at, record, variant));
+        self.tell_live(at, None, speech, |table, variant, channel| table.passing_frame(at, record, variant, channel));
     }
 
     /// Records that were found on another shard's partition.

@@ -3,14 +3,13 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use hashbrown::HashMap;
 
 use super::held::HeldRequests;
 use super::misfits::MisfitWindow;
 use super::strays::Strays;
-use super::table::{CacheLimits, HomeTable};
-use crate::handoff::{FromHome, Generation, Offset, PartitionRef, ShardId, TopicIndex, TowardHome, Variant};
+use super::table::{CacheLimits, HomeTable, Push};
+use crate::handoff::{FromHome, Generation, Offset, PartitionRef, ShardId, TopicIndex, TowardHome};
 use crate::shard::counters::ShardCounters;
 use crate::shard::effects::Effects;
 use crate::shard::outgoing::Outgoing;
@@ -38,7 +37,7 @@ pub(in crate::shard) struct Home {
     /// How many of the newest records of each topic with a guessed rule are not where that rule puts them.
     pub(super) misfits: HashMap<TopicIndex, MisfitWindow>,
     /// Room for the variants of one record.
-    pub(super) made: Vec<(Variant, Bytes)>,
+    pub(super) made: Vec<Push>,
 }
 
 fn cache_limits(settings: &ShardSettings) -> CacheLimits {

@@ -60,8 +60,16 @@ impl Subscribers {
             connections.reply_error(connection, id, &errors::NOT_READY);
             return Taken::Yes;
         }
-        let Some(topic) = self.map.topic(name.topic()) else {
-            connections.reply_error(connection, id, &errors::unknown_topic(name.topic(), &self.settings));
+        let exposed = match self.exposed(&name) {
+            Ok(exposed) => exposed,
+            Err(error) => {
+                connections.reply_error(connection, id, &error);
+                return Taken::Yes;
+            }
+        };
+        let subject = exposed.as_ref().unwrap_or(&name);
+        let Some(topic) = self.map.topic(subject.topic()) else {
+            connections.reply_error(connection, id, &errors::unknown_topic(subject.topic(), &self.settings));
             return Taken::Yes;
         };
         let Some(protocol) = connections.protocol(connection) else {
@@ -83,7 +91,8 @@ impl Subscribers {
         // Over Protobuf the JavaScript SDK (5.8.0) offers ids too, but decodes each into a new Long object and compares those by identity: it says
         // `subscribed` and then drops every push that names one, in silence. The Python SDK (0.7.0) reads them right, but nothing that a client sends
         // tells the two apart for certain. `tests/sdk/js/ids.test.mjs` says when the SDK has been mended.
-        let numeric = request.flag & 1 != 0 && protocol == Protocol::Json;
+        // An id is of a subject, which may have several names.
+        let numeric = request.flag & 1 != 0 && protocol == Protocol::Json && exposed.is_none();
         let variant = Variant { protocol, numeric };
         if let Some(key) = self.local.subscription_of(connection, &name) {
             let left = self.local.get(key).filter(|subscription| subscription.pending().is_some_and(PendingSubscribe::is_left));
@@ -103,7 +112,9 @@ impl Subscribers {
             connections.reply_error(connection, id, &errors::SUBSCRIPTION_LIMIT);
             return Taken::Yes;
         }
-        if self.bytes() + LocalTable::weight_of(&name) + Own::weight_of(own.as_ref()) > self.settings.subscriptions_bytes_max {
+        if self.bytes() + LocalTable::weight_of(&name, exposed.as_ref()) + Own::weight_of(own.as_ref())
+            > self.settings.subscriptions_bytes_max
+        {
             self.counters.subscriptions_refused += 1;
             connections.reply_error(connection, id, &errors::SUBSCRIPTIONS_FULL);
             return Taken::Yes;
@@ -117,7 +128,7 @@ impl Subscribers {
         };
         let deadline_ms = hold_deadline(now_ms, read_ms);
         let pending = PendingSubscribe { command: id, start, deadline_ms, reserved: reserved as u32, followers: Vec::new() };
-        if let Some(key) = self.begin(now_ms, connection, name, variant, pending, connections, toward_home) {
+        if let Some(key) = self.begin(now_ms, connection, name, exposed, variant, pending, connections, toward_home) {
             self.keep_own(now_ms, connection, key, own, connections);
         }
         Taken::Yes
@@ -216,6 +227,13 @@ impl Subscribers {
             connections.reply_error(connection, id, &errors::NOT_READY);
             return Taken::Yes;
         }
+        let name = match self.exposed(&name) {
+            Ok(exposed) => exposed.unwrap_or(name),
+            Err(error) => {
+                connections.reply_error(connection, id, &error);
+                return Taken::Yes;
+            }
+        };
         let Some(topic) = self.map.topic(name.topic()) else {
             connections.reply_error(connection, id, &errors::unknown_topic(name.topic(), &self.settings));
             return Taken::Yes;

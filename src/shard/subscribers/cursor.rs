@@ -245,7 +245,8 @@ impl Subscribers {
             let request = CatchUpRequest {
                 map_version: self.map.version,
                 topic: subject.topic,
-                subject: subject.name.clone(),
+                channel: subject.channel(),
+                subject: subject.subject().clone(),
                 local,
                 subscription: key,
                 variant,

@@ -30,22 +30,32 @@ impl Subscribers {
         };
         let (local, variant) = (subscription.local, subscription.variant);
         let (start, reserved, deadline_ms) = (pending.start.clone(), pending.reserved, pending.deadline_ms);
-        let (name, stale) = match self.local.subject(local) {
-            Some(subject) => (subject.name.clone(), subject.stale),
+        let (name, exposed, stale) = match self.local.subject(local) {
+            Some(subject) => (subject.name.clone(), subject.exposed.clone(), subject.stale),
             None => return,
         };
-        let Some(topic) = self.map.topic(name.topic()).cloned() else {
-            self.refuse_subscribe(key, &errors::unknown_topic(name.topic(), &self.settings), connections, toward_home);
+        let exposed = match if stale { self.exposed(&name) } else { Ok(exposed) } {
+            Ok(exposed) => exposed,
+            Err(error) => {
+                self.refuse_subscribe(key, &error, connections, toward_home);
+                return;
+            }
+        };
+        let subject = exposed.as_ref().unwrap_or(&name);
+        let Some(topic) = self.map.topic(subject.topic()).cloned() else {
+            self.refuse_subscribe(key, &errors::unknown_topic(subject.topic(), &self.settings), connections, toward_home);
             return;
         };
         if now_ms >= deadline_ms {
             self.refuse_subscribe(key, &errors::NOT_READY, connections, toward_home);
             return;
         }
-        let home = topic.home(name.key().map(str::as_bytes));
+        let home = topic.home(subject.key().map(str::as_bytes));
         let local = if stale {
-            let fresh =
-                self.local.find(&name).unwrap_or_else(|| self.local.insert(name.clone(), home.partition, home.shard, home.recoverable));
+            let fresh = self
+                .local
+                .find(&name)
+                .unwrap_or_else(|| self.local.insert(name.clone(), exposed.clone(), home.partition, home.shard, home.recoverable));
             self.local.move_to(key, fresh);
             self.withdraw_unused(local, variant, toward_home);
             fresh
@@ -59,7 +69,8 @@ impl Subscribers {
         let request = SubscribeRequest {
             map_version: self.map.version,
             topic: topic.index,
-            subject: name,
+            channel: subject.channel(),
+            subject: subject.subject().clone(),
             local,
             subscription: key,
             variant,
@@ -231,16 +242,18 @@ impl Subscribers {
         now_ms: u64,
         connection: ConnectionKey,
         name: SubjectName,
+        exposed: Option<SubjectName>,
         variant: Variant,
         pending: PendingSubscribe,
         connections: &mut Connections,
         toward_home: &mut Outgoing<TowardHome>,
     ) -> Option<SubscriptionKey> {
-        let topic = self.map.topic(name.topic())?;
-        let home = topic.home(name.key().map(str::as_bytes));
+        let subject = exposed.as_ref().unwrap_or(&name);
+        let topic = self.map.topic(subject.topic())?;
+        let home = topic.home(subject.key().map(str::as_bytes));
         let local = match self.local.find(&name) {
             Some(local) => local,
-            None => self.local.insert(name, home.partition, home.shard, home.recoverable),
+            None => self.local.insert(name, exposed, home.partition, home.shard, home.recoverable),
         };
         connections.reserve(connection, pending.reserved as usize);
         let key = self.local.subscribe(connection, local, variant, pending);

@@ -9,12 +9,13 @@ use super::left::LeftSubscriptions;
 use super::own::Own;
 use super::table::{LocalTable, SubscriptionState};
 use crate::handoff::{ConnectionKey, FromHome, LocalSubjectKey, SubscriptionKey, TowardHome, Variant};
-use crate::session::encode_subscribe_lost;
+use crate::session::{ErrorReply, encode_subscribe_lost};
 use crate::shard::connections::Connections;
 use crate::shard::counters::ShardCounters;
+use crate::shard::errors;
 use crate::shard::outgoing::Outgoing;
 use crate::shard::settings::ShardSettings;
-use crate::subject::TopicMap;
+use crate::subject::{SubjectName, TopicMap};
 
 /// Unsubscribe code: the SDK subscribes again and recovers.
 const INSUFFICIENT_STATE: u32 = 2500;
@@ -67,9 +68,26 @@ pub(super) enum CatchUp {
 }
 
 impl Subscribers {
-    /// Settings that may change.
-    pub fn take_settings(&mut self, settings: Arc<ShardSettings>) {
-        self.settings = settings;
+    /// Settings that may change. A subject that has other records from now on loses its subscribers, who come back to those.
+    pub fn take_settings(&mut self, settings: Arc<ShardSettings>, connections: &mut Connections, toward_home: &mut Outgoing<TowardHome>) {
+        let before = std::mem::replace(&mut self.settings, settings);
+        if before.exposures == self.settings.exposures {
+            return;
+        }
+        for local in self.local.keys() {
+            let Some(subject) = self.local.subject(local).filter(|subject| !subject.stale) else {
+                continue;
+            };
+            if self.exposed(&subject.name).as_ref() != Ok(&subject.exposed) {
+                self.local.make_stale(local);
+                self.lose_all(local, connections, toward_home);
+            }
+        }
+    }
+
+    /// Whose records a subject has, if not its own.
+    pub(super) fn exposed(&self, name: &SubjectName) -> Result<Option<SubjectName>, ErrorReply> {
+        self.settings.exposures.of(name, self.settings.subject_bytes_max).map_err(errors::bad_request)
     }
 
     pub fn new(settings: Arc<ShardSettings>) -> Subscribers {
@@ -219,7 +237,7 @@ impl Subscribers {
         let (home, topic) = (subject.home, subject.topic);
         if subject.is_idle() {
             if subject.entered || subject.is_live_at_home() {
-                toward_home.say(home, TowardHome::Withdraw { topic, subject: subject.name.clone(), local, variant: None });
+                toward_home.say(home, TowardHome::Withdraw { topic, subject: subject.subject().clone(), local, variant: None });
             }
             self.local.remove(local);
             return;
@@ -227,7 +245,7 @@ impl Subscribers {
         let group = subject.group_mut(variant);
         if group.live_at_home && !group.has_live() && group.pending == 0 {
             group.live_at_home = false;
-            toward_home.say(home, TowardHome::Withdraw { topic, subject: subject.name.clone(), local, variant: Some(variant) });
+            toward_home.say(home, TowardHome::Withdraw { topic, subject: subject.subject().clone(), local, variant: Some(variant) });
         }
     }
 
@@ -258,7 +276,8 @@ impl Subscribers {
             let Some(subject) = self.local.subject(local).filter(|subject| !subject.stale) else {
                 continue;
             };
-            let home = self.map.topic(subject.name.topic()).map(|topic| topic.home(subject.name.key().map(str::as_bytes)));
+            let name = subject.subject();
+            let home = self.map.topic(name.topic()).map(|topic| topic.home(name.key().map(str::as_bytes)));
             let same = home.is_some_and(|home| {
                 home.partition == subject.partition && home.shard == subject.home && home.recoverable == subject.recoverable
             });

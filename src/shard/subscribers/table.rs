@@ -18,7 +18,10 @@ use crate::subject::SubjectName;
 /// A subject that some connection of this shard wants.
 #[derive(Debug)]
 pub struct LocalSubject {
+    /// What clients call it.
     pub name: SubjectName,
+    /// Whose records it has, if that is another name (`[[expose]]`).
+    pub exposed: Option<SubjectName>,
     pub topic: TopicIndex,
     pub home: ShardId,
     pub partition: PartitionRef,
@@ -145,6 +148,16 @@ impl Group {
 }
 
 impl LocalSubject {
+    /// The subject as its home knows it.
+    pub fn subject(&self) -> &SubjectName {
+        self.exposed.as_ref().unwrap_or(&self.name)
+    }
+
+    /// What its home is to name it by in pushes, if not as it knows it.
+    pub fn channel(&self) -> Option<SubjectName> {
+        self.exposed.is_some().then(|| self.name.clone())
+    }
+
     /// The subscribers of a variant.
     pub fn group(&self, variant: Variant) -> Option<&Group> {
         self.groups.iter().find(|group| group.variant == variant)
@@ -221,8 +234,8 @@ impl LocalTable {
     }
 
     /// What one more subscription takes at most.
-    pub fn weight_of(name: &SubjectName) -> usize {
-        SUBJECT_WEIGHT + name.as_str().len() + SUBSCRIPTION_WEIGHT
+    pub fn weight_of(name: &SubjectName, exposed: Option<&SubjectName>) -> usize {
+        SUBJECT_WEIGHT + name.as_str().len() + exposed.map_or(0, |exposed| exposed.as_str().len()) + SUBSCRIPTION_WEIGHT
     }
 
     /// Subscriptions held now.
@@ -257,10 +270,18 @@ impl LocalTable {
     }
 
     /// Makes a subject wanted.
-    pub fn insert(&mut self, name: SubjectName, partition: PartitionRef, home: ShardId, recoverable: bool) -> LocalSubjectKey {
-        self.bytes += SUBJECT_WEIGHT + name.as_str().len();
+    pub fn insert(
+        &mut self,
+        name: SubjectName,
+        exposed: Option<SubjectName>,
+        partition: PartitionRef,
+        home: ShardId,
+        recoverable: bool,
+    ) -> LocalSubjectKey {
+        self.bytes += SUBJECT_WEIGHT + name.as_str().len() + exposed.as_ref().map_or(0, |exposed| exposed.as_str().len());
         let local = self.subjects.insert(LocalSubject {
             name: name.clone(),
+            exposed,
             topic: partition.topic,
             home,
             partition,
@@ -288,7 +309,7 @@ impl LocalTable {
         let Some(subject) = self.subjects.remove(local) else {
             return;
         };
-        self.bytes -= SUBJECT_WEIGHT + subject.name.as_str().len();
+        self.bytes -= SUBJECT_WEIGHT + subject.name.as_str().len() + subject.exposed.as_ref().map_or(0, |exposed| exposed.as_str().len());
         if subject.stale {
             self.stale.retain(|other| *other != local);
         } else {

@@ -8,6 +8,7 @@ use crate::sim::codec;
 use crate::sim::kafka::value_text;
 use crate::sim::names::{Epoch, Subject};
 use crate::sim::oracle::{Asked, Kept, Page};
+use crate::sim::paths;
 use crate::sim::wire;
 use bytes::Bytes;
 use std::collections::BTreeSet;
@@ -21,6 +22,21 @@ impl World {
             2..=3 => format!("/{topic}"),
             _ => format!("/{topic}/k{}", self.random.u8(0..9)),
         }
+    }
+
+    /// What a client calls one.
+    fn name(&mut self) -> String {
+        let channel = self.channel();
+        let seen = self.paths.as_mut().is_some_and(|dice| dice.u8(0..3) == 0).then(|| paths::seen(&channel)).flatten();
+        self.coverage.note_if(seen.is_some(), "a subject under another name");
+        seen.unwrap_or(channel)
+    }
+
+    /// Where a client publishes to.
+    fn published_to(&mut self) -> String {
+        let channel = self.channel();
+        let both = channel.starts_with('/') && self.paths.as_mut().is_some_and(|dice| dice.u8(0..3) == 0);
+        if both { format!("/both{channel}") } else { channel }
     }
 
     pub(super) fn client_acts(&mut self) {
@@ -125,7 +141,7 @@ impl World {
             2 => {
                 self.coverage.note("an epoch that nobody keeps");
                 let position = Some(Kept { epoch: "e".repeat(3_000), offset: 5, eras: BTreeSet::new() });
-                let channel = self.channel();
+                let channel = self.name();
                 let asked = Asked { end: None, numeric: false, strict: false, history: 0, stray: None, position: position.clone() };
                 let asked = Asked { stray: self.stray(self.clients[place].node, &channel), ..asked };
                 let request = wire::SubscribeRequest {
@@ -159,7 +175,7 @@ impl World {
                 ("rpc".to_owned(), self.clients[place].command(Open::Rpc, |command| command.rpc = Some(request)))
             }
             _ => {
-                let request = wire::ChannelRequest { channel: self.channel().into() };
+                let request = wire::ChannelRequest { channel: self.name().into() };
                 ("presence".to_owned(), self.clients[place].command(Open::Presence, |command| command.presence = Some(request)))
             }
         }
@@ -172,7 +188,7 @@ impl World {
             Open::Subscribe { channel, .. } => Some(channel.clone()),
             _ => None,
         }));
-        let channel = if channels.is_empty() { self.channel() } else { channels.swap_remove(self.random.usize(0..channels.len())) };
+        let channel = if channels.is_empty() { self.name() } else { channels.swap_remove(self.random.usize(0..channels.len())) };
         let request = wire::ChannelRequest { channel: channel.clone().into() };
         self.clients[place].unsubscribes(&channel);
         let word = self.word(|| format!("unsubscribe {channel}"));
@@ -180,7 +196,7 @@ impl World {
     }
 
     pub(super) fn history_command(&mut self, place: usize) -> (String, Vec<u8>) {
-        let channel = self.channel();
+        let channel = self.name();
         let known = self.kept.iter().find(|(other, _)| *other == channel).map(|(_, kept)| kept.clone());
         let known = known.filter(|_| self.random.bool());
         let page = Page { limit: self.random.i32(-1..10), since: known.as_ref().map(|kept| kept.offset), reverse: self.random.bool() };
@@ -195,7 +211,7 @@ impl World {
     }
 
     pub(super) fn subscribe_command(&mut self, place: usize) -> (String, Vec<u8>) {
-        let mut channel = self.channel();
+        let mut channel = self.name();
         let mut position = None;
         let nowhere = |epoch: &str, offset| Some(Kept { epoch: epoch.to_owned(), offset, eras: BTreeSet::new() });
         match self.random.u8(0..12) {
@@ -251,7 +267,7 @@ impl World {
 
     /// A position that a node could have given which reads faster than all.
     pub(super) fn newest_position(&mut self, channel: &str) -> Option<Kept> {
-        let name = Subject::parse(channel, 1024).ok()?;
+        let name = Subject::called(channel, 1024).ok()?;
         let life = self.kafka.topic(name.topic())?.life();
         let partition = life.rule.partition(name.key()?.as_bytes(), life.logs.len() as u32);
         let log = &life.logs[partition as usize];
@@ -263,14 +279,14 @@ impl World {
 
     /// Where the log that an epoch names ends now.
     pub(super) fn log_end(&self, channel: &str, epoch: &str) -> Option<i64> {
-        let name = Subject::parse(channel, 1024).ok()?;
+        let name = Subject::called(channel, 1024).ok()?;
         let epoch = Epoch::parse(epoch)?;
         let life = self.kafka.topic(name.topic())?.life();
         (*life.id == *epoch.topic_id).then(|| life.logs.get(epoch.partition as usize).map(|log| log.now().end)).flatten()
     }
 
     pub(super) fn publish_command(&mut self, place: usize) -> (String, Vec<u8>) {
-        let channel = self.channel();
+        let channel = self.published_to();
         // Tombstones carry no number.
         let removed = self.random.u8(0..12) == 0;
         let number = if removed { 0 } else { self.kafka.number() };

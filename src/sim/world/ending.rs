@@ -143,6 +143,7 @@ impl World {
                 now_ms: self.now_ms,
                 tracing: false,
                 fates: &self.fates,
+                is_routed: self.paths.is_some(),
             };
             if !client.pings.is_empty() {
                 return Err(format!("client {:?} reads everything and has no pong for its newest ping", client.key));
@@ -155,23 +156,25 @@ impl World {
     }
 
     pub(super) fn check_publishes(&self) -> Result<(), String> {
-        let mut stands: HashMap<u64, u32> = HashMap::new();
-        for log in self.kafka.topics.iter().flat_map(|topic| &topic.lives).flat_map(|life| &life.logs) {
+        let mut stands: HashMap<(u64, String), u32> = HashMap::new();
+        let logs =
+            self.kafka.topics.iter().flat_map(|topic| topic.lives.iter().flat_map(|life| &life.logs).map(move |log| (&topic.name, log)));
+        for (topic, log) in logs {
             // What an election lost was there: each record counts once, in the era that it came in.
             let new = |era: &Era| {
                 era.records.iter().filter(|record| record.offset >= era.forks_at).map(|record| record.publish).collect::<Vec<_>>()
             };
             for number in log.eras.iter().flat_map(new).filter(|number| *number > 0) {
-                *stands.entry(number).or_default() += 1;
+                *stands.entry((number, topic.to_string())).or_default() += 1;
             }
         }
-        for (number, times) in self.published.iter().filter(|(number, _)| **number > 0) {
+        for (at, times) in self.published.iter().filter(|((number, _), _)| *number > 0) {
             if *times > 1 {
-                return Err(format!("rule 15: publish {number} was handed to a producer {times} times"));
+                return Err(format!("rule 15: publish {at:?} was handed to a producer {times} times"));
             }
-            let stands = stands.get(number).copied().unwrap_or(0);
-            if self.acknowledged.contains(number) && stands != 1 {
-                return Err(format!("rule 15: acknowledged publish {number} stands {stands} times in the log"));
+            let stands = stands.get(at).copied().unwrap_or(0);
+            if self.acknowledged.contains(at) && stands != 1 {
+                return Err(format!("rule 15: acknowledged publish {at:?} stands {stands} times in the log"));
             }
         }
         Ok(())

@@ -1,5 +1,7 @@
 //! A world: one Kafka, one or two nodes, some clients, virtual time, and one seed that decides everything.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use fastrand::Rng;
 use hashbrown::{HashMap, HashSet};
@@ -12,10 +14,12 @@ use super::law::Law;
 use super::names::Rule;
 use super::node::Node;
 use super::oracle::Kept;
+use super::paths;
 use super::sabotage::Sabotage;
 use crate::handoff::ConnectionKey;
 use crate::limits::{COMMANDS_AT_ONCE_MAX, COMMANDS_HELD_BYTES_MAX, TICK_MS, TURN_BYTES_MAX};
 use crate::shard::{ProduceRecord, PublishResult, ShardSettings};
+use crate::subject::{Exposures, Routes};
 
 mod chaos;
 mod commands;
@@ -52,9 +56,9 @@ pub struct World {
     coverage: Coverage,
     trace: std::collections::VecDeque<String>,
     tracing: bool,
-    /// Numbers of publishes, and how often they were handed to a producer.
-    published: HashMap<u64, u32>,
-    acknowledged: HashSet<u64>,
+    /// Numbers of publishes with their topics, and how often they were handed to a producer.
+    published: HashMap<(u64, String), u32>,
+    acknowledged: HashSet<(u64, String)>,
     /// One in so many looks at its socket puts a client to sleep, and one in so many wakes it.
     sleepiness: (u8, u8),
     sabotage: Option<Sabotage>,
@@ -71,6 +75,8 @@ pub struct World {
     losses: Option<Rng>,
     /// Settings are reloaded, on all nodes at once. Limits become smaller only: what was decided under the larger ones stays explained.
     reloads: Option<Rng>,
+    /// Some subjects lead elsewhere.
+    paths: Option<Rng>,
     /// Clients need tokens, of which some end and some are revoked.
     law: Option<Law>,
     /// More than a thousand clients want one subject.
@@ -82,7 +88,7 @@ pub struct World {
     /// What clients asked to be written, by its number: subject and value.
     said: HashMap<u64, (String, Bytes)>,
     /// What Kafka said of publishes.
-    fates: HashMap<u64, PublishResult>,
+    fates: HashMap<(u64, String), PublishResult>,
     /// A promise that was broken where nobody could say so.
     broken: Option<String>,
     /// Ticks that find nothing to do are played too: they change nothing.
@@ -108,7 +114,7 @@ pub fn whole_trace(seed: u64, ticks_always: bool) -> Vec<String> {
 pub enum Mix {
     #[default]
     Everything,
-    /// Neither bursts nor hostile clients, lost letters, reloads, tokens, crowds and small limits of a turn: what the first worlds had. To compare speeds over time.
+    /// Neither bursts nor hostile clients, lost letters, reloads, tokens, routes, crowds and small limits of a turn: what the first worlds had. To compare speeds over time.
     Plain,
 }
 
@@ -158,6 +164,8 @@ impl World {
             null_key_partition: if random.u8(0..3) == 0 { Some(random.u32(0..2)) } else { None },
             held_max: if roomy { 1_000 } else { random.usize(2..50) },
             flush_writes_max: random.usize(1..12),
+            routes: Arc::new(if each(10, 7) { paths::routes() } else { Routes::default() }),
+            exposures: Arc::new(if each(10, 7) { paths::exposures() } else { Exposures::default() }),
             ..ShardSettings::default()
         };
         let mut kafka = FakeKafka::default();
@@ -187,6 +195,7 @@ impl World {
             bursts: Some(Rng::with_seed(seed ^ 0xb125)).filter(|_| each(11, 4)),
             losses: Some(Rng::with_seed(seed ^ 0x1055)).filter(|_| each(7, 3)),
             reloads: Some(Rng::with_seed(seed ^ 0x4e10)).filter(|_| each(8, 3)),
+            paths: Some(Rng::with_seed(seed ^ 0x9a75)).filter(|_| each(10, 7)),
             law: each(9, 6).then(|| Law::new(Rng::with_seed(seed ^ 0x1a3))),
             is_crowded: each(400, 77),
             late: Vec::new(),

@@ -6,7 +6,7 @@ use crate::shard::Event;
 use crate::sim::client::{Client, Open};
 use crate::sim::codec;
 use crate::sim::hands::FakeSocket;
-use crate::sim::oracle::Witness;
+use crate::sim::oracle::{Witness, topics_of};
 use crate::sim::wire;
 
 impl World {
@@ -24,8 +24,12 @@ impl World {
             self.take_bytes(node, shard, key, usize::MAX)?;
             if let Some(client) = self.clients.iter().find(|client| client.node == node && client.key == key && client.closed == Some(3001))
             {
-                let answered =
-                    |open: &&Open| matches!(open, Open::Publish { number, .. } if *number > 0 && self.published.contains_key(number));
+                let answered = |open: &&Open| match open {
+                    Open::Publish { number, channel, .. } if *number > 0 => {
+                        topics_of(self.paths.is_some(), channel).into_iter().all(|topic| self.published.contains_key(&(*number, topic)))
+                    }
+                    _ => false,
+                };
                 if let Some(open) = client.open.values().find(answered) {
                     return Err(format!("rule 15: a drain closed a connection before Kafka's answer was passed on: {open:?}"));
                 }
@@ -78,6 +82,7 @@ impl World {
                 now_ms: self.now_ms,
                 tracing: self.tracing,
                 fates: &self.fates,
+                is_routed: self.paths.is_some(),
             };
             let verdict = client.receive(&bytes, witness, &mut self.coverage);
             let heard = std::mem::take(&mut client.heard);

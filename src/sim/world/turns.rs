@@ -6,6 +6,7 @@ use crate::limits::{HELD_BYTES_MAX, TICK_MS, TURN_BYTES_MAX};
 use crate::shard::{Event, PublishFailure, PublishResult, ShardCore};
 use crate::sim::hands::SimHands;
 use crate::sim::names::{Rule, Subject};
+use crate::sim::paths;
 
 /// Turns of all shards within which everything that can move without time passing has moved.
 const TURNS_MAX: usize = 20_000;
@@ -73,7 +74,7 @@ impl World {
         // What is on its way may not be known to the home.
         let quiet =
             !node.hands.iter().any(SimHands::has_sent) && node.cores.iter().all(ShardCore::has_told_homes) && !node.map_is_under_way();
-        let name = Subject::parse(channel, 1024).ok().filter(|_| quiet)?;
+        let name = Subject::called(channel, 1024).ok().filter(|_| quiet)?;
         let life = self.kafka.topic(name.topic())?.life();
         node.stray(life, name.topic(), name.key()?.as_bytes()).map(|_| node.version())
     }
@@ -170,11 +171,13 @@ impl World {
         let Some((publish, record)) = self.nodes[node].hands[shard].produced.pop_front() else { return };
         let fate = if healed { 0 } else { self.random.u8(0..10) };
         let number = number_of(record.value.as_deref());
-        *self.published.entry(number).or_default() += 1;
+        let at = (number, record.topic.to_string());
+        *self.published.entry(at.clone()).or_default() += 1;
         if let Some((channel, value)) = self.said.get(&number) {
             let key = record.key.as_ref().map(|key| String::from_utf8_lossy(key).into_owned());
             let written = key.map_or_else(|| format!("/{}", record.topic), |key| format!("/{}/{key}", record.topic));
-            if written != *channel || record.value.as_ref() != Some(value) {
+            let is_there = if self.paths.is_some() { paths::targets(channel).contains(&written) } else { written == *channel };
+            if !is_there || record.value.as_ref() != Some(value) {
                 self.broken = Some(format!("rule 15: publish {number} was to {channel} and is written as {record:?}"));
             }
         }
@@ -188,14 +191,14 @@ impl World {
         let result = match (fate, offset) {
             (9, _) => PublishResult::Unknown,
             (_, Some(offset)) => {
-                self.acknowledged.insert(number);
+                self.acknowledged.insert(at.clone());
                 PublishResult::Stored { partition, offset: Offset(offset) }
             }
             (7, _) => PublishResult::Failed(PublishFailure::Denied),
             (8, _) => PublishResult::Failed(PublishFailure::Unavailable),
             _ => PublishResult::Failed(PublishFailure::NoSuchTopic),
         };
-        self.fates.insert(number, result);
+        self.fates.insert(at, result);
         let now_ms = self.now_ms;
         self.say(|| format!("node {node} shard {shard}: publish {number} is {result:?}"));
         self.nodes[node].handle(now_ms, shard, Event::Published { publish, result });

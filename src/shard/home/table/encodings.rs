@@ -4,6 +4,7 @@ use super::subject::Encoded;
 use super::{ENCODINGS_PER, HomeKey, HomeTable};
 use crate::handoff::{Protocol, Record, Variant};
 use crate::session::{Publication, encode_publication, encode_push};
+use crate::subject::SubjectName;
 use bytes::Bytes;
 
 impl HomeTable {
@@ -44,11 +45,11 @@ impl HomeTable {
 
     /// The push of the newest record for those who are live when it comes. It is not kept: who comes back for it later is rare, and it would more than
     /// double what a remembered record takes.
-    pub fn live_frame(&mut self, key: HomeKey, variant: Variant) -> Bytes {
+    pub fn live_frame(&mut self, key: HomeKey, variant: Variant, channel: Option<&SubjectName>) -> Bytes {
         let subject = &self.subjects[key];
         let cached = subject.records.back().expect("a record was pushed");
         let (frame, oversize) = encode_within(self.limits.push_bytes_max, cached.publication(subject.kind), |publication| {
-            encode_push(variant, subject.name.as_str(), subject.id.number(), publication)
+            encode_push(variant, channel.unwrap_or(&subject.name).as_str(), subject.id.number(), publication)
         });
         self.encoded += 1;
         self.oversize += u64::from(oversize);
@@ -56,24 +57,27 @@ impl HomeTable {
     }
 
     /// The push of a remembered record in one variant, made when first wanted by someone who catches up, and kept for the next.
-    pub fn push_frame(&mut self, key: HomeKey, index: usize, variant: Variant) -> Bytes {
+    pub fn push_frame(&mut self, key: HomeKey, index: usize, variant: Variant, channel: Option<&SubjectName>) -> Bytes {
         let subject = &self.subjects[key];
         let cached = &subject.records[index];
-        let made = cached.encoded.as_ref().and_then(|encoded| encoded.pushes.iter().find(|(other, _)| *other == variant));
-        if let Some((_, frame)) = made {
+        let made = cached
+            .encoded
+            .as_ref()
+            .and_then(|encoded| encoded.pushes.iter().find(|(other, name, _)| *other == variant && name.as_ref() == channel));
+        if let Some((_, _, frame)) = made {
             return frame.clone();
         }
         let (frame, oversize) = encode_within(self.limits.push_bytes_max, cached.publication(subject.kind), |publication| {
-            encode_push(variant, subject.name.as_str(), subject.id.number(), publication)
+            encode_push(variant, channel.unwrap_or(&subject.name).as_str(), subject.id.number(), publication)
         });
         self.encoded += 1;
         self.oversize += u64::from(oversize);
-        self.keep_encoding(key, index, &frame, |encoded| encoded.pushes.push((variant, frame.clone())));
+        self.keep_encoding(key, index, &frame, |encoded| encoded.pushes.push((variant, channel.cloned(), frame.clone())));
         frame
     }
 
     /// The push of a record that has no position and is not remembered.
-    pub fn passing_frame(&mut self, key: HomeKey, record: &Record, variant: Variant) -> Bytes {
+    pub fn passing_frame(&mut self, key: HomeKey, record: &Record, variant: Variant, channel: Option<&SubjectName>) -> Bytes {
         let subject = &self.subjects[key];
         let publication = Publication {
             value: record.value.as_deref(),
@@ -84,7 +88,7 @@ impl HomeTable {
             oversize: false,
         };
         let (frame, oversize) = encode_within(self.limits.push_bytes_max, publication, |publication| {
-            encode_push(variant, subject.name.as_str(), subject.id.number(), publication)
+            encode_push(variant, channel.unwrap_or(&subject.name).as_str(), subject.id.number(), publication)
         });
         self.encoded += 1;
         self.oversize += u64::from(oversize);

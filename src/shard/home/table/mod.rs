@@ -23,7 +23,7 @@ use std::hash::BuildHasher;
 use crate::handoff::{Generation, Offset, PartitionRef, Record, ShardId, TopicIndex};
 use crate::subject::{ChannelId, ChannelIds, SubjectName, ValueKind};
 
-pub use subject::{CachedRecord, HomeSubject, Interest};
+pub use subject::{CachedRecord, HomeSubject, Interest, Push};
 
 new_key_type! {
     /// A subject that lives on this shard.

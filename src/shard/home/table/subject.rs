@@ -25,10 +25,13 @@ pub struct CachedRecord {
     pub(super) encoded: Option<Box<Encoded>>,
 }
 
+/// A push of a record: of which variant, under which name if not the subject's own.
+pub type Push = (Variant, Option<SubjectName>, Bytes);
+
 /// What somebody wanted of a record: each made once.
 #[derive(Debug, Default)]
 pub(super) struct Encoded {
-    pub(super) pushes: Vec<(Variant, Bytes)>,
+    pub(super) pushes: Vec<Push>,
     pub(super) publications: Vec<(Protocol, Bytes)>,
     pub(super) bytes: usize,
 }
@@ -51,10 +54,12 @@ pub struct HomeSubject {
     pub(super) interest: Vec<Interest>,
 }
 
-/// A shard that has subscribers of the subject.
+/// A shard that has subscribers of the subject under one name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interest {
     pub shard: ShardId,
+    /// What pushes call the subject, if that is not its name.
+    pub channel: Option<SubjectName>,
     pub local: LocalSubjectKey,
     /// Those with live subscribers. None while all of them are catching up.
     pub variants: Vec<Variant>,
@@ -88,7 +93,7 @@ impl Encoded {
 
     pub(super) fn add(&mut self, bytes: &Bytes) {
         // A list of one that may become one of two.
-        self.bytes += 4 * size_of::<(Variant, Bytes)>() + SHARED_WEIGHT + bytes.len();
+        self.bytes += 4 * size_of::<Push>() + SHARED_WEIGHT + bytes.len();
     }
 }
 
@@ -118,15 +123,16 @@ impl HomeSubject {
         std::mem::take(&mut self.interest)
     }
 
-    /// Notes that a shard has subscribers; `live` of that variant or catching up.
-    pub fn want(&mut self, shard: ShardId, local: LocalSubjectKey, variant: Variant, live: bool) {
-        let place = self.interest.iter().position(|interest| interest.shard == shard).unwrap_or_else(|| {
-            self.interest.push(Interest { shard, local, variants: Vec::new() });
+    /// Notes that a shard has subscribers under a name; `live` of that variant or catching up.
+    pub fn want(&mut self, shard: ShardId, local: LocalSubjectKey, channel: Option<SubjectName>, variant: Variant, live: bool) {
+        let same = |interest: &Interest| interest.shard == shard && interest.channel == channel;
+        let place = self.interest.iter().position(same).unwrap_or_else(|| {
+            self.interest.push(Interest { shard, channel, local, variants: Vec::new() });
             self.interest.len() - 1
         });
         let interest = &mut self.interest[place];
         if interest.local != local {
-            *interest = Interest { shard, local, variants: Vec::new() };
+            (interest.local, interest.variants) = (local, Vec::new());
         }
         if live && !interest.variants.contains(&variant) {
             interest.variants.push(variant);
