@@ -71,7 +71,7 @@ package_build() {
     make_venv "$package_zig" "$packaging/zig/requirements.txt"
   fi
   zig=$("$package_zig/bin/python3" -c 'import os, ziglang; print(os.path.dirname(ziglang.__file__) + "/zig")')
-  # cargo-zigbuild tells cargo and the crate cc of its compiler; the configure scripts of librdkafka and liburing ask CC and CXX.
+  # cargo-zigbuild tells cargo, the crate cc and CMake of its compiler; the configure script of liburing asks CC and CXX.
   mkdir -p "$tools"
   for tool in cc c++; do
     printf '#!/bin/sh\nexec "%s" %s -target %s-linux-gnu.%s -fno-sanitize=all "$@"\n' "$zig" $tool "$(uname -m)" "$package_glibc" >"$tools/$tool"
