@@ -3,6 +3,7 @@ package com.corespan.connect;
 import java.io.ByteArrayOutputStream;
 import java.io.IOException;
 import java.net.http.HttpClient;
+import java.time.Duration;
 import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.LinkedHashMap;
@@ -36,6 +37,10 @@ final class Feed implements AutoCloseable {
   private static final long ASK_AGAIN_MS = 500;
   /** Silence after which a bridge is asked for a sign of life, and between two such questions. */
   private static final long PROBE_MS = 2_000;
+  /** More than a URL has, so that its own error is told; this one is for disks and name servers. */
+  private static final Duration TOKEN_LIMIT = Token.TIMEOUT.plusSeconds(2);
+  /** How often a feed without records looks whether the new token is there. */
+  private static final long REFRESH_LOOK_MS = 50;
 
   private static final int ERROR_TEMPORARY = 100;
   private static final int ERROR_TOKEN = 101;
@@ -54,6 +59,7 @@ final class Feed implements AutoCloseable {
   private final String startTopic;
   private final HttpClient client;
   private final Token token;
+  private final TokenReader reader;
   private final Gaps gaps;
   private final Map<String, Subscription> subscriptions = new LinkedHashMap<>();
 
@@ -64,6 +70,7 @@ final class Feed implements AutoCloseable {
   private int lastId;
   private int connectId;
   private int refreshId;
+  private boolean isRefreshing;
   private boolean isConnected;
   private long connectAtNanos = System.nanoTime();
   private long answerAtNanos;
@@ -86,18 +93,19 @@ final class Feed implements AutoCloseable {
     startTopic = settings.getString(Settings.START_TOPIC);
     client = HttpClient.newBuilder().sslContext(Trust.context(settings)).build();
     token = new Token(settings, client);
+    reader = new TokenReader(token::read, TOKEN_LIMIT);
     this.gaps = gaps;
     for (var route : routes) subscriptions.put(route.subject(), new Subscription(route, stored.get(route.subject())));
   }
 
-  /** What has arrived; empty if nothing does within the time. Throws what only an operator can mend. */
+  /** What has arrived; empty if nothing does within the time. Throws what only an operator can mend. Connect ends a task only between two polls. */
   List<Received> poll(long waitMs) throws InterruptedException {
     var received = new ArrayList<Received>();
     if (isClosed || (link == null && !open(waitMs))) return received;
     ask();
     // Not in `look`, which has no turn as long as records never cease.
-    if (refreshAtNanos != 0 && System.nanoTime() - refreshAtNanos > 0) refresh();
-    var frame = link.read(waitMs);
+    refresh();
+    var frame = link.read(isRefreshing ? Math.min(waitMs, REFRESH_LOOK_MS) : waitMs);
     try {
       for (; frame != null; frame = received.size() < POLL_RECORDS_MAX ? link.read(0) : null) {
         for (var reply : Wire.replies(frame)) {
@@ -121,16 +129,23 @@ final class Feed implements AutoCloseable {
       Thread.sleep(Math.min(ms, waitMs));
       if (ms > waitMs) return false;
     }
+    String text;
+    try {
+      reader.begin();
+      // No longer than for records: the next poll goes on waiting.
+      text = reader.take(Math.max(0, waitMs - Math.max(0, ms)));
+    } catch (IOException error) {
+      server = servers.next();
+      lost("the token cannot be read: " + error);
+      return false;
+    }
+    if (text == null || isClosed) return false;
     server = servers.next();
     try {
-      var text = token.read();
       link = Link.open(client, Servers.endpoint(server, isEncrypted), inboxBytesMax);
       if (isClosed) link.close();
       connectId = ++lastId;
       link.send(Wire.connect(connectId, text));
-    } catch (IOException error) {
-      lost("the token cannot be read: " + error);
-      return false;
     } catch (ExecutionException error) {
       lost(Link.why(error.getCause()));
       return false;
@@ -156,6 +171,8 @@ final class Feed implements AutoCloseable {
     connectAtNanos = now + TimeUnit.MILLISECONDS.toNanos(waitMs);
     refreshAtNanos = 0;
     refreshId = 0;
+    isRefreshing = false;
+    reader.forget();
     if (!isClosed) LOG.warn("lost bridge {}: {}; the next is tried in {} ms", server, reason, waitMs);
   }
 
@@ -193,11 +210,20 @@ final class Feed implements AutoCloseable {
   }
 
   private void refresh() throws InterruptedException {
-    refreshAtNanos = System.nanoTime() + TimeUnit.SECONDS.toNanos(Math.max(1, tokenSeconds / 16));
+    if (refreshAtNanos != 0 && System.nanoTime() - refreshAtNanos > 0) {
+      refreshAtNanos = System.nanoTime() + TimeUnit.SECONDS.toNanos(Math.max(1, tokenSeconds / 16));
+      isRefreshing = true;
+      reader.begin();
+    }
+    if (!isRefreshing) return;
     try {
+      var text = reader.take(0);
+      if (text == null) return;
+      isRefreshing = false;
       refreshId = ++lastId;
-      link.send(Wire.refresh(refreshId, token.read()));
+      link.send(Wire.refresh(refreshId, text));
     } catch (IOException error) {
+      isRefreshing = false;
       LOG.warn("the token cannot be read again: {}", error.toString());
     }
   }
@@ -347,6 +373,7 @@ final class Feed implements AutoCloseable {
   @Override
   public void close() {
     isClosed = true;
+    reader.close();
     var open = link;
     if (open != null) open.close();
   }

@@ -2,10 +2,15 @@ package com.corespan.connect;
 
 import static java.nio.charset.StandardCharsets.UTF_8;
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import com.sun.net.httpserver.HttpServer;
+import java.io.IOException;
 import java.lang.management.ManagementFactory;
+import java.net.InetAddress;
+import java.net.InetSocketAddress;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -13,10 +18,13 @@ import java.util.Collections;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.concurrent.BlockingQueue;
 import java.util.concurrent.Callable;
 import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
 import java.util.concurrent.Future;
+import java.util.concurrent.LinkedBlockingQueue;
+import java.util.concurrent.Semaphore;
 import java.util.concurrent.TimeUnit;
 import javax.management.ObjectName;
 import org.apache.kafka.connect.errors.ConnectException;
@@ -243,6 +251,107 @@ final class FeedTest {
       // Ends a send that waits for the feed.
       bridge.drop();
       flood.join();
+    }
+  }
+
+  /** A token URL that gives these tokens, and then holds each request until it is released with one more. */
+  private static final class SlowTokens implements AutoCloseable {
+    private final HttpServer server;
+    private final ExecutorService threads = Executors.newCachedThreadPool();
+    private final Semaphore asked = new Semaphore(0);
+    private final BlockingQueue<String> tokens = new LinkedBlockingQueue<>();
+
+    SlowTokens(String... atOnce) throws IOException {
+      tokens.addAll(List.of(atOnce));
+      server = HttpServer.create(new InetSocketAddress(InetAddress.getLoopbackAddress(), 0), 0);
+      server.setExecutor(threads);
+      server.createContext(
+          "/",
+          exchange -> {
+            asked.release();
+            try {
+              var body = tokens.take().getBytes(UTF_8);
+              exchange.sendResponseHeaders(200, body.length);
+              exchange.getResponseBody().write(body);
+            } catch (InterruptedException over) {
+              Thread.currentThread().interrupt();
+            }
+            exchange.close();
+          });
+      server.start();
+    }
+
+    String url() {
+      return "http://127.0.0.1:" + server.getAddress().getPort() + "/";
+    }
+
+    void isAsked(int times) throws InterruptedException {
+      assertTrue(asked.tryAcquire(times, 10, TimeUnit.SECONDS), "the URL is not asked");
+    }
+
+    void release(String token) {
+      tokens.add(token);
+    }
+
+    @Override
+    public void close() {
+      server.stop(0);
+      threads.shutdownNow();
+    }
+  }
+
+  private static List<Thread> readers() {
+    return Thread.getAllStackTraces().keySet().stream().filter(thread -> thread.getName().equals(TokenReader.THREAD_NAME)).toList();
+  }
+
+  @Test
+  void aTokenUrlThatHangsHoldsNoRecords() throws Exception {
+    try (var tokens = new SlowTokens("one")) {
+      feed(null, Settings.TOKEN_URL, tokens.url());
+      var isSent = poll(1);
+      assertEquals("one", bridge.accept(1));
+      bridge.grant(bridge.command(), "e", 0, false);
+      // The second is the refresh, which hangs.
+      tokens.isAsked(2);
+      bridge.publish("/a/b", 1);
+      // Half of what the URL has for its answer.
+      isSent.get(5, TimeUnit.SECONDS);
+      assertEquals(List.of("1"), values());
+      poll(2);
+      tokens.release("two");
+      var refresh = bridge.command();
+      assertEquals(14, refresh.kind());
+      assertEquals("two", refresh.fields().get(1));
+    }
+  }
+
+  @Test
+  void aPollDoesNotWaitForTheFirstTokenLongerThanForRecords() throws Exception {
+    try (var tokens = new SlowTokens()) {
+      feed(null, Settings.TOKEN_URL, tokens.url());
+      // Connect ends a task between two polls: each has to end by itself.
+      for (int time = 0; time < 3; time++) assertEquals(List.of(), task.submit(() -> feed.poll(100)).get(5, TimeUnit.SECONDS));
+      tokens.isAsked(1);
+      poll(1);
+      tokens.release("one");
+      assertEquals("one", bridge.accept());
+    }
+  }
+
+  @Test
+  void theEndOfTheTaskEndsTheWaitForTheFirstTokenAndItsThread() throws Exception {
+    try (var tokens = new SlowTokens()) {
+      feed(null, Settings.TOKEN_URL, tokens.url());
+      var waiting = task.submit(() -> feed.poll(60_000));
+      tokens.isAsked(1);
+      var readers = readers();
+      feed.close();
+      assertEquals(List.of(), waiting.get(2, TimeUnit.SECONDS));
+      assertFalse(readers.isEmpty());
+      for (var reader : readers) {
+        reader.join(5_000);
+        assertFalse(reader.isAlive());
+      }
     }
   }
 
