@@ -569,8 +569,21 @@ class InANamespace(unittest.TestCase):
         self.assertEqual(self.values(values), [self.keys[key] for key in self.own])
         self.assertEqual(self.host(), before)
 
+    def test_a_key_that_the_kernel_lacks_does_not_keep_the_others_from_being_set(self):
+        # As busy_poll in a kernel without it; here the first line, so that all others come after it.
+        file = Path(self.folder.name, "lacks.conf")
+        file.write_text("-net.core.no_such_key = 1\n" + self.file.read_text())
+        script = 'sysctl --quiet -p "$1" 2>/dev/null; shift; sysctl -n "$@"'
+        values = run(*UNSHARE, "sh", "-c", script, "sh", file, *self.own).stdout
+        self.assertEqual(self.values(values), [self.keys[key] for key in self.own])
+
     def test_corespan_tune_sets_them_and_undo_gives_them_back(self):
-        script = 'tune=$1 file=$2; shift 2; sysctl -n "$@"; echo --; "$tune" sysctl apply --file "$file" >/dev/null; sysctl -n "$@"; echo --; "$tune" sysctl undo >/dev/null; sysctl -n "$@"'
+        script = """
+            tune=$1 file=$2; shift 2
+            sysctl -n "$@"; echo --
+            "$tune" sysctl apply --file "$file" >/dev/null; sysctl -n "$@"; echo --
+            "$tune" sysctl undo >/dev/null; sysctl -n "$@"
+        """
         environment = {key: value for key, value in os.environ.items() if key != "CORESPAN_TUNE_ROOT"} | {"CORESPAN_TUNE_STATE": f"{self.folder.name}/state"}
         before, applied, after = run(*UNSHARE, "sh", "-ec", script, "sh", TUNE, self.file, *self.own, env=environment).stdout.split("--\n")
         self.assertEqual(self.values(applied), [self.keys[key] for key in self.own])
@@ -586,7 +599,11 @@ class InANamespace(unittest.TestCase):
             echo 0 >"$root/proc/sys/net/core/rps_sock_flow_entries"
             ip link add try0 numrxqueues $queues numtxqueues $queues type veth peer name try1
             mount -t sysfs sysfs "$root/sys"
-            look() { cd "$root/sys/class/net/try0/queues"; for file in rx-*/rps_cpus rx-*/rps_flow_cnt tx-*/xps_cpus; do echo "$file $(cat $file 2>/dev/null | sed 's/^[0,]*//')"; done; cd /; }
+            look() {
+                cd "$root/sys/class/net/try0/queues"
+                for file in rx-*/rps_cpus rx-*/rps_flow_cnt tx-*/xps_cpus; do echo "$file $(cat $file 2>/dev/null | sed 's/^[0,]*//')"; done
+                cd /
+            }
             export CORESPAN_TUNE_ROOT=$root
             look; echo --
             "$tune" steering apply --cpus 0 --nic try0 --flows 4096; echo --
