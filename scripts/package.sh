@@ -136,6 +136,7 @@ package_tree() {
     strip --strip-unneeded --remove-section=.comment -o "$tree/$program" "$binaries/$program"
   done
   cp "$top/config/corespan.toml" "$top/systemd/corespan.service" "$top/LICENSE" "$top/README.md" "$tree/"
+  cp -r "$top/tuning" "$tree/"
   [ -z "${CORESPAN_PACKAGE_SAMPLE_ADDS:-}" ] || printf '\n%s\n' "$CORESPAN_PACKAGE_SAMPLE_ADDS" >>"$tree/corespan.toml"
   limited "licences" 300 python3 "$packaging/licences.py" "$top" >"$tree/licences"
   gzip --best --no-name "$tree/licences"
@@ -202,7 +203,7 @@ package_tarball() {
   cp "$tree/corespan" "$tree/corespan-bench" "$root/bin/"
   cp "$tree/corespan.toml" "$tree/corespan.service" "$work/corespan.sysusers" "$work/corespan.env" "$root/"
   cp "$tree/LICENSE" "$tree/README.md" "$tree/licences.gz" "$root/share/doc/"
-  cp -r "$tree/man" "$tree/completions" "$root/share/"
+  cp -r "$tree/man" "$tree/completions" "$tree/tuning" "$root/share/"
   rmdir --ignore-fail-on-non-empty "$root/share/man" "$root/share/completions"
   local options=(--owner=0 --group=0 --numeric-owner --sort=name "--mtime=@$(git -C "$top" log -1 --format=%ct)")
   tar "${options[@]}" -C "$work" -cJf "$package_dir/$name.tar.xz" "$name"

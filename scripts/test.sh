@@ -9,11 +9,11 @@ source "$scripts/setup.sh"
 source "$scripts/bare.sh"
 source "$scripts/package.sh"
 
-stages=(fmt clippy rust kafka sim js python go java browser)
+stages=(fmt tuning clippy rust kafka sim js python go java browser)
 stages_on_request=(bare package connect)
 # Seconds that a stage may take, with its builds; --long multiplies them by four.
 declare -A stage_seconds=(
-  [setup]=2400 [fmt]=120 [clippy]=1500 [rust]=2700 [kafka]=2700 [sim]=1500 [js]=1800 [python]=1800 [go]=1800 [java]=1800 [browser]=1800 [connect]=2400 [bare]=2400 [package]=4500
+  [setup]=2400 [fmt]=120 [tuning]=300 [clippy]=1500 [rust]=2700 [kafka]=2700 [sim]=1500 [js]=1800 [python]=1800 [go]=1800 [java]=1800 [browser]=1800 [connect]=2400 [bare]=2400 [package]=4500
 )
 build_seconds=1500
 tests_seconds=1500
@@ -210,7 +210,7 @@ count_tests() {
       /Tests run: / { gsub(/[^0-9 ]/, ""); run = $1; failed = $2 + $3; skipped = $4 }
       /^[a-z]+: ok \(/ { parts++ }
       END { print run - failed - skipped + parts, failed+0, skipped+0 }' "$2" ;;
-    python | package) awk '
+    python | package | tuning) awk '
       /^Ran [0-9]+ tests? in/ { ran += $2 }
       /^(OK|FAILED)/ { while (match($0, /[a-z]+=[0-9]+/)) { split(substr($0, RSTART, RLENGTH), kv, "="); n[kv[1]] += kv[2]; $0 = substr($0, RSTART + RLENGTH) } }
       END { f = n["failures"] + n["errors"]; s = n["skipped"]; print ran - f - s, f + 0, s + 0 }' "$2" ;;
@@ -224,6 +224,11 @@ stage_setup() {
   for stage in "$@"; do
     case $stage in
       fmt) limited "cargo fmt --version" 60 cargo fmt --version >/dev/null || fail "cargo fmt is missing: rustup component add rustfmt" ;;
+      tuning)
+        install_python
+        # sysctl, ip, unshare and mount, systemd-analyze.
+        install_packages procps iproute2 util-linux mount systemd
+        ;;
       clippy)
         limited "cargo clippy --version" 60 cargo clippy --version >/dev/null || fail "cargo clippy is missing: rustup component add clippy"
         setup system page
@@ -249,6 +254,7 @@ stage_setup() {
 }
 
 stage_fmt() { limited "cargo fmt" 60 cargo fmt --check; }
+stage_tuning() { limited "the tests of tuning/" 240 python3 "$top/tests/tuning/test_tuning.py" --verbose; }
 stage_clippy() { limited "cargo clippy" $build_seconds cargo clippy --all-targets -- -D warnings; }
 
 stage_rust() {

@@ -504,6 +504,11 @@ class Deb(MachineTest):
         self.assertEqual(left, "")
         self.machine.run("! getent passwd corespan; ! getent group corespan")
 
+    def test_has_the_folder_tuning(self):
+        files = {line.split()[-1].removeprefix("."): line.split()[0] for line in self.machine.run(f"dpkg-deb -c {self.new}").splitlines()}
+        self.assertEqual(files["/usr/share/corespan/tuning/corespan-tune"], "-rwxr-xr-x")
+        self.assertEqual(files["/usr/share/corespan/tuning/60-corespan.conf"], "-rw-r--r--")
+
     @unittest.skipUnless(STATIC, "the programs were not built for packages")
     def test_depends_on_glibc_and_systemd_only(self):
         self.assertEqual(self.machine.run(f"dpkg-deb -f {self.new} Depends").strip(), "systemd, libc6 (>= 2.34)")
