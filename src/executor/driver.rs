@@ -6,7 +6,6 @@
 //! Core and hands are borrowed for one synchronous call at a time, never across an await. Nothing here decides anything.
 
 use std::cell::{Cell, RefCell, RefMut};
-use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -24,7 +23,7 @@ use crate::handoff::{ConnectionKey, LaneEnds, MailboxReceiver, ShardId, Wake};
 use crate::http::Site;
 use crate::limits::{CLOSE_LINGER_MS, TICK_MS};
 use crate::net::{self, Host, NetSettings, ShardListener, Sockets};
-use crate::shard::{Broker, Event, Letter, ShardCore, ShardCounters, ShardSettings};
+use crate::shard::{Broker, Event, Letter, MissedPublishes, ShardCore, ShardCounters, ShardSettings};
 
 /// Lane messages of one direction and shard that a turn takes: more than a lane holds would only delay the flush.
 const LANE_MESSAGES_PER_TURN: usize = 64;
@@ -60,7 +59,7 @@ pub struct ShardPlan<B> {
     /// Takes a copy of the counters, on the shard's thread, once a tick.
     pub store_counters: Box<dyn FnMut(&ShardCounters) + Send>,
     /// Takes a copy of how often each topic has missed a publish, when that has changed.
-    pub store_missed: Box<dyn FnMut(&BTreeMap<Arc<str>, u64>) + Send>,
+    pub store_missed: Box<dyn FnMut(&MissedPublishes) + Send>,
     /// Milliseconds are counted from here, the same instant for all shards.
     pub epoch: Instant,
 }

@@ -1,15 +1,13 @@
 //! The effects of a shard for real: its sockets, its lanes, its Kafka side and its place in the telemetry.
 
-use std::collections::BTreeMap;
 use std::io::IoSlice;
-use std::sync::Arc;
 
 use crate::handoff::{
     ConnectionKey, FromHomeBatch, Generation, LaneEnds, LaneFull, LogEndQuestion, PartitionRef, PublishKey, ShardId, TopicIndex,
     TowardHomeBatch,
 };
 use crate::net::Sockets;
-use crate::shard::{Assignment, Broker, Effects, ProduceRecord, ProduceStatus, ShardCounters, WriteStatus};
+use crate::shard::{Assignment, Broker, Effects, MissedPublishes, ProduceRecord, ProduceStatus, ShardCounters, WriteStatus};
 
 /// See the module's documentation.
 pub(super) struct Hands<B> {
@@ -17,7 +15,7 @@ pub(super) struct Hands<B> {
     pub(super) lanes: LaneEnds,
     pub(super) broker: B,
     pub(super) store_counters: Box<dyn FnMut(&ShardCounters)>,
-    pub(super) store_missed: Box<dyn FnMut(&BTreeMap<Arc<str>, u64>)>,
+    pub(super) store_missed: Box<dyn FnMut(&MissedPublishes)>,
 }
 
 impl<B: Broker> Effects for Hands<B> {
@@ -73,7 +71,7 @@ impl<B: Broker> Effects for Hands<B> {
         self.broker.partition_ready(partition, generation);
     }
 
-    fn publish_missed(&mut self, missed: &BTreeMap<Arc<str>, u64>) {
+    fn publish_missed(&mut self, missed: &MissedPublishes) {
         (self.store_missed)(missed);
     }
 

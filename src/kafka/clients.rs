@@ -128,6 +128,11 @@ impl Clients {
         token_path_of(&lock(&self.inner).config)
     }
 
+    /// Why there is no token for OAUTHBEARER, where they come from a file. What librdkafka says of it is one complaint among others.
+    pub(super) fn token_trouble(&self) -> Option<String> {
+        lock(&self.inner).token.as_ref()?.as_ref().err().cloned()
+    }
+
     /// Gives a token, or the reason why there is none, to all clients that are there and to those that are made from now on.
     pub(super) fn give_token(&self, token: &TokenNow) {
         let clients: Vec<Arc<dyn Live>> = {

@@ -13,6 +13,9 @@ use crate::handoff::{
 };
 use crate::shard::event::PublishFailure;
 
+/// How often each topic has not, or perhaps not, what other topics of the same publish have.
+pub type MissedPublishes = BTreeMap<Arc<str>, u64>;
+
 /// The shard's hands. Nothing here blocks; everything that can be full says so.
 pub trait Effects {
     /// Writes to the socket at once, as much as it takes. `slices` is never empty. After `Short`, the owner of the socket sends `Event::Writable`
@@ -45,7 +48,7 @@ pub trait Effects {
     /// The counters, ten times a second, for who wants them.
     fn publish_counters(&mut self, counters: impl FnOnce() -> ShardCounters);
     /// How often each topic has not, or perhaps not, what others of the same publish have: all of it, whenever it has changed.
-    fn publish_missed(&mut self, _missed: &BTreeMap<Arc<str>, u64>) {}
+    fn publish_missed(&mut self, _missed: &MissedPublishes) {}
 }
 
 /// What became of a write.

@@ -22,7 +22,7 @@ pub mod letter;
 pub use broker::Broker;
 pub use core::{Bounds, ShardCore};
 pub use counters::ShardCounters;
-pub use effects::{Assignment, Effects, ProduceRecord, ProduceStatus, WriteStatus};
+pub use effects::{Assignment, Effects, MissedPublishes, ProduceRecord, ProduceStatus, WriteStatus};
 pub use event::{Event, PublishFailure, PublishResult};
 pub use letter::Letter;
 pub use settings::ShardSettings;

@@ -88,6 +88,8 @@ pub struct FakeKafka {
     pub bytes: usize,
     /// Grows with every change of topics and partitions.
     pub shape: u64,
+    /// The partition that producers write most records without a key to; `None`: to any.
+    pub keyless_to: Option<u32>,
 }
 
 impl Era {
@@ -297,7 +299,10 @@ impl FakeKafka {
         let count = life.logs.len() as u32;
         let right = match &key {
             Some(key) => life.rule.partition(key, count),
-            None => random.u32(0..count),
+            None => match self.keyless_to.filter(|partition| *partition < count) {
+                Some(partition) if random.u8(0..16) > 0 => partition,
+                _ => random.u32(0..count),
+            },
         };
         let partition = if astray && count > 1 { (right + 1 + random.u32(0..count - 1)) % count } else { right };
         let value = match random.u8(0..20) {

@@ -141,6 +141,7 @@ impl Sabotage {
 
 /// Loses the first message of a kind.
 fn lose<T>(messages: &mut Vec<T>, is_it: impl Fn(&T) -> bool) -> bool {
-    let place = messages.iter().position(is_it);
-    place.map(|place| messages.remove(place)).is_some()
+    let count = messages.len();
+    messages.retain(|message| !is_it(message));
+    messages.len() < count
 }

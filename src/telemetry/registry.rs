@@ -13,8 +13,8 @@ use prometheus_client::registry::Unit;
 use super::health::Health;
 use super::histogram::Histogram;
 use super::process::ProcessMetrics;
-use crate::shard::ShardCounters;
 use crate::shard::counters::Kind;
+use crate::shard::{MissedPublishes, ShardCounters};
 
 /// What is timed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +35,7 @@ pub struct ShardTelemetry {
     counters: Box<[AtomicU64]>,
     latencies: [Histogram; Latency::ALL.len()],
     /// By topic. Locked by the shard's thread only when Kafka has failed a publish to several topics.
-    missed: Mutex<BTreeMap<Arc<str>, u64>>,
+    missed: Mutex<MissedPublishes>,
 }
 
 impl ShardTelemetry {
@@ -52,7 +52,7 @@ impl ShardTelemetry {
     }
 
     /// Takes a copy of how often each topic has missed a publish that others of its routes' topics have.
-    pub fn store_missed(&self, missed: &BTreeMap<Arc<str>, u64>) {
+    pub fn store_missed(&self, missed: &MissedPublishes) {
         self.missed.lock().unwrap_or_else(PoisonError::into_inner).clone_from(missed);
     }
 
@@ -149,7 +149,7 @@ impl Collector for ShardMetrics {
 
 impl ShardMetrics {
     fn encode_missed(&self, encoder: &mut DescriptorEncoder) -> Result<(), fmt::Error> {
-        let mut by_topic: BTreeMap<Arc<str>, u64> = BTreeMap::new();
+        let mut by_topic: MissedPublishes = BTreeMap::new();
         for telemetry in &self.0 {
             for (topic, count) in &*telemetry.missed.lock().unwrap_or_else(PoisonError::into_inner) {
                 *by_topic.entry(topic.clone()).or_default() += count;

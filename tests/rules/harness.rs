@@ -1,7 +1,7 @@
 //! A node of some shards by hand: events in, frames out, no threads and no time but what a test gives. The simulator tries what nobody thought of;
 //! here each rule has its plain example.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::io::IoSlice;
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use corespan::handoff::{
     ConnectionKey, FromHomeBatch, Generation, LaneFull, LogEndQuestion, Offset, PartitionRef, Protocol, PublishKey, Record, RecordBatch,
     ShardId, TopicIndex, TowardHomeBatch,
 };
-use corespan::shard::{Assignment, Effects, Event, ProduceRecord, ProduceStatus, ShardCore, ShardCounters, ShardSettings, WriteStatus};
+use corespan::shard::{Assignment, Effects, Event, MissedPublishes, ProduceRecord, ProduceStatus, ShardCore, ShardCounters, ShardSettings, WriteStatus};
 use corespan::sim::codec::frame_at;
 use corespan::subject::{Partition, Partitioner, Topic, TopicMap, ValueKind};
 use serde_json::{Value, json};
@@ -33,7 +33,7 @@ pub struct Hands {
     /// How many records the producer takes before it is full; `None`: as many as come.
     pub producer_takes: Option<usize>,
     /// How often each topic has missed a publish.
-    pub missed: BTreeMap<Arc<str>, u64>,
+    pub missed: MissedPublishes,
     pub acknowledged: u64,
     pub misfits: Vec<TopicIndex>,
     pub ready: Vec<PartitionRef>,
@@ -133,7 +133,7 @@ impl Effects for Hands {
 
     fn publish_counters(&mut self, _counters: impl FnOnce() -> ShardCounters) {}
 
-    fn publish_missed(&mut self, missed: &BTreeMap<Arc<str>, u64>) {
+    fn publish_missed(&mut self, missed: &MissedPublishes) {
         self.missed.clone_from(missed);
     }
 }

@@ -60,7 +60,7 @@ impl Reader {
                                 self.renew_if_stuck();
                                 // Librdkafka's log and errors come out of the queue.
                                 while self.consumer.poll(Duration::ZERO).is_some() {}
-                                let complaint = self.complaints.last();
+                                let complaint = self.clients.token_trouble().unwrap_or_else(|| self.complaints.last());
                                 self.say_unreachable(if complaint.is_empty() { reason } else { complaint }, false);
                                 RETRY_TIME
                             }

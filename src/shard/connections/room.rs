@@ -20,6 +20,7 @@ use crate::limits::{CLOSE_LINGER_MS, REPLY_BYTES, TOKENS_AT_ONCE_MAX};
 use crate::session::outbox::{Dropped, Frame, Outbox, OutboxPool};
 use crate::session::{ErrorReply, Reply, encode_close, encode_reply};
 use crate::shard::counters::ShardCounters;
+use crate::shard::effects::MissedPublishes;
 use crate::shard::settings::ShardSettings;
 use crate::subject::TopicMap;
 
@@ -45,7 +46,7 @@ pub(in crate::shard) struct Connections {
     /// Those that the producer was full in the middle of, by the connection whose command waits.
     pub(super) halfway: HashMap<ConnectionKey, RoutedKey>,
     /// How often a topic has not what others of the same publish have.
-    pub(super) missed: BTreeMap<Arc<str>, u64>,
+    pub(super) missed: MissedPublishes,
     pub(super) missed_changed: bool,
     pub(super) lookups: HashMap<Arc<str>, (u64, TopicLookup)>,
     /// Something happened that could let the first of those go on who wait for the producer.

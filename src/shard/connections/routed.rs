@@ -14,7 +14,7 @@ use super::waiting::{Taken, Wait};
 use crate::handoff::ConnectionKey;
 use crate::ids::RoutedKey;
 use crate::limits::{HOLD_MS, MISSED_TOPICS_MAX, PUBLISH_MS, REPLY_BYTES};
-use crate::shard::effects::{Effects, ProduceRecord, ProduceStatus};
+use crate::shard::effects::{Effects, MissedPublishes, ProduceRecord, ProduceStatus};
 use crate::shard::event::{PublishFailure, PublishResult};
 
 impl Connections {
@@ -140,7 +140,7 @@ impl Connections {
     }
 
     /// How often each topic has missed a publish, if that has changed since it was asked last.
-    pub fn newly_missed(&mut self) -> Option<&std::collections::BTreeMap<Arc<str>, u64>> {
+    pub fn newly_missed(&mut self) -> Option<&MissedPublishes> {
         std::mem::take(&mut self.missed_changed).then_some(&self.missed)
     }
 }

@@ -47,8 +47,8 @@ impl Home {
                 // Records of a subject without positions are on all partitions.
                 if moved || renewed.contains(&subject.partition.partition) || !subject.recoverable && log_changed {
                     self.reset_subject(key, speech);
-                } else if other_rule {
-                    // All homes of a topic are of one rule: who stays comes back too, to what is remembered of it.
+                } else if other_rule && !topic.partitioner_is_guess {
+                    // The operator has said another rule: who stays comes back too, to what is remembered of it.
                     self.tell_reset(key, speech);
                 }
             }

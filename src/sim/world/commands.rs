@@ -16,7 +16,9 @@ use std::collections::BTreeSet;
 impl World {
     pub(super) fn channel(&mut self) -> String {
         let topic = self.kafka.topics[self.random.usize(0..self.kafka.topics.len())].name.clone();
+        let is_keyless = self.keyless.as_mut().is_some_and(|dice| dice.bool());
         match self.random.u8(0..40) {
+            _ if is_keyless => format!("/{topic}"),
             0 => "/nowhere/k".to_owned(),
             1 => "no slash".to_owned(),
             2..=3 => format!("/{topic}"),

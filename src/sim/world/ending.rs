@@ -226,6 +226,7 @@ impl World {
                 coverage.note_if(counters.requests_held_expired > 0, "held too long");
                 coverage.note_if(counters.records_without_subject > 0, "record without a subject");
                 coverage.note_if(counters.records_oversize > 0, "oversize");
+                coverage.note_if(counters.subscriptions_passed > 0, "told that a record without a position passed by");
                 coverage.note_if(counters.publishes_late > 0, "stored or refused after it was answered as unknown");
                 coverage.note_if(counters.publishes_expired > 0, "a publish waited too long");
                 coverage.note_if(counters.records_stale > 0, "stale record");

@@ -75,6 +75,8 @@ pub struct World {
     losses: Option<Rng>,
     /// Settings are reloaded, on all nodes at once. Limits become smaller only: what was decided under the larger ones stays explained.
     reloads: Option<Rng>,
+    /// Every second record has no key, and every second subject: most of them are on one partition, and some are anywhere.
+    keyless: Option<Rng>,
     /// Some subjects lead elsewhere.
     paths: Option<Rng>,
     /// Clients need tokens, of which some end and some are revoked.
@@ -114,7 +116,7 @@ pub fn whole_trace(seed: u64, ticks_always: bool) -> Vec<String> {
 pub enum Mix {
     #[default]
     Everything,
-    /// Neither bursts nor hostile clients, lost letters, reloads, tokens, routes, crowds and small limits of a turn: what the first worlds had. To compare speeds over time.
+    /// Neither bursts nor hostile clients, lost letters, reloads, tokens, routes, records without keys, crowds and small limits of a turn: what the first worlds had. To compare speeds over time.
     Plain,
 }
 
@@ -142,6 +144,7 @@ impl World {
         let roomy = random.u8(0..3) == 0;
         let pings = random.u8(0..3) == 0;
         let sleepiness = if random.u8(0..3) == 0 { (4, 5) } else { (25, 20) };
+        let sleepiness = if each(13, 5) { (4, 8) } else { sleepiness };
         let settings = ShardSettings {
             subject_bytes_max: 64,
             cache_bytes_max: if roomy { 1 << 30 } else { random.usize(20_000..300_000) },
@@ -168,7 +171,14 @@ impl World {
             exposures: Arc::new(if each(10, 7) { paths::exposures() } else { Exposures::default() }),
             ..ShardSettings::default()
         };
+        let settings = if each(13, 5) {
+            ShardSettings { null_key_partition: Some((seed % 2) as u32), outbox_bytes_max: 8_000, ..settings }
+        } else {
+            settings
+        };
+        let keyless_to = settings.null_key_partition.filter(|_| each(13, 5));
         let mut kafka = FakeKafka::default();
+        kafka.keyless_to = keyless_to;
         for name in ["alpha", "beta", "gamma"].iter().take(random.usize(1..4)) {
             let rule = [Rule::Murmur2, Rule::Murmur2, Rule::Crc32, Rule::Any][random.usize(0..4)];
             kafka.create(name, random.u32(1..5), rule, random.u8(0..6) == 0);
@@ -195,6 +205,7 @@ impl World {
             bursts: Some(Rng::with_seed(seed ^ 0xb125)).filter(|_| each(11, 4)),
             losses: Some(Rng::with_seed(seed ^ 0x1055)).filter(|_| each(7, 3)),
             reloads: Some(Rng::with_seed(seed ^ 0x4e10)).filter(|_| each(8, 3)),
+            keyless: Some(Rng::with_seed(seed ^ 0x6e01)).filter(|_| each(13, 5)),
             paths: Some(Rng::with_seed(seed ^ 0x9a75)).filter(|_| each(10, 7)),
             law: each(9, 6).then(|| Law::new(Rng::with_seed(seed ^ 0x1a3))),
             is_crowded: each(400, 77),

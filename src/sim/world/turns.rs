@@ -24,6 +24,8 @@ impl World {
     pub(super) fn write_record(&mut self) {
         let topic = self.random.usize(0..self.kafka.topics.len());
         let key = self.key();
+        let is_keyless = self.keyless.as_mut().is_some_and(|dice| dice.bool());
+        let key = if is_keyless { None } else { key };
         let bytes = match self.random.u8(0..20) {
             0 => self.random.usize(3_000..50_000),
             1..=6 => self.random.usize(200..1_500),
