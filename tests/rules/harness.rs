@@ -10,7 +10,9 @@ use corespan::handoff::{
     ConnectionKey, FromHomeBatch, Generation, LaneFull, LogEndQuestion, Offset, PartitionRef, Protocol, PublishKey, Record, RecordBatch,
     ShardId, TopicIndex, TowardHomeBatch,
 };
-use corespan::shard::{Assignment, Effects, Event, MissedPublishes, ProduceRecord, ProduceStatus, ShardCore, ShardCounters, ShardSettings, WriteStatus};
+use corespan::shard::{
+    Assignment, Effects, Event, MissedPublishes, ProduceRecord, ProduceStatus, ShardCore, ShardCounters, ShardSettings, WriteStatus,
+};
 use corespan::sim::codec::frame_at;
 use corespan::subject::{Partition, Partitioner, Topic, TopicMap, ValueKind};
 use serde_json::{Value, json};
