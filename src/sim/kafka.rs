@@ -16,7 +16,7 @@ const RECORD_BYTES: usize = 600;
 #[derive(Clone, Debug)]
 pub struct LogRecord {
     pub offset: i64,
-    pub key: Option<Vec<u8>>,
+    pub key: Option<Bytes>,
     /// `None` is a tombstone.
     pub value: Option<Bytes>,
     /// Unique in a world; it is the record's timestamp, so that every publication can be told from every other.
@@ -179,7 +179,7 @@ impl LogRecord {
             offset: Offset(self.offset),
             timestamp_ms: self.number as i64,
             leader_epoch: self.leader_epoch,
-            key: self.key.as_ref().map(|key| Bytes::from(key.clone())),
+            key: self.key.clone(),
             value: self.value.clone(),
             headers: self.headers().map(|(name, value)| (Bytes::from_static(name.as_bytes()), Bytes::from(value))).into_iter().collect(),
         }
@@ -287,7 +287,7 @@ impl FakeKafka {
     }
 
     /// Writes a record of another producer. `astray`: on a wrong partition. Nothing is written to a topic that is gone.
-    pub fn write(&mut self, random: &mut Rng, topic: usize, key: Option<Vec<u8>>, value_bytes: usize, astray: bool) {
+    pub fn write(&mut self, random: &mut Rng, topic: usize, key: Option<Bytes>, value_bytes: usize, astray: bool) {
         let number = self.number();
         self.changes += 1;
         self.bytes += value_bytes * 4 / 3 + RECORD_BYTES;
@@ -321,14 +321,7 @@ impl FakeKafka {
     }
 
     /// Writes a published record where the bridge wants it.
-    pub fn write_published(
-        &mut self,
-        topic: &str,
-        partition: u32,
-        key: Option<Vec<u8>>,
-        value: Option<Bytes>,
-        publish: u64,
-    ) -> Option<i64> {
+    pub fn write_published(&mut self, topic: &str, partition: u32, key: Option<Bytes>, value: Option<Bytes>, publish: u64) -> Option<i64> {
         let number = self.number();
         self.changes += 1;
         self.bytes += value.as_ref().map_or(0, Bytes::len) + RECORD_BYTES;

@@ -1,5 +1,6 @@
 //! What goes wrong: Kafka's clients get stuck, letters get lost, clusters change, nodes die, crowds come.
 
+use bytes::Bytes;
 use std::sync::Arc;
 
 use super::{STUCK_PRODUCER_MS, WATCH_MS, World, name, number_of};
@@ -37,7 +38,7 @@ impl World {
         }
         for round in 0..3 {
             for _ in 0..round * 4 {
-                self.kafka.write(&mut self.random, 0, Some(b"k1".to_vec()), 30, false);
+                self.kafka.write(&mut self.random, 0, Some(Bytes::from_static(b"k1")), 30, false);
             }
             self.settle(true)?;
             self.pass(20 * TICK_MS)?;
@@ -79,7 +80,7 @@ impl World {
     }
 
     pub(super) fn write_late(&mut self, record: ProduceRecord, number: u64) {
-        let key = record.key.as_ref().map(|key| key.to_vec());
+        let key = record.key.clone();
         self.kafka.write_published(&record.topic, record.partition.unwrap_or(0), key, record.value, number);
         self.coverage.note("a record came from a producer that was replaced");
         self.say(|| format!("publish {number} comes late"));

@@ -91,6 +91,8 @@ pub struct World {
     said: HashMap<u64, (String, Bytes)>,
     /// What Kafka said of publishes.
     fates: HashMap<(u64, String), PublishResult>,
+    /// Of what clients have read: for what they read next.
+    spare: Vec<u8>,
     /// A promise that was broken where nobody could say so.
     broken: Option<String>,
     /// Ticks that find nothing to do are played too: they change nothing.
@@ -213,6 +215,7 @@ impl World {
             pings: 0,
             said: HashMap::new(),
             fates: HashMap::new(),
+            spare: Vec::new(),
             broken: None,
             ticks_always: false,
             trace_max: TRACE_MAX,

@@ -69,7 +69,13 @@ impl World {
     pub(super) fn take_bytes(&mut self, node: usize, shard: usize, key: ConnectionKey, bytes_max: usize) -> Result<(), String> {
         let Some(socket) = self.nodes[node].hands[shard].sockets.get_mut(&key) else { return Ok(()) };
         let take = socket.buffer.len().min(bytes_max);
-        let bytes: Vec<u8> = socket.buffer.drain(..take).collect();
+        // The socket goes on with the bytes of the one before.
+        let mut bytes = std::mem::take(&mut self.spare);
+        if take == socket.buffer.len() {
+            std::mem::swap(&mut bytes, &mut socket.buffer);
+        } else {
+            bytes.extend(socket.buffer.drain(..take));
+        }
         let writable = socket.wants_room && socket.buffer.len() < socket.capacity;
         if writable {
             socket.wants_room = false;
@@ -91,6 +97,8 @@ impl World {
             }
             verdict?;
         }
+        bytes.clear();
+        self.spare = bytes;
         if writable {
             let now_ms = self.now_ms;
             self.nodes[node].handle(now_ms, shard, Event::Writable { connection: key });

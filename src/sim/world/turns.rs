@@ -7,18 +7,21 @@ use crate::shard::{Event, PublishFailure, PublishResult, ShardCore};
 use crate::sim::hands::SimHands;
 use crate::sim::names::{Rule, Subject};
 use crate::sim::paths;
+use bytes::Bytes;
 
 /// Turns of all shards within which everything that can move without time passing has moved.
 const TURNS_MAX: usize = 20_000;
 
 impl World {
-    pub(super) fn key(&mut self) -> Option<Vec<u8>> {
-        match self.random.u8(0..30) {
-            0..=1 => None,
-            2 => Some(vec![0xff, 0xfe]),
-            3 => Some(b"a//b".to_vec()),
-            _ => Some(vec![b'k', b'0' + self.random.u8(0..8)]),
-        }
+    pub(super) fn key(&mut self) -> Option<Bytes> {
+        const KEYS: [&[u8]; 8] = [b"k0", b"k1", b"k2", b"k3", b"k4", b"k5", b"k6", b"k7"];
+        let key = match self.random.u8(0..30) {
+            0..=1 => return None,
+            2 => &[0xff, 0xfe],
+            3 => &b"a//b"[..],
+            _ => KEYS[self.random.u8(0..8) as usize],
+        };
+        Some(Bytes::from_static(key))
     }
 
     pub(super) fn write_record(&mut self) {
@@ -185,11 +188,8 @@ impl World {
         }
         let partition = record.partition.unwrap_or(0);
         let stores = fate < 7 || fate == 9 && self.random.bool();
-        let offset = if stores {
-            self.kafka.write_published(&record.topic, partition, record.key.as_ref().map(|key| key.to_vec()), record.value, number)
-        } else {
-            None
-        };
+        let offset =
+            if stores { self.kafka.write_published(&record.topic, partition, record.key.clone(), record.value, number) } else { None };
         let result = match (fate, offset) {
             (9, _) => PublishResult::Unknown,
             (_, Some(offset)) => {
