@@ -152,7 +152,8 @@ fn value(out: &mut Vec<u8>, name: &[u8], json: &[u8]) {
 pub fn decode(protocol: Protocol, payload: &[u8]) -> Result<Said, String> {
     match protocol {
         Protocol::Json => {
-            let reply: JsonReply<'_> = serde_json::from_slice(payload).map_err(|error| format!("a frame is one JSON text: {error}"))?;
+            let text = std::str::from_utf8(payload).map_err(|error| format!("a frame is text: {error}"))?;
+            let reply: JsonReply<'_> = serde_json::from_str(text).map_err(|error| format!("a frame is one JSON text: {error}"))?;
             if payload.contains(&b'\n') {
                 return Err("a JSON frame has no line feed".to_owned());
             }
@@ -167,7 +168,7 @@ pub fn decode(protocol: Protocol, payload: &[u8]) -> Result<Said, String> {
             let mut publications = Vec::new();
             publications.extend(reply.subscribe.iter_mut().flat_map(|result| std::mem::take(&mut result.publications)).map(from_wire));
             publications.extend(reply.history.iter_mut().flat_map(|result| std::mem::take(&mut result.publications)).map(from_wire));
-            publications.extend(reply.push.as_ref().and_then(|push| push.publication.clone()).map(from_wire));
+            publications.extend(reply.push.as_mut().and_then(|push| push.publication.as_mut()).map(std::mem::take).map(from_wire));
             Ok(Said { reply, publications })
         }
     }

@@ -238,9 +238,9 @@ impl Node {
     }
 
     /// Partitions of a shard that have something to be read, or whose log is not the one that was read.
-    pub fn waiting(&mut self, kafka: &FakeKafka, shard: usize) -> Vec<PartitionRef> {
+    pub fn waiting(&mut self, kafka: &FakeKafka, shard: usize) -> &[PartitionRef] {
         self.look_for_waiting(kafka, shard);
-        self.hands[shard].waiting.clone()
+        &self.hands[shard].waiting
     }
 
     fn look_for_waiting(&mut self, kafka: &FakeKafka, shard: usize) {
@@ -324,12 +324,16 @@ impl Node {
         let records: Vec<_> = log.now().from(first).iter().take(take).map(|record| record.to_record()).collect();
         let next = records.last().map_or(from, |record| record.offset.0 + 1);
         // Everything read: the end of the partition tells of what is no record.
-        let next = if log.now().from(next).is_empty() { log.now().end.max(next) } else { next };
+        let next = if log.now().records.last().is_none_or(|record| record.offset < next) { log.now().end.max(next) } else { next };
         *reading = next.max(*reading);
         let place = (self.lives.get(&(at.topic, generation))?.clone(), at.partition as usize);
         let newest = records.iter().map(|record| record.leader_epoch).max().unwrap_or(-1);
-        let epoch = self.leader_epochs.entry(place.clone()).or_insert(-1);
-        *epoch = newest.max(*epoch);
+        match self.leader_epochs.get_mut(&place) {
+            Some(epoch) => *epoch = newest.max(*epoch),
+            None => {
+                self.leader_epochs.insert(place.clone(), newest.max(-1));
+            }
+        }
         self.read.insert(place, (start, *reading));
         Some(RecordBatch { partition: at, generation, records, next: Offset(next) })
     }
@@ -483,11 +487,11 @@ impl Node {
         self.version += 1;
         let mut topics = vec![None; self.indexes.len()];
         for (name, known) in &self.known {
-            let life = kafka.topic(name).map(|topic| topic.life());
-            let counts = life.map(|life| life.earlier_counts.clone()).unwrap_or_default();
+            let topic = kafka.topic(name);
+            let counts = topic.map(|topic| topic.life()).map(|life| life.earlier_counts.clone()).unwrap_or_default();
             topics[known.index as usize] = Some(Arc::new(Topic {
                 index: TopicIndex(known.index),
-                name: Arc::from(name.as_str()),
+                name: topic.map_or_else(|| Arc::from(name.as_str()), |topic| topic.name.clone()),
                 id: known.id.clone(),
                 partitioner: known.rule.partitioner(),
                 partitioner_is_guess: known.guess && known.partitions.len() > 1,

@@ -34,7 +34,7 @@ pub struct Witness<'w> {
     /// Clients note what they hear.
     pub tracing: bool,
     /// What Kafka said of publishes, by their numbers and topics.
-    pub fates: &'w HashMap<(u64, String), PublishResult>,
+    pub fates: &'w HashMap<(u64, usize), PublishResult>,
     /// Publishes go where routes lead.
     pub is_routed: bool,
     pub now_ms: u64,
@@ -97,7 +97,7 @@ impl<'w> Witness<'w> {
     /// What Kafka said of a publish, of each topic that it goes to.
     pub fn fates_of(&self, number: u64, channel: &str) -> Vec<Option<PublishResult>> {
         let fate = |topic| self.fates.get(&(number, topic)).copied();
-        let fates: Vec<_> = topics_of(self.is_routed, channel).into_iter().map(fate).collect();
+        let fates: Vec<_> = topics_of(self.is_routed, channel, self.kafka).into_iter().map(fate).collect();
         if fates.is_empty() { vec![None] } else { fates }
     }
 
@@ -151,10 +151,10 @@ impl<'w> Witness<'w> {
     }
 }
 
-/// Topics that a publish goes to.
-pub fn topics_of(is_routed: bool, channel: &str) -> Vec<String> {
-    let targets = if is_routed { targets(channel) } else { vec![channel.to_owned()] };
-    targets.iter().filter_map(|target| Some(Subject::parse(target, 1024).ok()?.topic().to_owned())).collect()
+/// The places of the topics that a publish goes to.
+pub fn topics_of(is_routed: bool, channel: &str, kafka: &FakeKafka) -> Vec<usize> {
+    let place = |channel: &str| Some(kafka.place(Subject::parse(channel, 1024).ok()?.topic()));
+    if is_routed { targets(channel).iter().filter_map(|target| place(target)).collect() } else { place(channel).into_iter().collect() }
 }
 
 fn parse(channel: &str) -> Result<Subject, String> {

@@ -103,7 +103,7 @@ impl World {
             self.coverage.note("a producer that answered nothing was replaced");
             while let Some((publish, record)) = self.nodes[node].hands[shard].produced.pop_front() {
                 let number = number_of(record.value.as_deref());
-                *self.published.entry((number, record.topic.to_string())).or_default() += 1;
+                *self.published.entry((number, self.kafka.place(&record.topic))).or_default() += 1;
                 match self.trouble.as_mut().map_or(0, |dice| dice.u8(0..3)) {
                     0 => {}
                     1 => self.write_late(record, number),

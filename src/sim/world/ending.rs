@@ -156,16 +156,16 @@ impl World {
     }
 
     pub(super) fn check_publishes(&self) -> Result<(), String> {
-        let mut stands: HashMap<(u64, String), u32> = HashMap::new();
-        let logs =
-            self.kafka.topics.iter().flat_map(|topic| topic.lives.iter().flat_map(|life| &life.logs).map(move |log| (&topic.name, log)));
-        for (topic, log) in logs {
+        let mut stands: HashMap<(u64, usize), u32> = HashMap::new();
+        let topics = self.kafka.topics.iter().enumerate();
+        let logs = topics.flat_map(|(place, topic)| topic.lives.iter().flat_map(|life| &life.logs).map(move |log| (place, log)));
+        for (place, log) in logs {
             // What an election lost was there: each record counts once, in the era that it came in.
             let new = |era: &Era| {
                 era.records.iter().filter(|record| record.offset >= era.forks_at).map(|record| record.publish).collect::<Vec<_>>()
             };
             for number in log.eras.iter().flat_map(new).filter(|number| *number > 0) {
-                *stands.entry((number, topic.to_string())).or_default() += 1;
+                *stands.entry((number, place)).or_default() += 1;
             }
         }
         for (at, times) in self.published.iter().filter(|((number, _), _)| *number > 0) {

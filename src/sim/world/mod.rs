@@ -56,9 +56,9 @@ pub struct World {
     coverage: Coverage,
     trace: std::collections::VecDeque<String>,
     tracing: bool,
-    /// Numbers of publishes with their topics, and how often they were handed to a producer.
-    published: HashMap<(u64, String), u32>,
-    acknowledged: HashSet<(u64, String)>,
+    /// Numbers of publishes with the places of their topics, and how often they were handed to a producer.
+    published: HashMap<(u64, usize), u32>,
+    acknowledged: HashSet<(u64, usize)>,
     /// One in so many looks at its socket puts a client to sleep, and one in so many wakes it.
     sleepiness: (u8, u8),
     sabotage: Option<Sabotage>,
@@ -90,7 +90,7 @@ pub struct World {
     /// What clients asked to be written, by its number: subject and value.
     said: HashMap<u64, (String, Bytes)>,
     /// What Kafka said of publishes.
-    fates: HashMap<(u64, String), PublishResult>,
+    fates: HashMap<(u64, usize), PublishResult>,
     /// Of what clients have read: for what they read next.
     spare: Vec<u8>,
     /// A promise that was broken where nobody could say so.

@@ -25,9 +25,9 @@ impl World {
             if let Some(client) = self.clients.iter().find(|client| client.node == node && client.key == key && client.closed == Some(3001))
             {
                 let answered = |open: &&Open| match open {
-                    Open::Publish { number, channel, .. } if *number > 0 => {
-                        topics_of(self.paths.is_some(), channel).into_iter().all(|topic| self.published.contains_key(&(*number, topic)))
-                    }
+                    Open::Publish { number, channel, .. } if *number > 0 => topics_of(self.paths.is_some(), channel, &self.kafka)
+                        .into_iter()
+                        .all(|topic| self.published.contains_key(&(*number, topic))),
                     _ => false,
                 };
                 if let Some(open) = client.open.values().find(answered) {

@@ -176,8 +176,8 @@ impl World {
         let Some((publish, record)) = self.nodes[node].hands[shard].produced.pop_front() else { return };
         let fate = if healed { 0 } else { self.random.u8(0..10) };
         let number = number_of(record.value.as_deref());
-        let at = (number, record.topic.to_string());
-        *self.published.entry(at.clone()).or_default() += 1;
+        let at = (number, self.kafka.place(&record.topic));
+        *self.published.entry(at).or_default() += 1;
         if let Some((channel, value)) = self.said.get(&number) {
             let key = record.key.as_ref().map(|key| String::from_utf8_lossy(key).into_owned());
             let written = key.map_or_else(|| format!("/{}", record.topic), |key| format!("/{}/{key}", record.topic));
@@ -193,7 +193,7 @@ impl World {
         let result = match (fate, offset) {
             (9, _) => PublishResult::Unknown,
             (_, Some(offset)) => {
-                self.acknowledged.insert(at.clone());
+                self.acknowledged.insert(at);
                 PublishResult::Stored { partition, offset: Offset(offset) }
             }
             (7, _) => PublishResult::Failed(PublishFailure::Denied),
@@ -364,10 +364,14 @@ impl World {
 
     pub(super) fn consume_all(&mut self, node: usize, shard: usize) -> bool {
         let mut moved = false;
-        for at in self.nodes[node].waiting(&self.kafka, shard) {
+        let mut place = 0;
+        let count = self.nodes[node].waiting(&self.kafka, shard).len();
+        while place < count {
             if !self.nodes[node].cores[shard].polls_kafka() {
                 return moved;
             }
+            let at = self.nodes[node].hands[shard].waiting[place];
+            place += 1;
             if self.nodes[node].hands[shard].deaf.contains_key(&at) {
                 continue;
             }
