@@ -20,6 +20,7 @@ use crate::kafka::TopicChoice;
 use crate::net::NetSettings;
 use crate::shard::ShardSettings;
 use crate::subject::name::is_topic;
+use crate::subject::routes::TARGETS_MAX;
 use crate::subject::{Partitioner, ValueKind};
 use crate::subject::{PartitionerChoice, PublishRule, TopicSettings};
 
@@ -156,6 +157,15 @@ fn read(reader: &mut Reader, file: &str) -> Config {
         open_shard_max: reader.whole("publish.open.shard.max", shard.publishes_open_shard_max as u64, 1..=1_000_000) as usize,
     };
     let routes = Arc::new(routes::read_routes(reader));
+    // One publish may become as many records as that at once.
+    if !routes.0.is_empty() && publish.open_shard_max <= TARGETS_MAX {
+        let text = format!(
+            "{} is too few for a publish that routes take to several topics; give {} or more, or remove [[route]]",
+            reader.shown("publish.open.shard.max", publish.open_shard_max),
+            TARGETS_MAX + 1
+        );
+        reader.problem(reader.origin_read("publish.open.shard.max"), text);
+    }
     let exposures = Arc::new(routes::read_exposures(reader, &kafka.consumer.topics));
     // librdkafka counts the key and its own overhead too: what we let through must not fail there.
     let producer = &mut kafka.producer.properties;

@@ -183,6 +183,8 @@ mod tests {
         assert!(said.contains("expose.1.topic = \"elsewhere\" is not consumed"), "{said}");
         let said = problems("[[expose]]\nsubject = \"/a\"\ntopic = \"server\"\n[[expose]]\nsubject = \"/a\"\ntopic = \"topic2\"\n");
         assert!(said.contains("expose.2.subject = \"/a\" is that of expose.1 too"), "{said}");
+        let said = problems("[publish]\nopen.shard.max = 8\n[[route]]\nsubject = \"/a\"\ntopic = \"t\"\n");
+        assert!(said.contains("publish.open.shard.max = 8 is too few") && said.contains("9 or more"), "{said}");
         let many: String = (0..=64).map(|number| format!("[[route]]\nsubject = \"/a/{number}\"\ntopic = \"t\"\n")).collect();
         assert!(problems(&many).contains("more than 64 [[route]]"));
     }
