@@ -9,6 +9,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 
 use super::document::{Document, Entry, Origin, Source, Value};
 use crate::kafka::is_secret;
+use crate::kafka::librdkafka::scope;
 
 /// A password has some bytes, a chain of certificates some thousands; librdkafka takes no longer value well.
 const VALUE_BYTES_MAX: usize = 1 << 20;
@@ -35,7 +36,7 @@ pub fn resolve(document: &mut Document, variable: Environment<'_>) -> Findings {
     let mut entries: Vec<Entry> = Vec::with_capacity(document.entries.len());
     let direct: Vec<(String, Origin)> = document.entries.iter().map(|entry| (entry.key.clone(), entry.origin)).collect();
     for entry in std::mem::take(&mut document.entries) {
-        let Some(key) = entry.key.strip_suffix(FILE).filter(|key| !key.is_empty()).map(str::to_owned) else {
+        let Some(key) = entry.key.strip_suffix(FILE).filter(|key| !key.is_empty() && !is_property(&entry.key)).map(str::to_owned) else {
             entries.push(entry);
             continue;
         };
@@ -48,6 +49,12 @@ pub fn resolve(document: &mut Document, variable: Environment<'_>) -> Findings {
     }
     document.entries = entries;
     findings
+}
+
+/// Some of librdkafka's own properties end in `.file`, and their value is a path.
+fn is_property(key: &str) -> bool {
+    let name = ["kafka.consumer.", "kafka.producer.", "kafka."].iter().find_map(|table| key.strip_prefix(table));
+    name.is_some_and(|name| scope(name).is_ok())
 }
 
 fn expand_entry(entry: &mut Entry, variable: Environment<'_>, findings: &mut Findings) {

@@ -319,3 +319,10 @@ proptest::proptest! {
         let _ = parse(&with(&format!("node.name = '{text}'\nlog.level.file = '{text}'"), &format!("sasl.password = '{text}'")));
     }
 }
+
+#[test]
+fn a_property_of_librdkafkas_that_ends_in_file_is_a_path_and_not_read() {
+    let kafka = "[kafka]\n\"bootstrap.servers\" = \"h:1\"\n\"sasl.oauthbearer.assertion.file\" = \"/nowhere/assertion\"\n[kafka.consumer]\ntopics = [\"t\"]\n";
+    let config = Config::parse(kafka, "f", "").expect("it is right");
+    assert_eq!(config.kafka.consumer.properties.get("sasl.oauthbearer.assertion.file"), Some("/nowhere/assertion"));
+}
