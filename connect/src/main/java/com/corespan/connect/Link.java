@@ -79,7 +79,9 @@ final class Link implements WebSocket.Listener, AutoCloseable {
 
   /** Why the connection ended, once all that it brought has been read; null as long as there may be more. */
   String end() {
-    return inbox.bytes() > 0 ? null : end;
+    // The end is noted after all that it follows: whoever sees it, and then nothing left to read, has read everything.
+    String why = end;
+    return inbox.bytes() > 0 ? null : why;
   }
 
   /** The code in the bridge's close frame; 0 if there was none. */
