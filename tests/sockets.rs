@@ -7,11 +7,10 @@ use std::rc::Rc;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use corespan::cores::Poll;
 use corespan::executor::Alone;
 use corespan::handoff::ConnectionKey;
 use corespan::http::{Site, SiteSettings};
-use corespan::net::{self, Host, NetSettings, Sockets};
+use corespan::net::{self, Host, NetSettings, Poller, Sockets};
 use corespan::shard::{Event, WriteStatus};
 
 const UPGRADE: &[u8] = b"GET /connection/websocket HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -89,6 +88,17 @@ impl Host for Script {
     }
 }
 
+/// Lets the tasks run, or waits for something to do, as a shard's turn task does.
+async fn turn(host: &impl Host) {
+    let steps = host.sockets().steps();
+    futures_lite::future::yield_now().await;
+    if host.sockets().steps() == steps {
+        host.sockets().look(Duration::from_millis(5));
+    }
+    let now_ms = host.now_ms();
+    host.sockets().sweep(now_ms);
+}
+
 /// A shard's sockets on an executor of their own.
 struct Server {
     address: SocketAddr,
@@ -107,9 +117,9 @@ impl Server {
         let (logger, log) = mpsc::channel();
         let (tell, left) = mpsc::channel();
         let cpu = core_affinity::get_core_ids().expect("the CPUs of this process can be read")[0].id;
-        let executor = Alone::start(cpu, Poll::Park, move || async move {
+        let executor = Alone::start(cpu, move || async move {
             let host = Rc::new(Script {
-                sockets: RefCell::new(Sockets::new(settings)),
+                sockets: RefCell::new(Sockets::new(settings, Poller::new().expect("an epoll instance can be made"))),
                 read_buffer: RefCell::new(vec![0; 64 << 10].into_boxed_slice()),
                 bytes,
                 written: Cell::new(0),
@@ -119,17 +129,13 @@ impl Server {
             let site = Site::new(&SiteSettings { demo: false, allowed_origins: Vec::new() });
             let accepting = glommio::spawn_local(net::accept(host.clone(), listener.into(), site));
             while stopped.try_recv().is_err() {
-                glommio::timer::sleep(Duration::from_millis(5)).await;
-                let now_ms = host.now_ms();
-                host.sockets().sweep(now_ms);
+                turn(&*host).await;
             }
             host.sockets().stop_accepting();
             accepting.await;
             let deadline = Instant::now() + Duration::from_secs(10);
             while !host.sockets().is_empty() && Instant::now() < deadline {
-                glommio::timer::sleep(Duration::from_millis(5)).await;
-                let now_ms = host.now_ms();
-                host.sockets().sweep(now_ms);
+                turn(&*host).await;
             }
             let _ = tell.send(host.sockets().len());
         })

@@ -33,7 +33,7 @@ pub struct ServerPlan<'a> {
     pub connections_max: usize,
     /// CPU of its one shard.
     pub cpu: usize,
-    /// "park" or "busy".
+    /// "park", "adaptive" or "busy".
     pub poll: &'a str,
     /// Lines for `[kafka.consumer]`.
     pub consumer: &'a str,

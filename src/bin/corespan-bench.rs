@@ -118,7 +118,7 @@ struct Options {
     #[arg(long, global = true, default_value_t = 0)]
     tool_cpu: usize,
     /// The shard's poll mode.
-    #[arg(long, global = true, default_value = "park", value_parser = ["park", "busy"])]
+    #[arg(long, global = true, default_value = "park", value_parser = ["park", "adaptive", "busy"])]
     poll: String,
     /// Milliseconds that 99 of 100 records may be sent behind their due time; above, the run is void. The bare sender has --linger-ms more.
     #[arg(long, global = true, default_value_t = 50, value_parser = value_parser!(u64).range(1..=1_000))]

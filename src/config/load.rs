@@ -404,7 +404,7 @@ fn read_cores(reader: &mut Reader) -> CoreSettings {
             HousekeepingChoice::Cpus(cpus) => show_list(cpus),
         },
     );
-    let poll = reader.choice("cores.poll", Poll::Park, &[("park", Poll::Park), ("busy", Poll::Busy)]);
+    let poll = reader.choice("cores.poll", Poll::Park, &[("park", Poll::Park), ("adaptive", Poll::Adaptive), ("busy", Poll::Busy)]);
     CoreSettings { shards, housekeeping, poll }
 }
 

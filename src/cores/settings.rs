@@ -34,6 +34,8 @@ pub enum Poll {
     /// It sleeps: an idle shard costs next to nothing, a wake-up some 20 to 50 us.
     #[default]
     Park,
+    /// It spins where events come faster than it could fall asleep and wake up, and sleeps otherwise.
+    Adaptive,
     /// It spins: lowest latency, a whole core each, always.
     Busy,
 }

@@ -1,8 +1,9 @@
 //! Runs one `ShardCore` on one pinned glommio executor.
 //!
 //! One task, the turn, takes in everything that comes from elsewhere: lanes from home always, lanes toward home and Kafka as long as the core wants
-//! them, letters of housekeeping, the tick; then it flushes, and parks when there was nothing. The sockets have a task each, which give their
-//! events to the core at once and leave the flush to the next turn, so that the frames of one turn share a write.
+//! them, letters of housekeeping, the tick; then it flushes. The sockets have a task each, which give their events to the core at once and leave the
+//! flush to the next turn, so that the frames of one turn share a write. When there was nothing, and no other task has anything to do, the turn task
+//! waits itself (`rest`), and the executor with it: nobody else can be woken meanwhile, for whatever wakes a task comes through `Sockets`.
 //! Core and hands are borrowed for one synchronous call at a time, never across an await. Nothing here decides anything.
 
 use std::cell::{Cell, RefCell, RefMut};
@@ -15,14 +16,15 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::hands::Hands;
-use super::pacemaker::Pulse;
+use super::pulse::Pulse;
+use super::rest::Rest;
 use super::thread::{self, ExecutorFailed};
 use crate::cores::Poll;
 use crate::entitlement::Entitlement;
 use crate::handoff::{ConnectionKey, LaneEnds, MailboxReceiver, ShardId, Wake};
 use crate::http::Site;
 use crate::limits::{CLOSE_LINGER_MS, TICK_MS};
-use crate::net::{self, Host, NetSettings, ShardListener, Sockets};
+use crate::net::{self, Host, NetSettings, Poller, ShardListener, Sockets};
 use crate::shard::{Broker, Event, Letter, MissedPublishes, ShardCore, ShardCounters, ShardSettings};
 
 /// Lane messages of one direction and shard that a turn takes: more than a lane holds would only delay the flush.
@@ -33,6 +35,12 @@ const LETTERS_PER_TURN: usize = 4096;
 const KAFKA_BYTES_PER_TURN: usize = 256 << 10;
 /// How often a shard is told what the wall clock says, for it may be set.
 const CLOCK_MS: u64 = 1_000;
+/// How long a busy shard does not look at its sockets: a look is a system call.
+const LOOK: Duration = Duration::from_micros(50);
+/// How long a shard sleeps at most while there was work in the last second, and after that. Nothing needs it but what nobody foresaw.
+const SLEEP_MAX: Duration = Duration::from_millis(TICK_MS);
+const IDLE_SLEEP_MAX: Duration = Duration::from_millis(50);
+const IDLE_MS: u64 = 1_000;
 /// The buffer that all connections of a shard read into: one read takes most of what a socket holds.
 const READ_BUFFER_BYTES: usize = 64 << 10;
 
@@ -64,11 +72,11 @@ pub struct ShardPlan<B> {
     pub epoch: Instant,
 }
 
-async fn live<B: Broker>(plan: ShardPlan<B>) {
+async fn live<B: Broker>(plan: ShardPlan<B>, poller: Poller) {
     let host = Rc::new(ShardHost {
         core: RefCell::new(ShardCore::new(plan.id, plan.shards, plan.settings)),
         hands: RefCell::new(Hands {
-            sockets: Sockets::new(plan.net),
+            sockets: Sockets::new(plan.net, poller),
             lanes: plan.lanes,
             broker: plan.broker,
             store_counters: plan.store_counters,
@@ -79,22 +87,18 @@ async fn live<B: Broker>(plan: ShardPlan<B>) {
         wake: plan.wake.clone(),
         epoch: plan.epoch,
         ticked_ms: Cell::new(0),
+        worked_ms: Cell::new(0),
+        looked: Cell::new(Duration::ZERO),
         clock_due_ms: Cell::new(0),
         stopping: Cell::new(false),
     });
     host.handle(host.clock(host.now_ms()));
     host.handle(Event::Entitlement(plan.entitlement));
-    let wake = plan.wake.clone();
-    let ticker = glommio::spawn_local(async move {
-        loop {
-            glommio::timer::sleep(Duration::from_millis(TICK_MS)).await;
-            wake.notify();
-        }
-    });
     for listener in plan.listeners {
         glommio::spawn_local(net::accept(host.clone(), listener, plan.site.clone())).detach();
     }
 
+    let mut rest = Rest::new(plan.poll);
     let mut leave_ms = None;
     loop {
         plan.pulse.beat();
@@ -111,13 +115,14 @@ async fn live<B: Broker>(plan: ShardPlan<B>) {
                 break;
             }
         }
-        if worked {
-            yield_once().await;
-        } else {
-            plan.wake.park().await;
+        let steps = host.sockets().steps();
+        yield_once().await;
+        // Whoever could run stood before this task in the executor's line.
+        if !worked && host.sockets().steps() == steps {
+            rest.wait(&plan.wake, host.patience(), &mut host.sockets());
+            host.looked.set(host.epoch.elapsed());
         }
     }
-    ticker.cancel().await;
     plan.wake.forget();
 }
 
@@ -144,6 +149,9 @@ struct ShardHost<B> {
     wake: Arc<Wake>,
     epoch: Instant,
     ticked_ms: Cell<u64>,
+    worked_ms: Cell<u64>,
+    /// When the sockets were looked at, since `epoch`.
+    looked: Cell<Duration>,
     /// When the shard is told next what the wall clock says.
     clock_due_ms: Cell<u64>,
     stopping: Cell<bool>,
@@ -156,9 +164,22 @@ impl<B: Broker> ShardHost<B> {
         Event::Clock { unix_ms: unix.as_millis() as u64 }
     }
 
+    /// How long the shard may sleep if nothing happens.
+    fn patience(&self) -> Duration {
+        let (now, core, hands) = (self.epoch.elapsed(), self.core.borrow(), self.hands.borrow());
+        let due_ms = core.due_ms().min(hands.sockets.due_ms()).min(self.clock_due_ms.get()).max(self.ticked_ms.get() + TICK_MS);
+        let is_idle = now.as_millis() as u64 > self.worked_ms.get() + IDLE_MS && !self.stopping.get();
+        Duration::from_millis(due_ms).saturating_sub(now).min(if is_idle { IDLE_SLEEP_MAX } else { SLEEP_MAX })
+    }
+
     /// One turn; whether there was anything to do.
     fn turn(&self) -> bool {
-        let now_ms = self.now_ms();
+        let now = self.epoch.elapsed();
+        let now_ms = now.as_millis() as u64;
+        if now >= self.looked.get() + LOOK {
+            self.looked.set(now);
+            self.hands.borrow_mut().sockets.look(Duration::ZERO);
+        }
         let (core, hands) = (&mut *self.core.borrow_mut(), &mut *self.hands.borrow_mut());
         let mut worked = false;
         // What is not taken in now nobody announces again.
@@ -224,6 +245,9 @@ impl<B: Broker> ShardHost<B> {
             hands.sockets.sweep(now_ms);
         }
         core.flush(now_ms, hands);
+        if worked {
+            self.worked_ms.set(now_ms);
+        }
         worked || core.wants_flush() || refused && core.polls_kafka() || held_back && core.drains_from_home()
     }
 }
@@ -254,8 +278,10 @@ impl<B: Broker> Host for ShardHost<B> {
 
 /// Runs a shard on a thread of its own; returns once its first task runs.
 pub fn spawn<B: Broker>(plan: ShardPlan<B>) -> Result<JoinHandle<()>, ShardFailed> {
-    let (shard, cpu, poll, pulse) = (plan.id.0, plan.cpu, plan.poll, plan.pulse.clone());
-    thread::start(&format!("shard-{shard}"), cpu, poll, pulse, move || live(plan)).map_err(|error| ShardFailed { shard, cpu, error })
+    let (shard, cpu) = (plan.id.0, plan.cpu);
+    let failed = |error| ShardFailed { shard, cpu, error };
+    let poller = Poller::new().map_err(|error| failed(ExecutorFailed::Poller(error)))?;
+    thread::start(&format!("shard-{shard}"), cpu, move || live(plan, poller)).map_err(failed)
 }
 
 /// A shard that could not be started.

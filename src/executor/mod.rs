@@ -1,11 +1,12 @@
-//! A shard on its core: `driver` runs the state machine in turns on a glommio executor, `hands` does what it asks for, `pacemaker` sees that no
-//! executor sleeps through a wake-up.
+//! A shard on its core: `driver` runs the state machine in turns on a glommio executor, `hands` does what it asks for, `rest` waits when there is
+//! nothing to do, and `pulse` shows others that it lives.
 
 mod driver;
 mod hands;
-mod pacemaker;
+mod pulse;
+mod rest;
 mod thread;
 
 pub use driver::{ShardFailed, ShardPlan, spawn};
-pub use pacemaker::{Pacemaker, Pulse};
+pub use pulse::Pulse;
 pub use thread::{Alone, ExecutorFailed, start};

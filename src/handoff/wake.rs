@@ -1,7 +1,7 @@
 //! The one thing that a shard sleeps on: every inbound lane and channel of a shard, librdkafka's callback and the shard's own sockets share its `Wake`.
 //!
-//! Owned by all of them as an `Arc`. `notify` may be called on any thread; `start_turn` and `park` only by the shard's turn task. A notification is
-//! never lost: it either finds the sleeper armed and wakes it, or is kept and makes the next `park` return at once. Between two parks at most one
+//! Owned by all of them as an `Arc`. `notify` may be called on any thread; `start_turn`, `arm` and `park` only by the shard's turn task. A notification is
+//! never lost: it either finds the sleeper armed and wakes it, or is kept and keeps it from sleeping. Between two sleeps at most one
 //! notification wakes anybody, so a filled lane costs one wake-up, however many messages follow.
 //!
 //! It knows nothing of executors: any `std::task::Waker` will do. What it never does: spin, allocate on `notify`, or carry data.
@@ -49,20 +49,31 @@ impl Wake {
         fence(Ordering::SeqCst);
     }
 
-    /// Sleeps until somebody notifies, not at all if somebody did since `start_turn`. May also return for no reason.
+    /// Whether the turn task may sleep now: nobody has notified since `start_turn`, and whoever does from here on wakes `waker`. After the sleep
+    /// comes the next `start_turn`.
+    pub fn arm(&self, waker: &Waker) -> bool {
+        {
+            let mut known = self.waker.lock().unwrap_or_else(PoisonError::into_inner);
+            if !known.as_ref().is_some_and(|known| known.will_wake(waker)) {
+                *known = Some(waker.clone());
+            }
+        }
+        self.state.compare_exchange(RUNNING, ARMED, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+    }
+
+    /// Whether somebody has notified since `start_turn`: for who spins before it sleeps.
+    pub fn is_notified(&self) -> bool {
+        self.state.load(Ordering::Acquire) == NOTIFIED
+    }
+
+    /// [`Wake::arm`] for a task: returns once somebody has notified. May also return for no reason.
     pub async fn park(&self) {
         let mut armed = false;
         poll_fn(|context| {
             if armed {
                 return Poll::Ready(());
             }
-            {
-                let mut waker = self.waker.lock().unwrap_or_else(PoisonError::into_inner);
-                if !waker.as_ref().is_some_and(|known| known.will_wake(context.waker())) {
-                    *waker = Some(context.waker().clone());
-                }
-            }
-            armed = self.state.compare_exchange(RUNNING, ARMED, Ordering::SeqCst, Ordering::SeqCst).is_ok();
+            armed = self.arm(context.waker());
             if armed { Poll::Pending } else { Poll::Ready(()) }
         })
         .await;

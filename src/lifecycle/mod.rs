@@ -1,7 +1,7 @@
 //! From a configuration to a running node, and back: start order, readiness, signals, drain.
 //!
 //! Runs on housekeeping threads only; whatever it starts besides the shards inherits the housekeeping CPUs. Start order: limits and the housekeeping
-//! mask, the port, Kafka's clients, the shards, the pacemaker, the admin port. Stop order: accepting ends, clients are sent away over
+//! mask, the port, Kafka's clients, the shards, the admin port. Stop order: accepting ends, clients are sent away over
 //! `drain.seconds`, open publishes are answered, producers flush, shards end.
 
 mod demo;

@@ -1,11 +1,11 @@
-//! All shards of a node, as the housekeeping side holds them: their desks, their threads, their pacemaker.
+//! All shards of a node, as the housekeeping side holds them: their desks, their threads, their pulses.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::executor::{ExecutorFailed, Pacemaker, Pulse, ShardFailed};
+use crate::executor::{Pulse, ShardFailed};
 use crate::handoff::{MailboxReceiver, MailboxSender, ShardId, Wake, mailbox};
 use crate::shard::{Letter, ShardSettings};
 
@@ -60,8 +60,6 @@ pub struct Shards {
     drained: Vec<Arc<AtomicBool>>,
     pulses: Vec<Arc<Pulse>>,
     threads: Vec<JoinHandle<()>>,
-    /// Dropped last: shards that end may park once more.
-    _pacemaker: Pacemaker,
 }
 
 impl Shards {
@@ -71,9 +69,7 @@ impl Shards {
         mut spawn: impl FnMut(ShardId, StartedDesk) -> Result<JoinHandle<()>, ShardFailed>,
     ) -> Result<Shards, ShardFailed> {
         let pulses: Vec<_> = desks.0.iter().map(|desk| desk.pulse.clone()).collect();
-        let pacemaker =
-            Pacemaker::start(pulses.clone()).map_err(|error| ShardFailed { shard: 0, cpu: 0, error: ExecutorFailed::Thread(error) })?;
-        let mut shards = Shards { letters: desks.letters(), drained: Vec::new(), pulses, threads: Vec::new(), _pacemaker: pacemaker };
+        let mut shards = Shards { letters: desks.letters(), drained: Vec::new(), pulses, threads: Vec::new() };
         for (place, desk) in desks.0.into_iter().enumerate() {
             shards.drained.push(desk.drained.clone());
             let desk = StartedDesk { wake: desk.wake, mailbox: desk.mailbox, pulse: desk.pulse, drained: desk.drained };

@@ -1,20 +1,20 @@
 //! One connection's task: HTTP first, then, if the client asks for it, WebSocket until the end.
 //!
 //! A hand-written future, so that an idle connection costs the stream, a key and little else. It waits for all that may happen to its socket at once:
-//! readable, writable after a short write, the shard's wish to close it or to read on, a deadline.
+//! readable, writable after a short write, the shard's wish to close it or to read on, a deadline. Who wakes it is `Sockets`.
 
 use std::future::Future;
 use std::io::IoSlice;
-use std::os::fd::AsRawFd;
+use std::net::TcpStream;
+use std::os::fd::AsRawFd as _;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use futures_io::{AsyncRead, AsyncWrite};
-use glommio::net::TcpStream;
-use nix::sys::socket::{Shutdown, shutdown};
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, Shutdown, send, shutdown};
 
 use super::host::Host;
 use crate::handoff::{ConnectionKey, Protocol};
@@ -90,14 +90,7 @@ enum Read {
 struct Broken;
 
 /// Reads at most `room` bytes from a socket, through TLS if it has that: `take` is given what the peer said.
-fn read(
-    host: &impl Host,
-    key: ConnectionKey,
-    stream: &mut TcpStream,
-    context: &mut Context<'_>,
-    room: usize,
-    mut take: impl FnMut(&[u8]),
-) -> Read {
+fn read(host: &impl Host, key: ConnectionKey, room: usize, mut take: impl FnMut(&[u8])) -> Read {
     let now_ms = host.now_ms();
     if host.sockets().slots.get(key).is_none_or(|socket| socket.said_last) {
         return Read::End;
@@ -105,10 +98,10 @@ fn read(
     let Some(encrypted) = host.sockets().may_read(now_ms, key) else { return Read::Wait };
     let mut buffer = host.read_buffer();
     let room = buffer.len().min(room);
-    let count = match Pin::new(stream).poll_read(context, &mut buffer[..room]) {
-        Poll::Pending => return Read::Wait,
-        Poll::Ready(Ok(0) | Err(_)) => return Read::End,
-        Poll::Ready(Ok(count)) => count,
+    let count = match host.sockets().receive(key, &mut buffer[..room]) {
+        Err(Errno::EAGAIN) => return Read::Wait,
+        Ok(0) | Err(_) => return Read::End,
+        Ok(count) => count,
     };
     if !encrypted {
         take(&buffer[..count]);
@@ -127,13 +120,13 @@ impl<H: Host> Connection<H> {
         Connection { host, site, key, stream, phase: Phase::Head(Vec::new()) }
     }
 
-    fn step(&mut self, context: &mut Context<'_>) -> Step {
+    fn step(&mut self) -> Step {
         match &self.phase {
-            Phase::Head(_) => self.read_head(context),
-            Phase::Answer(_) => self.write_answer(context),
-            Phase::WebSocket(_) | Phase::Deaf => self.speak(context),
+            Phase::Head(_) => self.read_head(),
+            Phase::Answer(_) => self.write_answer(),
+            Phase::WebSocket(_) | Phase::Deaf => self.speak(),
             Phase::Lingering if self.expired() => Step::End,
-            Phase::Lingering => self.discard(context),
+            Phase::Lingering => self.discard(),
         }
     }
 
@@ -141,7 +134,7 @@ impl<H: Host> Connection<H> {
         self.host.sockets().slots.get(self.key).is_none_or(|socket| socket.expired)
     }
 
-    fn read_head(&mut self, context: &mut Context<'_>) -> Step {
+    fn read_head(&mut self) -> Step {
         if self.expired() {
             self.host.sockets().refused.requests += 1;
             return self.end();
@@ -157,7 +150,7 @@ impl<H: Host> Connection<H> {
             let was_empty = head.is_empty();
             // What is behind a head stays in the kernel. As long as the verdict is open there is room.
             let room = limits.bytes_max - head.len();
-            match read(&*self.host, self.key, &mut self.stream, context, room, |bytes| head.extend_from_slice(bytes)) {
+            match read(&*self.host, self.key, room, |bytes| head.extend_from_slice(bytes)) {
                 Read::Wait => return Step::Wait,
                 Read::End => return self.end(),
                 Read::Some => {}
@@ -207,11 +200,11 @@ impl<H: Host> Connection<H> {
         Step::More
     }
 
-    fn write_answer(&mut self, context: &mut Context<'_>) -> Step {
+    fn write_answer(&mut self) -> Step {
         if self.expired() {
             return self.end();
         }
-        match self.write_held(context) {
+        match self.write_held() {
             Ok(true) => {}
             Ok(false) => return Step::Wait,
             Err(Broken) => return self.end(),
@@ -265,7 +258,7 @@ impl<H: Host> Connection<H> {
         Step::More
     }
 
-    fn speak(&mut self, context: &mut Context<'_>) -> Step {
+    fn speak(&mut self) -> Step {
         let (holds, closing, broken) = match self.host.sockets().slots.get(self.key) {
             Some(socket) => (!socket.held.is_nothing(), socket.closing, socket.broken),
             None => return Step::End,
@@ -274,7 +267,7 @@ impl<H: Host> Connection<H> {
             return self.end();
         }
         if holds {
-            match self.write_held(context) {
+            match self.write_held() {
                 Ok(true) => {
                     if self.host.sockets().no_longer_owes(self.key) {
                         self.host.handle(Event::Writable { connection: self.key });
@@ -297,7 +290,7 @@ impl<H: Host> Connection<H> {
             }
             return Step::Wait;
         }
-        let Phase::WebSocket(decoder) = &mut self.phase else { return self.discard(context) };
+        let Phase::WebSocket(decoder) = &mut self.phase else { return self.discard() };
         if !self.host.reads(self.key) {
             return Step::Wait;
         }
@@ -319,7 +312,7 @@ impl<H: Host> Connection<H> {
                 if !self.host.sockets().hold_inbound(connection, bytes) {
                     return self.cut_off();
                 }
-                match read(&*self.host, connection, &mut self.stream, context, usize::MAX, |bytes| decoder.feed(bytes)) {
+                match read(&*self.host, connection, usize::MAX, |bytes| decoder.feed(bytes)) {
                     Read::Wait => return Step::Wait,
                     Read::End => return self.end(),
                     Read::Some => {}
@@ -342,36 +335,45 @@ impl<H: Host> Connection<H> {
         Step::More
     }
 
-    fn discard(&mut self, context: &mut Context<'_>) -> Step {
+    fn discard(&mut self) -> Step {
         let mut buffer = self.host.read_buffer();
-        let read = Pin::new(&mut self.stream).poll_read(context, &mut buffer);
+        let read = self.host.sockets().receive(self.key, &mut buffer);
         drop(buffer);
         match read {
-            Poll::Pending => Step::Wait,
-            Poll::Ready(Ok(count)) if count > 0 => Step::More,
-            Poll::Ready(_) if matches!(self.phase, Phase::Lingering) => Step::End,
+            Err(Errno::EAGAIN) => Step::Wait,
+            Ok(count) if count > 0 => Step::More,
+            _ if matches!(self.phase, Phase::Lingering) => Step::End,
             // The answer to its close frame is still to be written; the shard closes in any case.
-            Poll::Ready(Ok(_)) => Step::Wait,
-            Poll::Ready(_) => self.end(),
+            Ok(_) => Step::Wait,
+            Err(_) => self.end(),
         }
     }
 
     /// Writes what a full socket has not taken; whether it has now.
-    fn write_held(&mut self, context: &mut Context<'_>) -> Result<bool, Broken> {
+    fn write_held(&mut self) -> Result<bool, Broken> {
+        let mut sockets = self.host.sockets();
         loop {
-            let count = {
-                let sockets = self.host.sockets();
-                let Some(socket) = sockets.slots.get(self.key) else { return Err(Broken) };
-                if socket.held.is_nothing() {
-                    return Ok(true);
-                }
-                match Pin::new(&mut self.stream).poll_write(context, socket.held.bytes()) {
-                    Poll::Pending => return Ok(false),
-                    Poll::Ready(Ok(count)) if count > 0 => count,
-                    Poll::Ready(_) => return Err(Broken),
-                }
+            let Some(socket) = sockets.slots.get_mut(self.key) else { return Err(Broken) };
+            if socket.held.is_nothing() {
+                return Ok(true);
+            }
+            if !socket.writable {
+                return Ok(false);
+            }
+            let count = match socket.held.bytes() {
+                // It takes bytes again, and whoever has some writes them.
+                [] => 0,
+                bytes => match send(socket.fd, bytes, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL) {
+                    Ok(count) => count,
+                    Err(Errno::EINTR) => continue,
+                    Err(Errno::EAGAIN) => {
+                        socket.writable = false;
+                        return Ok(false);
+                    }
+                    Err(_) => return Err(Broken),
+                },
             };
-            self.host.sockets().held_written(self.key, count);
+            sockets.held_written(self.key, count);
         }
     }
 
@@ -396,13 +398,17 @@ impl<H: Host> Future for Connection<H> {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
-        if let Some(socket) = this.host.sockets().slots.get_mut(this.key)
-            && !socket.waker.as_ref().is_some_and(|known| known.will_wake(context.waker()))
         {
-            socket.waker = Some(context.waker().clone());
+            let mut sockets = this.host.sockets();
+            sockets.steps += 1;
+            if let Some(socket) = sockets.slots.get_mut(this.key)
+                && !socket.waker.as_ref().is_some_and(|known| known.will_wake(context.waker()))
+            {
+                socket.waker = Some(context.waker().clone());
+            }
         }
         for _ in 0..STEPS_MAX {
-            match this.step(context) {
+            match this.step() {
                 Step::More => {}
                 Step::Wait => return Poll::Pending,
                 Step::End => return Poll::Ready(()),
@@ -415,7 +421,7 @@ impl<H: Host> Future for Connection<H> {
 
 impl<H: Host> Drop for Connection<H> {
     fn drop(&mut self) {
-        // A read that is still pending would delay the FIN of a mere drop.
+        // The FIN goes out even if bytes are left to read.
         let _ = shutdown(self.stream.as_raw_fd(), Shutdown::Both);
         self.host.sockets().remove(self.key);
     }

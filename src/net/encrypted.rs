@@ -62,7 +62,6 @@ impl Sockets {
             return WriteStatus::Broken;
         }
         let Some(socket) = self.slots.get_mut(connection).filter(|socket| !socket.held.is_nothing()) else { return WriteStatus::Done };
-        socket.wake();
         let written = before + part.iter().map(|slice| slice.len()).sum::<usize>();
         if written == all {
             return WriteStatus::Done;
@@ -154,6 +153,7 @@ impl Sockets {
         let mut bytes = Vec::with_capacity(before + out.len() - at);
         bytes.extend_from_slice(socket.held.bytes());
         bytes.extend_from_slice(&out[at..]);
+        socket.writable = false;
         let held = Held::Tail { bytes, at: 0 };
         self.tail_bytes += held.tail_bytes();
         let old = std::mem::replace(&mut socket.held, held);
@@ -207,7 +207,7 @@ mod tests {
     use nix::poll::{PollFd, PollFlags, poll};
 
     use super::*;
-    use crate::net::NetSettings;
+    use crate::net::{NetSettings, Poller};
     use crate::tls::{CertificateFiles, Server, Session, Tickets, TlsSettings, pinned};
 
     /// A server, its certificate's file, and the folder that holds it.
@@ -225,7 +225,7 @@ mod tests {
     fn opened(server: &Server, listener: &TcpListener, sockets: &mut Sockets) -> (TcpStream, ConnectionKey) {
         let (stream, _) = listener.accept().unwrap();
         stream.set_nonblocking(true).unwrap();
-        let key = sockets.insert(stream.as_raw_fd(), Some(Box::new(Session::new(server))));
+        let key = sockets.insert(&stream, Some(Box::new(Session::new(server)))).unwrap();
         while !read(&stream, sockets, key, |_| {}).opened {}
         (stream, key)
     }
@@ -271,7 +271,7 @@ mod tests {
                 seen += count;
             }
         });
-        let mut sockets = Sockets::new(NetSettings::default());
+        let mut sockets = Sockets::new(NetSettings::default(), Poller::new().unwrap());
         let (stream, key) = opened(&server, &listener, &mut sockets);
         socket2::SockRef::from(&stream).set_send_buffer_size(8 << 10).unwrap();
 
@@ -323,7 +323,7 @@ mod tests {
             // Until the test is over.
             let _ = waits.recv_timeout(Duration::from_secs(20));
         });
-        let mut sockets = Sockets::new(NetSettings::default());
+        let mut sockets = Sockets::new(NetSettings::default(), Poller::new().unwrap());
         let (_stream, key) = opened(&server, &listener, &mut sockets);
         let text = vec![b'x'; 300 << 10];
         let mut taken = 0;
@@ -363,7 +363,7 @@ mod tests {
             client.sock.write_all(&record[10..]).unwrap();
             client
         });
-        let mut sockets = Sockets::new(NetSettings::default());
+        let mut sockets = Sockets::new(NetSettings::default(), Poller::new().unwrap());
         let (stream, key) = opened(&server, &listener, &mut sockets);
         let mut heard = 0;
         while sockets.slots[key].tls.as_ref().unwrap().unfinished_bytes() == 0 {

@@ -62,6 +62,11 @@ impl Handshakes {
         admitted
     }
 
+    /// Whether somebody waits for a turn.
+    pub fn has_waiting(&self) -> bool {
+        !self.asked.is_empty()
+    }
+
     /// A connection is gone.
     pub fn leave(&mut self, connection: ConnectionKey) {
         if self.asked.remove(&connection) && self.waiting.len() > 2 * self.asked.len() + 64 {

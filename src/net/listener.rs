@@ -2,7 +2,6 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
-use std::os::fd::{FromRawFd, IntoRawFd};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -80,13 +79,6 @@ fn socket(address: SocketAddr) -> io::Result<Socket> {
         socket.set_only_v6(false)?;
     }
     Ok(socket)
-}
-
-/// Hands a listening socket to the executor that the caller runs on.
-#[expect(unsafe_code, reason = "glommio takes a listener that it did not make as a raw descriptor only")]
-pub(super) fn adopt(listener: TcpListener) -> glommio::net::TcpListener {
-    // SAFETY: `into_raw_fd` gives up a descriptor that is open, listening and owned by nobody else; glommio's listener becomes its owner.
-    unsafe { glommio::net::TcpListener::from_raw_fd(listener.into_raw_fd()) }
 }
 
 #[cfg(test)]

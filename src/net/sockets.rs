@@ -1,27 +1,32 @@
 //! The table of a shard's sockets: who may write, who waits, who is to go.
 //!
-//! A slot belongs to one connection task, which owns the stream; the slot holds the bare descriptor for writing and the task's waker. The task removes
-//! its slot before it drops the stream, so a descriptor in the table is always open.
+//! A slot belongs to one connection task, which owns the stream; the slot holds the bare descriptor for writing, what the poller has said of it, and
+//! the task's waker. The task removes its slot before it drops the stream, so a descriptor in the table is always open.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::io::IoSlice;
-use std::os::fd::RawFd;
+use std::io::{self, IoSlice};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::{AsRawFd as _, RawFd};
 use std::task::Waker;
+use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::sys::socket::{MsgFlags, send, sendmsg};
-use slotmap::SlotMap;
+use nix::sys::socket::{MsgFlags, recv, send, sendmsg};
+use slotmap::{Key as _, KeyData, SlotMap};
 
 use super::NetSettings;
 use super::handshakes::Handshakes;
-use crate::handoff::ConnectionKey;
+use super::poller::Poller;
+use crate::handoff::{ConnectionKey, Wake};
 use crate::limits::INBOUND_SMALL_BYTES;
 use crate::shard::WriteStatus;
 use crate::tls::Session as TlsSession;
 
 /// Slices that one `sendmsg` takes (`IOV_MAX` of Linux).
 const SLICES_MAX: usize = 1024;
+/// Far more than a configuration has; a socket's key has a generation in its upper half, which never comes near.
+const LISTENERS_MAX: u64 = 1 << 16;
 /// HTTP connections beyond `connections_max`, so that a full shard can still say that it is full.
 const SPARE_CONNECTIONS: usize = 1024;
 
@@ -41,9 +46,14 @@ const REFUSED_WINDOW_MS: u64 = 10_000;
 #[derive(Debug)]
 pub(super) struct Socket {
     pub(super) fd: RawFd,
-    /// The socket was full: what it did not take, which the task writes as soon as it can. Waiting to write a real byte is the only way to hear from
-    /// glommio when a socket is writable.
+    /// The socket was full: what its task does as soon as it takes bytes again.
     pub(super) held: Held,
+    /// There is something to read, or there was when the poller last said so.
+    pub(super) readable: bool,
+    /// It took bytes again when the poller last said so; forgotten when it is full.
+    pub(super) writable: bool,
+    /// The peer has ended its side: whoever reads goes on until that is seen.
+    pub(super) ends: bool,
     pub(super) tls: Option<Box<TlsSession>>,
     /// The peer has said that it sends no more, and what it said before is taken.
     pub(super) said_last: bool,
@@ -70,8 +80,8 @@ pub(super) struct Socket {
 pub(super) enum Held {
     #[default]
     Nothing,
-    /// Of a plain socket: the rest stays where it was.
-    Byte(u8),
+    /// Of a plain socket nothing: the rest stays where it was.
+    Full,
     /// Of a socket with TLS: what is encrypted goes out as it is, from `at` on.
     Tail { bytes: Vec<u8>, at: usize },
 }
@@ -84,8 +94,7 @@ impl Held {
     /// What is to be written next; empty if nothing is.
     pub(super) fn bytes(&self) -> &[u8] {
         match self {
-            Held::Nothing => &[],
-            Held::Byte(byte) => std::slice::from_ref(byte),
+            Held::Nothing | Held::Full => &[],
             Held::Tail { bytes, at } => &bytes[*at..],
         }
     }
@@ -117,8 +126,13 @@ pub struct Sockets {
     /// Since when, and how many, upgrades were refused for want of a place.
     refused_window: (u64, u32),
     pub(super) accepting: bool,
-    /// One for each listener.
-    pub(super) accept_wakers: Vec<Waker>,
+    poller: Poller,
+    /// What wakes the accept loop of each listener; none until it waits.
+    accept_wakers: Vec<Option<Waker>>,
+    /// When accepting goes on, after the process had no descriptors or memory left.
+    accept_due_ms: Option<u64>,
+    /// Steps of tasks until now: who sees that none was made in its absence knows that nobody else has anything to do.
+    pub(super) steps: u64,
     /// What TLS is put together in: plaintext, ciphertext.
     pub(super) scratch: (Vec<u8>, Vec<u8>),
     /// Bytes of all tails.
@@ -145,7 +159,7 @@ pub struct Refused {
 
 impl Sockets {
     /// No sockets yet.
-    pub fn new(settings: NetSettings) -> Sockets {
+    pub fn new(settings: NetSettings, poller: Poller) -> Sockets {
         Sockets {
             slots: SlotMap::with_key(),
             deadlines: BinaryHeap::new(),
@@ -155,7 +169,10 @@ impl Sockets {
             refused: Refused::default(),
             refused_window: (0, 0),
             accepting: true,
+            poller,
             accept_wakers: Vec::new(),
+            accept_due_ms: None,
+            steps: 0,
             scratch: Default::default(),
             tail_bytes: 0,
             handshakes: Handshakes::default(),
@@ -241,18 +258,31 @@ impl Sockets {
             };
             written += sent;
             if sent < wanted {
-                socket.held = byte_at(some, sent).map_or(Held::Nothing, Held::Byte);
-                written += 1;
-                socket.wake();
-                let all: usize = slices.iter().map(|slice| slice.len()).sum();
-                if written == all {
-                    return WriteStatus::Done;
-                }
-                socket.owes_writable = true;
+                // The kernel says when there is room again, for it was asked for more than there was.
+                (socket.held, socket.writable, socket.owes_writable) = (Held::Full, false, true);
                 return WriteStatus::Short(written);
             }
         }
         WriteStatus::Done
+    }
+
+    /// Reads what the kernel has of a connection: `EAGAIN` if that is nothing.
+    pub(super) fn receive(&mut self, connection: ConnectionKey, buffer: &mut [u8]) -> Result<usize, Errno> {
+        let socket = self.slots.get_mut(connection).ok_or(Errno::ENOTCONN)?;
+        if !socket.readable {
+            return Err(Errno::EAGAIN);
+        }
+        loop {
+            let received = recv(socket.fd, buffer, MsgFlags::MSG_DONTWAIT);
+            match received {
+                Err(Errno::EINTR) => continue,
+                // What comes later is told by another edge; an end that is there already is not.
+                Ok(count) if count < buffer.len() && !socket.ends => socket.readable = false,
+                Err(Errno::EAGAIN) => socket.readable = false,
+                _ => {}
+            }
+            return received;
+        }
     }
 
     /// Whether the shard was to be told that the socket takes bytes again; it is now.
@@ -278,12 +308,65 @@ impl Sockets {
     /// Ends accepting: the listener is closed, connections stay. Those that still speak HTTP get no WebSocket any more.
     pub fn stop_accepting(&mut self) {
         self.accepting = false;
-        self.accept_wakers.drain(..).for_each(Waker::wake);
+        self.accept_wakers.drain(..).flatten().for_each(Waker::wake);
         self.slots.values().filter(|socket| !socket.upgraded).for_each(Socket::wake);
+    }
+
+    /// Steps that tasks have made until now.
+    pub fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    /// Wakes the tasks of sockets that are ready now, or become so within `patience`. How many sockets there is news of.
+    pub fn look(&mut self, patience: Duration) -> usize {
+        self.poller.look(patience);
+        self.tell_ready()
+    }
+
+    /// As `look`, and wakes up when `wake` is notified. Only when no task can run: they would wait too.
+    pub fn sleep(&mut self, wake: &Wake, patience: Duration) {
+        self.poller.sleep(wake, patience);
+        self.tell_ready();
+    }
+
+    fn tell_ready(&mut self) -> usize {
+        let mut count = 0;
+        for ready in self.poller.ready() {
+            count += 1;
+            if let Some(listener) = listener_of(ready.number) {
+                if let Some(Some(waker)) = self.accept_wakers.get(listener) {
+                    waker.wake_by_ref();
+                }
+                continue;
+            }
+            let connection = ConnectionKey::from(KeyData::from_ffi(ready.number));
+            // One that was closed since is not known any more.
+            let Some(socket) = self.slots.get_mut(connection) else { continue };
+            socket.readable |= ready.readable;
+            socket.writable |= ready.writable;
+            socket.ends |= ready.ends;
+            if ready.readable || !socket.held.is_nothing() {
+                socket.wake();
+            }
+        }
+        count
+    }
+
+    /// When `sweep` finds something to do, if nothing happens before: 0 for the next tick.
+    pub fn due_ms(&self) -> u64 {
+        if self.handshakes.has_waiting() {
+            return 0;
+        }
+        let deadline_ms = self.deadlines.peek().map(|Reverse((deadline_ms, _))| *deadline_ms);
+        deadline_ms.into_iter().chain(self.accept_due_ms).min().unwrap_or(u64::MAX)
     }
 
     /// Wakes the tasks of sockets whose deadline has passed. Call it on the tick.
     pub fn sweep(&mut self, now_ms: u64) {
+        if self.accept_due_ms.is_some_and(|due_ms| due_ms <= now_ms) {
+            self.accept_due_ms = None;
+            self.accept_wakers.iter().flatten().for_each(Waker::wake_by_ref);
+        }
         for connection in self.handshakes.admit(now_ms, self.settings.handshakes_per_second) {
             if let Some(socket) = self.slots.get(connection) {
                 socket.wake();
@@ -303,10 +386,38 @@ impl Sockets {
         }
     }
 
-    pub(super) fn insert(&mut self, fd: RawFd, tls: Option<Box<TlsSession>>) -> ConnectionKey {
-        self.slots.insert(Socket {
-            fd,
+    /// Takes in a listener, whose accept loop is woken from now on; its number.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub(super) fn insert_listener(&mut self, listener: &TcpListener) -> io::Result<usize> {
+        let number = self.accept_wakers.len();
+        self.poller.enter(listener, u64::MAX - 1 - number as u64)?;
+        self.accept_wakers.push(None);
+        Ok(number)
+    }
+
+    /// The accept loop of a listener waits, for a connection or until `due_ms`. False if accepting has ended.
+    pub(super) fn waits_to_accept(&mut self, listener: usize, waker: &Waker, due_ms: Option<u64>) -> bool {
+        let Some(known) = self.accept_wakers.get_mut(listener).filter(|_| self.accepting) else { return false };
+        if !known.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            *known = Some(waker.clone());
+        }
+        self.accept_due_ms = self.accept_due_ms.into_iter().chain(due_ms).min();
+        true
+    }
+
+    /// Takes in a connection, which is watched from now on.
+    ///
+    /// # Errors
+    /// What the kernel says: it watches no more sockets.
+    pub(super) fn insert(&mut self, stream: &TcpStream, tls: Option<Box<TlsSession>>) -> io::Result<ConnectionKey> {
+        let connection = self.slots.insert(Socket {
+            fd: stream.as_raw_fd(),
             held: Held::Nothing,
+            readable: false,
+            writable: false,
+            ends: false,
             tls,
             said_last: false,
             may_handshake: false,
@@ -318,7 +429,12 @@ impl Sockets {
             deadline_ms: 0,
             inbound_bytes: 0,
             waker: None,
-        })
+        });
+        if let Err(error) = self.poller.enter(stream, connection.data().as_ffi()) {
+            self.slots.remove(connection);
+            return Err(error);
+        }
+        Ok(connection)
     }
 
     pub(super) fn remove(&mut self, connection: ConnectionKey) {
@@ -369,14 +485,10 @@ impl Sockets {
     }
 }
 
-fn byte_at(slices: &[IoSlice<'_>], mut at: usize) -> Option<u8> {
-    for slice in slices {
-        if at < slice.len() {
-            return Some(slice[at]);
-        }
-        at -= slice.len();
-    }
-    None
+/// Listeners are known by the largest numbers but one, which no socket's key ever is.
+fn listener_of(number: u64) -> Option<usize> {
+    let listener = u64::MAX - 1 - number;
+    (listener < LISTENERS_MAX).then_some(listener as usize)
 }
 
 #[cfg(test)]
@@ -385,7 +497,7 @@ mod tests {
 
     #[test]
     fn the_more_are_turned_away_the_more_widely_they_are_spread() {
-        let mut sockets = Sockets::new(NetSettings::default());
+        let mut sockets = Sockets::new(NetSettings::default(), Poller::new().unwrap());
         let latest = |sockets: &mut Sockets, now_ms, count| (0..count).map(|_| sockets.retry_after_seconds(now_ms)).max();
         assert!(latest(&mut sockets, 0, 1_000) <= Some(10), "a few come back soon");
         let storm = latest(&mut sockets, 1_000, 30_000);

@@ -1,6 +1,6 @@
-//! Two quiet shards that talk through lanes never stall, whatever glommio's parking does.
+//! Two quiet shards that talk through lanes never stall: whoever sleeps is woken.
 //!
-//! Many round trips between two parked executors, beside a control that makes the same round trips over the same lanes between two plain
+//! Many round trips between two executors that sleep as shards do, beside a control that makes the same round trips over the same lanes between two plain
 //! threads on the same CPUs, all the while. A round trip over 50 ms fails the test, unless the control had one of half that length in the same
 //! moment: then the machine itself stood still, and the test says so. A lost wake-up of the executor does not stop the control, so it is not excused.
 
@@ -12,12 +12,12 @@ use std::task::{Context, Poll, Waker};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
-use corespan::cores;
-use corespan::executor::{self, Pacemaker, Pulse};
+use corespan::executor;
 use corespan::handoff::{LaneReceiver, LaneSender, Wake, Weigh, lane};
+use corespan::net::{NetSettings, Poller, Sockets};
 
-/// A lost wake-up comes about once in 50,000 parkings, and a round trip has two: without the pacemaker no run of this length has ended. A million in
-/// long runs.
+/// glommio's own parking loses a wake-up about once in 50,000, and a round trip has two: on that no run of this length has ended. A million in long
+/// runs.
 fn round_trips() -> u64 {
     if std::env::var_os("CORESPAN_TEST_LONG").is_some() { 1_000_000 } else { 100_000 }
 }
@@ -27,6 +27,8 @@ fn patience() -> Duration {
     Duration::from_micros(1_500 * round_trips())
 }
 
+/// How long a player sleeps if nobody wakes it: a lost wake-up is a stall of this length.
+const SLEEP: Duration = Duration::from_secs(1);
 const STALL: Duration = Duration::from_millis(50);
 /// A round trip of the control this long at the same time says that the machine stood still.
 const WITNESS: Duration = Duration::from_millis(25);
@@ -43,24 +45,37 @@ struct Player {
     wake: Arc<Wake>,
     hits: LaneSender<Ball>,
     comes: LaneReceiver<Ball>,
+    /// Where it sleeps, as a shard; a plain thread parks.
+    sockets: Option<Sockets>,
 }
 
 fn table() -> (Player, Player) {
     let (one, other) = (Arc::new(Wake::new()), Arc::new(Wake::new()));
     let (there, arrives_there) = lane(16, 1 << 16, other.clone(), one.clone());
     let (back, arrives_back) = lane(16, 1 << 16, one.clone(), other.clone());
-    (Player { wake: one, hits: there, comes: arrives_back }, Player { wake: other, hits: back, comes: arrives_there })
+    (
+        Player { wake: one, hits: there, comes: arrives_back, sockets: None },
+        Player { wake: other, hits: back, comes: arrives_there, sockets: None },
+    )
 }
 
 impl Player {
-    async fn catch(&self, pulse: &Pulse) -> Ball {
+    /// Plays on an executor.
+    fn as_a_shard(mut self) -> Player {
+        self.sockets = Some(Sockets::new(NetSettings::default(), Poller::new().expect("an epoll instance can be made")));
+        self
+    }
+
+    async fn catch(&mut self) -> Ball {
         loop {
-            pulse.beat();
             self.wake.start_turn();
             if let Some(ball) = self.comes.try_receive() {
                 return ball;
             }
-            self.wake.park().await;
+            match &mut self.sockets {
+                Some(sockets) => sockets.sleep(&self.wake, SLEEP),
+                None => self.wake.park().await,
+            }
         }
     }
 
@@ -69,9 +84,9 @@ impl Player {
     }
 
     /// Returns every ball until the last one, which is number `u64::MAX`.
-    async fn echo(self, pulse: Arc<Pulse>) {
+    async fn echo(mut self) {
         loop {
-            let ball = self.catch(&pulse).await;
+            let ball = self.catch().await;
             let last = ball.0 == u64::MAX;
             self.hit(ball);
             if last {
@@ -81,13 +96,13 @@ impl Player {
     }
 
     /// Plays until `goes_on` says no; returns the slow round trips (over `slow`, as from and to) and the slowest of all.
-    async fn serve(self, pulse: Arc<Pulse>, slow: Duration, mut goes_on: impl FnMut(u64) -> bool) -> (Vec<(Instant, Instant)>, Duration) {
+    async fn serve(mut self, slow: Duration, mut goes_on: impl FnMut(u64) -> bool) -> (Vec<(Instant, Instant)>, Duration) {
         let (mut slow_ones, mut slowest) = (Vec::new(), Duration::ZERO);
         let mut number = 0;
         while goes_on(number) {
             let from = Instant::now();
             self.hit(Ball(number));
-            assert_eq!(self.catch(&pulse).await.0, number, "the ball that was hit comes back");
+            assert_eq!(self.catch().await.0, number, "the ball that was hit comes back");
             let to = Instant::now();
             slowest = slowest.max(to - from);
             if to - from > slow {
@@ -96,7 +111,7 @@ impl Player {
             number += 1;
         }
         self.hit(Ball(u64::MAX));
-        self.catch(&pulse).await;
+        self.catch().await;
         (slow_ones, slowest)
     }
 }
@@ -107,13 +122,13 @@ fn cpus() -> (usize, usize) {
     (cpus.first().expect("there is a CPU").id, cpus.last().expect("there is a CPU").id)
 }
 
-fn on_executor<F, T>(cpu: usize, pulse: Arc<Pulse>, play: impl FnOnce() -> F + Send + 'static) -> mpsc::Receiver<T>
+fn on_executor<F, T>(cpu: usize, play: impl FnOnce() -> F + Send + 'static) -> mpsc::Receiver<T>
 where
     F: Future<Output = T> + 'static,
     T: Send + 'static,
 {
     let (tell, outcome) = mpsc::channel();
-    executor::start("player", cpu, cores::Poll::Park, pulse, move || async move {
+    executor::start("player", cpu, move || async move {
         // Nobody listens if the test has failed already.
         let _ = tell.send(play().await);
     })
@@ -153,19 +168,14 @@ fn round_trips_between_two_quiet_shards_never_stall() {
     let done = Arc::new(AtomicBool::new(false));
 
     let (control_serves, control_echoes) = table();
-    let control_echo = on_thread(there, move || control_echoes.echo(Arc::new(Pulse::new())));
+    let control_echo = on_thread(there, move || control_echoes.echo());
     let control_goes_on = done.clone();
-    let control =
-        on_thread(here, move || control_serves.serve(Arc::new(Pulse::new()), WITNESS, move |_| !control_goes_on.load(Ordering::Relaxed)));
+    let control = on_thread(here, move || control_serves.serve(WITNESS, move |_| !control_goes_on.load(Ordering::Relaxed)));
 
-    let pulses: [Arc<Pulse>; 2] = [Arc::new(Pulse::new()), Arc::new(Pulse::new())];
-    let pacemaker = Pacemaker::start(pulses.to_vec()).expect("a thread can be started");
     let (serves, echoes) = table();
-    let echo_pulse = pulses[1].clone();
-    let echo = on_executor(there, pulses[1].clone(), move || echoes.echo(echo_pulse));
-    let serve_pulse = pulses[0].clone();
+    let echo = on_executor(there, move || echoes.as_a_shard().echo());
     let began = Instant::now();
-    let serve = on_executor(here, pulses[0].clone(), move || serves.serve(serve_pulse, STALL, move |number| number < round_trips));
+    let serve = on_executor(here, move || serves.as_a_shard().serve(STALL, move |number| number < round_trips));
 
     let (stalls, slowest) = serve.recv_timeout(patience()).expect("the serving shard ends well, and in time");
     let took = began.elapsed();
@@ -173,7 +183,6 @@ fn round_trips_between_two_quiet_shards_never_stall() {
     done.store(true, Ordering::Relaxed);
     let (machine_stalls, control_slowest) = control.join().expect("the control ends well");
     control_echo.join().expect("the control's echo ends well");
-    drop(pacemaker);
 
     let (excused, unexcused): (Vec<_>, Vec<_>) =
         stalls.iter().partition(|(from, to)| machine_stalls.iter().any(|(since, until)| since < to && from < until));
