@@ -15,6 +15,7 @@ use corespan::kafka::EmbeddedCluster;
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::Deserializer;
 use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use serde_json::Value;
 
 const RUN_TIME: Duration = Duration::from_secs(60);
@@ -81,6 +82,11 @@ struct World {
 
 impl World {
     fn start() -> World {
+        World::start_with("")
+    }
+
+    /// With further lines of configuration.
+    fn start_with(configuration: &str) -> World {
         let kafka = EmbeddedCluster::start(1).unwrap();
         kafka.create_topic(TOPIC, 4).unwrap();
         let node = Server::start(&ServerPlan {
@@ -91,7 +97,7 @@ impl World {
             connections_max: 1_000,
             cpu: 0,
             poll: "park",
-            consumer: "\"fetch.wait.max.ms\" = 5\n[publish]\npattern = \".*\"\n",
+            consumer: &format!("\"fetch.wait.max.ms\" = 5\n[publish]\npattern = \".*\"\n{configuration}\n"),
         })
         .unwrap();
         World { kafka, node, folder: tempfile::tempdir().unwrap() }
@@ -120,6 +126,30 @@ fn logged(file: &str) -> u64 {
     let decode = |text: String| base64::Engine::decode(&base64::engine::general_purpose::STANDARD, text).unwrap();
     let histograms = intervals.map(|text| Deserializer::new().deserialize::<u64, _>(&mut &decode(text)[..]).unwrap());
     histograms.map(|histogram: Histogram<u64>| histogram.len()).sum()
+}
+
+/// The same by HdrHistogram's tool for Python, the package `hdrhistogram`; none if that is not installed.
+fn logged_says_python(file: &str) -> Option<u64> {
+    const SCRIPT: &str = "\
+import sys
+try:
+    from hdrh.histogram import HdrHistogram
+    from hdrh.log import HistogramLogReader
+except ImportError:
+    sys.exit(77)
+total = HdrHistogram(1, 600000000, 3)
+reader = HistogramLogReader(sys.argv[1], total)
+count = 0
+while (histogram := reader.get_next_interval_histogram()) is not None:
+    count += histogram.get_total_count()
+print(count)
+";
+    let output = Command::new("python3").args(["-c", SCRIPT, file]).output().ok()?;
+    if output.status.code() == Some(77) {
+        return None;
+    }
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Some(String::from_utf8(output.stdout).unwrap().trim().parse().unwrap())
 }
 
 fn assert_good(report: &Value, counts: &[(&str, u64)]) {
@@ -159,6 +189,10 @@ fn what_is_produced_reaches_every_subscriber_and_is_counted_and_logged() {
         &[("subscribed", 20), ("received", 400), ("lost", 0), ("doubled", 0), ("out_of_order", 0), ("silent_clients", 0), ("closes", 0)],
     );
     assert_eq!((logged(&log), logged(&produce_log)), (400, 200));
+    match logged_says_python(&log) {
+        Some(count) => assert_eq!(count, 400),
+        None => println!("not read by Python: pip install hdrhistogram"),
+    }
     assert_eq!((&sub["latency_us"]["count"], &produce["latency_us"]["count"]), (&Value::from(400), &Value::from(200)));
     assert!(said.contains("p99.99") && said.contains("verdict"), "{said}");
 }
@@ -191,6 +225,48 @@ fn what_is_published_is_acknowledged_and_arrives_in_either_protocol() {
         assert_eq!(publish["latency_us"]["count"], 100);
         assert_good(&world.report("sub.json"), &[("received", 200), ("lost", 0), ("unexpected", 0)]);
     }
+}
+
+#[test]
+fn tls_is_spoken_with_servers_of_a_named_authority_and_no_others() {
+    let _machine = machine();
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: String| {
+        let file = folder.path().join(name).display().to_string();
+        fs::write(&file, text).unwrap();
+        file
+    };
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.distinguished_name.push(DnType::CommonName, "authority");
+    let key = KeyPair::generate().unwrap();
+    let authority = file("authority", params.self_signed(&key).unwrap().pem());
+    let stranger = file("stranger", params.self_signed(&KeyPair::generate().unwrap()).unwrap().pem());
+    let issuer = Issuer::new(params, key);
+    let server_key = KeyPair::generate().unwrap();
+    let server = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap().signed_by(&server_key, &issuer).unwrap();
+    let (server, server_key) = (file("server", server.pem()), file("key", server_key.serialize_pem()));
+    let world = World::start_with(&format!("[listen.tls]\ncert = [{server:?}]\nkey = [{server_key:?}]"));
+    let (url, report) = (world.url().replace("ws://", "wss://"), world.file("sub.json"));
+    #[rustfmt::skip]
+    let mut sub = start(&[
+        "sub", "--url", &url, "--tls-ca", &authority, "--connections", "4", "--subject", "/bench/all", "--warm-up-seconds", "0", "--seconds", "40",
+        "--expect", "50", "--report", &report, "--progress", "--lag-max-ms", "10000",
+    ]);
+    subscribed(&mut sub, 4);
+    #[rustfmt::skip]
+    let publish = start(&[
+        "pub", "--url", &url, "--tls-ca", &authority, "--subject", "/bench/all", "--rate", "50", "--bytes", "20000", "--warm-up-seconds", "0", "--seconds",
+        "1", "--lag-max-ms", "10000",
+    ]);
+    let (code, said) = finish(publish);
+    assert_eq!(code, Some(0), "{said}");
+    let (code, said) = finish(sub);
+    assert_eq!(code, Some(0), "{said}");
+    assert_good(&world.report("sub.json"), &[("received", 200), ("lost", 0)]);
+    let (code, said) = finish(start(&["sub", "--url", &url, "--tls-ca", &stranger, "--subject", "/bench/all", "--seconds", "40"]));
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("invalid peer certificate"), "{said}");
 }
 
 #[test]

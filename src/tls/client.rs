@@ -52,14 +52,14 @@ impl Client {
 pub struct ClientSession(Box<ClientConnection>);
 
 impl ClientSession {
-    /// Plaintext; 0 at the end.
+    /// Plaintext; 0 at the end. What is held goes first, and only `from_socket` is more read: a peer that never stops keeps nobody.
     ///
     /// # Errors
     /// The socket's word, or that of TLS.
-    pub fn read(&mut self, socket: &mut TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+    pub fn read(&mut self, socket: &mut TcpStream, buffer: &mut [u8], from_socket: bool) -> io::Result<usize> {
         loop {
             match self.0.reader().read(buffer) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && from_socket => {}
                 read => return read,
             }
             if self.0.read_tls(socket)? == 0 {

@@ -14,6 +14,8 @@ use crate::tls::client::{Client as TlsClient, ClientSession};
 /// The longest answer to an upgrade, and the longest message in pieces.
 const HEAD_BYTES_MAX: usize = 16 << 10;
 const MESSAGE_BYTES_MAX: usize = 64 << 20;
+/// Reads from a socket with TLS in one turn: others want to be heard too. Without TLS it is one.
+const TLS_READS_MAX: u32 = 16;
 
 /// What happened on a connection.
 #[derive(Debug)]
@@ -151,9 +153,9 @@ impl Connection {
     /// # Errors
     /// The connection has ended.
     pub fn read(&mut self, buffer: &mut [u8], mut take: impl FnMut(Happened<'_>, &mut Vec<u8>)) -> Result<(), Ended> {
-        loop {
+        for round in 0_u32.. {
             let read = match &mut self.session {
-                Some(session) => session.read(&mut self.socket, buffer),
+                Some(session) => session.read(&mut self.socket, buffer, round < TLS_READS_MAX),
                 None => self.socket.read(buffer),
             };
             let read = match read {
@@ -173,9 +175,10 @@ impl Connection {
                 self.partial = whole;
             }
             if self.session.is_none() {
-                return Ok(());
+                break;
             }
         }
+        Ok(())
     }
 
     /// Bytes that are done with.

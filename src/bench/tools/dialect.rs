@@ -288,6 +288,19 @@ mod tests {
     }
 
     #[test]
+    fn a_token_goes_with_the_connect_command_and_a_subject_with_the_subscribe() {
+        let json = Dialect::Json.opening("t\"k", Some("/a/b"), 0);
+        let json: Vec<&str> = std::str::from_utf8(&json).expect("text").lines().collect();
+        assert_eq!(json, [r#"{"connect":{"token":"t\"k"},"id":1}"#, r#"{"id":2,"subscribe":{"channel":"/a/b"}}"#]);
+        let protobuf = Dialect::Protobuf.opening("token", Some("/a/b"), 0);
+        let mut rest = &protobuf[..];
+        let connect = wire::Command::decode_length_delimited(&mut rest).expect("a command");
+        let subscribe = wire::Command::decode_length_delimited(&mut rest).expect("a command");
+        assert_eq!(connect.connect.map(|connect| connect.token), Some(Bytes::from_static(b"token")));
+        assert_eq!(subscribe.subscribe.map(|subscribe| subscribe.channel), Some(Bytes::from_static(b"/a/b")));
+    }
+
+    #[test]
     fn a_template_is_filled_and_every_message_is_a_record() {
         let dialect = Dialect::Template("SUB {subject} {n}".to_owned());
         assert_eq!(dialect.opening("", Some("/a"), 3), b"SUB /a 3");

@@ -35,6 +35,13 @@ impl Progress {
         let _ = if self.is_terminal { write!(stderr(), "\r\x1b[K{line}") } else { writeln!(stderr(), "{line}") };
     }
 
+    /// Something that happened once, a line of its own.
+    pub fn note(&self, line: &str) {
+        if self.is_shown {
+            let _ = writeln!(stderr(), "{line}");
+        }
+    }
+
     /// Leaves the line.
     pub fn end(&self) {
         if self.is_shown && self.is_terminal {

@@ -52,6 +52,8 @@ struct Subscribers<'a> {
     satisfied: usize,
     settled: usize,
     subscribed: usize,
+    /// How many that were subscribed have ended.
+    gone: usize,
     closes: u64,
     refused: u64,
     unsubscribes: u64,
@@ -101,8 +103,9 @@ impl Subscribers<'_> {
         self.satisfied += usize::from(self.expect == Some(subscriber.received));
     }
 
-    fn has_all(&self) -> bool {
-        self.expect.is_some() && self.satisfied == self.subscribers.len()
+    /// Whether something is still to come: not if all have what was expected, or all are gone.
+    fn awaits(&self) -> bool {
+        self.subscribed > self.gone && (self.expect.is_none() || self.satisfied < self.subscribers.len())
     }
 }
 
@@ -156,6 +159,7 @@ impl Owner for Subscribers<'_> {
         if !subscriber.is_subscribed && !subscriber.is_ended {
             self.settled += 1;
         }
+        self.gone += usize::from(subscriber.is_subscribed);
         subscriber.is_ended = true;
     }
 }
@@ -185,6 +189,7 @@ pub fn run(options: &SubOptions) -> Result<Report, ToolFailed> {
         satisfied: 0,
         settled: 0,
         subscribed: 0,
+        gone: 0,
         closes: 0,
         refused: 0,
         unsubscribes: 0,
@@ -200,17 +205,16 @@ pub fn run(options: &SubOptions) -> Result<Report, ToolFailed> {
         let wait = if crowd.is_complete() { 20 } else { 1 };
         crowd.turn(Duration::from_millis(wait), &mut subscribers)?;
     }
-    if options.run.progress {
-        eprintln!("subscribed: {} of {count} connections", subscribers.subscribed);
-    }
+    let progress = Progress::new(options.run.progress);
+    progress.note(&format!("subscribed: {} of {count} connections", subscribers.subscribed));
     let warm = Instant::now() + Duration::from_secs(options.run.warm_up_seconds);
-    while Instant::now() < warm && !subscribers.has_all() && subscribers.subscribed > 0 {
+    while Instant::now() < warm && subscribers.awaits() {
         crowd.turn(Duration::from_millis(20), &mut subscribers)?;
     }
-    let (began, cpu, progress) = (Instant::now(), thread_cpu_seconds(), Progress::new(options.run.progress));
+    let (began, cpu) = (Instant::now(), thread_cpu_seconds());
     subscribers.recorder = Some(Recorder::begin(options.run.log.as_deref(), "corespan-bench sub, latencies in microseconds")?);
     let time = Duration::from_secs(options.run.seconds);
-    while began.elapsed() < time && !subscribers.has_all() && subscribers.subscribed > 0 {
+    while began.elapsed() < time && subscribers.awaits() {
         let left = time.saturating_sub(began.elapsed()).min(Duration::from_millis(20));
         if let Some(took) = crowd.turn(left, &mut subscribers)? {
             worker.lagged_by(took);
