@@ -269,6 +269,25 @@ fn tls_is_spoken_with_servers_of_a_named_authority_and_no_others() {
     assert!(said.contains("invalid peer certificate"), "{said}");
 }
 
+/// 10 ns for a record is more than any machine can do.
+#[test]
+fn a_rate_that_nobody_can_keep_is_void() {
+    let _machine = machine();
+    let kafka = EmbeddedCluster::start(1).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let report = folder.path().join("report.json").display().to_string();
+    #[rustfmt::skip]
+    let produce = start(&[
+        "produce", "--brokers", kafka.bootstrap(), "--topic", "void", "--partitions", "2", "--rate", "100000000", "--seconds", "40", "--lag-max-ms", "1",
+        "--report", &report,
+    ]);
+    let (code, said) = finish(produce);
+    assert_eq!(code, Some(3), "{said}");
+    assert!(said.lines().last().is_some_and(|line| line.starts_with("corespan-bench: void: ") && line.contains("gave up")), "{said}");
+    let report: Value = serde_json::from_str(&fs::read_to_string(report).unwrap()).unwrap();
+    assert_eq!((&report["verdict"], &report["counts"]["unanswered"]), (&Value::from("void"), &Value::from(0)), "{report:#}");
+}
+
 #[test]
 fn refusals_are_counted_by_code_and_fail_the_run() {
     let _machine = machine();

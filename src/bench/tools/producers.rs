@@ -9,7 +9,7 @@ use super::options::ProduceOptions;
 use super::progress::Progress;
 use super::recorder::Recorder;
 use super::report::Report;
-use super::schedule::Schedule;
+use super::schedule::{Schedule, hopeless};
 use super::stamp::{Stamp, now_us, write};
 use crate::bench::report::Worker;
 use crate::kafka::feed::Feed;
@@ -72,13 +72,18 @@ pub fn run(options: &ProduceOptions) -> Result<Report, ToolFailed> {
     let begin = || Recorder::begin(options.run.log.as_deref(), "corespan-bench produce, latencies in microseconds");
     let (mut recorder, mut answers, mut value, mut next) = (None, Answers::default(), Vec::new(), 0);
     let (mut began, mut cpu) = (Instant::now(), thread_cpu_seconds());
-    let mut stuck_since = None;
+    let (mut stuck_since, mut gave_up) = (None, None);
     while next < all {
         if next == warm && recorder.is_none() && schedule.late(next).is_some() {
             recorder = Some(begin()?);
             (began, cpu) = (Instant::now(), thread_cpu_seconds());
         }
         if let Some(late) = schedule.late(next) {
+            gave_up = hopeless(late, options.run.lag_max_ms);
+            if gave_up.is_some() {
+                worker.lagged_by(late);
+                break;
+            }
             let (place, due_us) = (places[(next % options.subjects) as usize], schedule.due_us(next));
             write(&mut value, &Stamp { due_us, number: sequences[place] + 1, from: from.as_bytes() }, options.bytes as usize);
             if feed.send(&keys[place], &value, due_us).map_err(ToolFailed::Kafka)? {
@@ -117,7 +122,7 @@ pub fn run(options: &ProduceOptions) -> Result<Report, ToolFailed> {
     let refused: u64 = answers.refused.values().sum();
     let mut failures: Vec<String> =
         answers.refused.iter().map(|(code, count)| format!("{count} refused with librdkafka's code {code}")).collect();
-    let unanswered = all - answers.acknowledged - refused;
+    let unanswered = next - answers.acknowledged - refused;
     if unanswered > 0 {
         failures.push(format!("{unanswered} without an answer"));
     }
@@ -136,10 +141,11 @@ pub fn run(options: &ProduceOptions) -> Result<Report, ToolFailed> {
         }),
         recorder,
         seconds,
-        counts: BTreeMap::from([("sent", all), ("acknowledged", answers.acknowledged), ("refused", refused), ("unanswered", unanswered)]),
+        counts: BTreeMap::from([("sent", next), ("acknowledged", answers.acknowledged), ("refused", refused), ("unanswered", unanswered)]),
         errors: BTreeMap::new(),
         worker,
         lag_max_ms: options.run.lag_max_ms as f64,
+        gave_up,
         failures,
     })
 }

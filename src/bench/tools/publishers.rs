@@ -13,7 +13,7 @@ use super::options::PubOptions;
 use super::progress::Progress;
 use super::recorder::Recorder;
 use super::report::Report;
-use super::schedule::Schedule;
+use super::schedule::{Schedule, hopeless};
 use super::stamp::{Stamp, now_us, write};
 use crate::bench::report::Worker;
 use crate::kafka::load::thread_cpu_seconds;
@@ -159,7 +159,7 @@ pub fn run(options: &PubOptions) -> Result<Report, ToolFailed> {
     let warm = options.run.warm_up_seconds * options.rate;
     let all = if publishers.connected > 0 { warm + options.run.seconds * options.rate } else { 0 };
     let (mut value, mut message) = (Vec::new(), Vec::new());
-    let (mut next, mut unsent) = (0, 0);
+    let (mut next, mut unsent, mut gave_up) = (0, 0, None);
     let progress = Progress::new(options.run.progress);
     let begin = || Recorder::begin(options.run.log.as_deref(), "corespan-bench pub, latencies in microseconds");
     let (mut began, mut cpu) = (Instant::now(), thread_cpu_seconds());
@@ -169,6 +169,11 @@ pub fn run(options: &PubOptions) -> Result<Report, ToolFailed> {
             (began, cpu) = (Instant::now(), thread_cpu_seconds());
         }
         if let Some(late) = schedule.late(next) {
+            gave_up = hopeless(late, options.run.lag_max_ms);
+            if gave_up.is_some() {
+                worker.lagged_by(late);
+                break;
+            }
             let (number, due) = ((next % count as u64) as usize, schedule.due_us(next));
             let is_measured = next >= warm;
             next += 1;
@@ -239,6 +244,7 @@ pub fn run(options: &PubOptions) -> Result<Report, ToolFailed> {
         errors: publishers.errors,
         worker,
         lag_max_ms: options.run.lag_max_ms as f64,
+        gave_up,
         failures,
     })
 }

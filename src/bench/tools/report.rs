@@ -48,6 +48,8 @@ pub struct Report {
     pub errors: BTreeMap<u64, u64>,
     pub worker: Worker,
     pub lag_max_ms: f64,
+    /// The tool was so late that it stopped, in a line.
+    pub gave_up: Option<String>,
     /// What went wrong, a line each.
     pub failures: Vec<String>,
 }
@@ -57,6 +59,9 @@ impl Report {
     pub fn verdict(&self) -> (Verdict, Vec<String>) {
         if !self.failures.is_empty() {
             return (Verdict::Failed, self.failures.clone());
+        }
+        if let Some(line) = &self.gave_up {
+            return (Verdict::Void, vec![line.clone()]);
         }
         match self.worker.check(self.lag_max_ms) {
             Ok(()) => (Verdict::Good, Vec::new()),
@@ -160,6 +165,7 @@ mod tests {
             errors: BTreeMap::from([(103, 2)]),
             worker,
             lag_max_ms: 50.0,
+            gave_up: None,
             failures: failures.iter().map(|&failure| failure.to_owned()).collect(),
         }
     }

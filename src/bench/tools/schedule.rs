@@ -8,6 +8,19 @@ use super::stamp::now_us;
 /// The longest sleep: what else the thread does goes on meanwhile.
 const SLEEP_MAX: Duration = Duration::from_micros(500);
 
+/// Who is late by so many times `--lag-max-ms` never keeps the schedule, and gives up.
+const HOPELESS: u64 = 20;
+
+/// Why someone who is that late gives up; none while there is hope.
+pub fn hopeless(late: Duration, lag_max_ms: u64) -> Option<String> {
+    (late > Duration::from_millis(lag_max_ms * HOPELESS)).then(|| {
+        format!(
+            "this tool was {} ms behind the due times, {HOPELESS} times --lag-max-ms {lag_max_ms}, and gave up; lower --rate",
+            late.as_millis()
+        )
+    })
+}
+
 /// Due times on the Unix clock, microseconds.
 #[derive(Clone, Copy, Debug)]
 pub struct Schedule {
@@ -42,6 +55,12 @@ impl Schedule {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whoever_is_far_too_late_gives_up() {
+        assert_eq!(hopeless(Duration::from_millis(1_000), 50), None);
+        assert!(hopeless(Duration::from_millis(1_001), 50).is_some_and(|line| line.contains("1001 ms behind")));
+    }
 
     #[test]
     fn due_times_keep_the_rate_without_drift() {

@@ -313,6 +313,7 @@ fn settle(options: &SubOptions, subscribers: Subscribers<'_>, recorder: Recorder
         errors: subscribers.errors,
         worker,
         lag_max_ms: options.run.lag_max_ms as f64,
+        gave_up: None,
         failures,
     }
 }
