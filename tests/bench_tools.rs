@@ -274,11 +274,12 @@ fn tls_is_spoken_with_servers_of_a_named_authority_and_no_others() {
 fn a_rate_that_nobody_can_keep_is_void() {
     let _machine = machine();
     let kafka = EmbeddedCluster::start(1).unwrap();
+    kafka.create_topic(TOPIC, 4).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let report = folder.path().join("report.json").display().to_string();
     #[rustfmt::skip]
     let produce = start(&[
-        "produce", "--brokers", kafka.bootstrap(), "--topic", "void", "--partitions", "2", "--rate", "100000000", "--seconds", "40", "--lag-max-ms", "1",
+        "produce", "--brokers", kafka.bootstrap(), "--topic", TOPIC, "--rate", "100000000", "--seconds", "40", "--lag-max-ms", "1",
         "--report", &report,
     ]);
     let (code, said) = finish(produce);

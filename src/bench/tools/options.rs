@@ -47,7 +47,7 @@ pub struct ConnectOptions {
     /// Connections.
     #[arg(long, default_value_t = 1, value_parser = value_parser!(u64).range(1..=1_000_000))]
     pub connections: u64,
-    /// The subject of connection {n}, by pattern: /bench/{n}, /bench/{n%100}, or one for all.
+    /// The subject of each connection, by pattern: n in braces stands for the connection's number, {n%100} for its remainder.
     #[arg(long)]
     pub subject: Pattern,
     /// A source address to connect from; several are taken in turn. One has some 28,000 ports for each server.
@@ -77,8 +77,8 @@ pub struct SubOptions {
     pub connect: ConnectOptions,
     #[command(flatten)]
     pub run: RunOptions,
-    /// Text to send after the handshake in place of the Centrifuge protocol, for other broadcast servers: {n} is the connection's number, {subject}
-    /// its subject. Every message that comes then counts as a record.
+    /// Text to send after the handshake in place of the Centrifuge protocol, for other broadcast servers: {subject} stands for the connection's subject,
+    /// n in braces for its number. Every message that comes then counts as a record.
     #[arg(long)]
     pub subscribe_message: Option<String>,
     /// Records that each connection must get, from number 1 on; the run ends once all have. Without it, what comes must have no gaps.
@@ -112,8 +112,8 @@ pub struct ProduceOptions {
     /// The topic.
     #[arg(long)]
     pub topic: String,
-    /// The key of subject {n}, by pattern; the subject is /TOPIC/KEY.
-    #[arg(long, default_value = "{n}")]
+    /// The key of each subject, by pattern: n in braces stands for its number, and that alone is the default. The subject is /TOPIC/KEY.
+    #[arg(long, default_value = "{n}", hide_default_value = true)]
     pub keys: Pattern,
     /// Subjects, taken in turn.
     #[arg(long, default_value_t = 1, value_parser = value_parser!(u64).range(1..=10_000_000))]
