@@ -10,6 +10,7 @@ mod clients;
 pub mod consumer;
 pub mod detect;
 pub mod embedded;
+pub mod feed;
 pub mod library;
 pub mod librdkafka;
 mod line;

@@ -11,6 +11,7 @@
 //! * Nothing of a peer makes a session panic or hold more than `HANDSHAKE_BYTES_MAX` of what it sent, or one record once it is open.
 
 mod certificates;
+pub mod client;
 mod current;
 pub mod pinned;
 mod server;
