@@ -7,6 +7,7 @@
 mod batches;
 pub mod broker;
 mod clients;
+mod cluster;
 pub mod consumer;
 pub mod detect;
 pub mod embedded;
@@ -27,7 +28,9 @@ mod troubles;
 pub mod watch;
 
 pub use broker::{KafkaFailed, KafkaSide, ShardBroker};
+pub use cluster::{ClusterSeen, ClusterUnseen, NewestRecord, TopicSeen, look_at_cluster};
 pub use embedded::EmbeddedCluster;
+pub use librdkafka::Role;
 pub use library::library;
 pub use metadata::{Counts, MetadataHandle, NodeState};
 pub use producer::Producers;
