@@ -116,7 +116,7 @@ pub fn look_at_cluster(settings: &KafkaSettings, role: Role, patience: Duration)
         }
         Role::Producer => {
             let producer: Arc<BaseProducer<Complaints>> = clients.make(complaints.clone(), |_| {}, |_| {}).map_err(reason)?;
-            let answer = first_answer(producer.client(), patience, || while producer.poll(Duration::ZERO) > 0 {});
+            let answer = first_answer(producer.client(), patience, || producer.poll(POLL_TIME));
             let seen = answer.map(|metadata| ClusterSeen { brokers: metadata.brokers().len(), ..ClusterSeen::default() }).map_err(reason);
             close(producer);
             seen
@@ -177,7 +177,8 @@ fn read_newest(consumer: &BaseConsumer<Complaints>, topics: &mut [TopicSeen]) {
     let mut places = TopicPartitionList::new();
     // The first partition of each topic, then the second of each.
     let deepest = topics.iter().map(|topic| topic.partitions).max().unwrap_or(0);
-    let all = (0..deepest).flat_map(|number| topics.iter().filter(move |topic| number < topic.partitions).map(move |topic| (topic, number)));
+    let all =
+        (0..deepest).flat_map(|number| topics.iter().filter(move |topic| number < topic.partitions).map(move |topic| (topic, number)));
     for (topic, number) in all.take(NEWEST_MAX) {
         let _ = places.add_partition_offset(&topic.name, number as i32, Offset::OffsetTail(1));
     }
@@ -233,7 +234,10 @@ mod tests {
         let cluster = EmbeddedCluster::start(1).unwrap();
         cluster.create_topic("vehicles", 3).unwrap();
         let producer: BaseProducer = ClientConfig::new().set("bootstrap.servers", cluster.bootstrap()).create().unwrap();
-        producer.send(BaseRecord::<str, str>::to("vehicles").key("1").payload("x").timestamp(1_700_000_000_000)).map_err(|(error, _)| error).unwrap();
+        producer
+            .send(BaseRecord::<str, str>::to("vehicles").key("1").payload("x").timestamp(1_700_000_000_000))
+            .map_err(|(error, _)| error)
+            .unwrap();
         producer.flush(Duration::from_secs(10)).unwrap();
         let settings = settings(cluster.bootstrap(), &["vehicles", "orders"]);
         let seen = look_at_cluster(&settings, Role::Consumer, Duration::from_secs(10)).unwrap();

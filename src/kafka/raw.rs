@@ -432,7 +432,8 @@ unsafe fn configs(event: *mut sys::rd_kafka_event_t) -> Result<HashMap<String, T
             }
             let mut entries_count = 0;
             let entries = sys::rd_kafka_ConfigResource_configs(resource, &mut entries_count);
-            let mut config = TopicConfig { compacted: true, message_bytes_max: None, deleted: false, retention_ms: None, retention_bytes: None };
+            let mut config =
+                TopicConfig { compacted: true, message_bytes_max: None, deleted: false, retention_ms: None, retention_bytes: None };
             for entry in 0..entries_count {
                 let entry = *entries.add(entry);
                 let value = sys::rd_kafka_ConfigEntry_value(entry);
