@@ -34,9 +34,9 @@ Environment:
 
 Exit codes:
   0  asked to stop, and stopped in good order; or `check` found nothing wrong
-  3  `doctor` found a warning and no failure
   1  could not start, or could not go on; one line on standard error says why and what to do
-  2  the command line is wrong";
+  2  the command line is wrong
+  3  `doctor` found a warning, and no failure";
 
 const SERVE_EXAMPLES: &str = "\
 Listens at once, also while Kafka cannot be reached; http://<listen.admin>/ready answers 200 when clients are served.
