@@ -143,7 +143,7 @@ fn read_kept(path: &Path) -> Result<Vec<Kept>, DoctorError> {
     use std::io::Read as _;
     let owned = || path.to_owned();
     let file = fs::File::open(path).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => DoctorError::NothingKept { path: owned() },
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => DoctorError::NothingKept { path: owned() },
         _ => DoctorError::Unreadable { path: owned(), error },
     })?;
     let mut text = String::new();

@@ -45,11 +45,17 @@ mod tests {
     use super::super::finding::Verdict;
     use super::*;
 
+    /// The first second of 2040, in seconds since 1970.
+    const END: Duration = Duration::from_secs(2_208_988_800);
+
     fn config(folder: &std::path::Path) -> Config {
-        let certified = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        let mut params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        params.not_after = rcgen::date_time_ymd(2040, 1, 1);
+        let pair = rcgen::KeyPair::generate().unwrap();
+        let certificate = params.self_signed(&pair).unwrap();
         let (cert, key) = (folder.join("cert.pem"), folder.join("key.pem"));
-        std::fs::write(&cert, certified.cert.pem()).unwrap();
-        std::fs::write(&key, certified.signing_key.serialize_pem()).unwrap();
+        std::fs::write(&cert, certificate.pem()).unwrap();
+        std::fs::write(&key, pair.serialize_pem()).unwrap();
         let kafka = "bootstrap.servers = \"127.0.0.1:1\"";
         let text = format!(
             "[listen]\ntls.cert = {cert:?}\ntls.key = {key:?}\n[kafka.consumer]\n{kafka}\ntopics = [\"t\"]\n[kafka.producer]\n{kafka}\n"
@@ -63,14 +69,11 @@ mod tests {
     fn the_end_of_a_certificate_is_seen_two_weeks_before() {
         let folder = tempfile::tempdir().unwrap();
         let config = config(folder.path());
-        // rcgen's certificates end with the year 4095.
-        let end = SystemTime::UNIX_EPOCH + DAY * 776_000;
-        let now = examine(&config, SystemTime::now());
-        assert_eq!((now.len(), now[0].verdict), (1, Verdict::Fine), "{now:?}");
-        assert_eq!(examine(&config, end + DAY * 400)[0].verdict, Verdict::Failure);
-        let end = CertificateEnd { path: "cert.pem".into(), time: end, text: "that day".to_owned() };
-        for (before, verdict) in [(DAY * 13, Verdict::Warning), (DAY * 15, Verdict::Fine)] {
-            assert_eq!(judge(&end, end.time - before).verdict, verdict);
+        let end = SystemTime::UNIX_EPOCH + END;
+        for (now, verdict) in [(end - DAY * 15, Verdict::Fine), (end - DAY * 13, Verdict::Warning), (end + DAY, Verdict::Failure)] {
+            let findings = examine(&config, now);
+            assert_eq!((findings.len(), findings[0].verdict), (1, verdict), "{findings:?}");
+            assert!(findings[0].finding.contains("cert.pem") && findings[0].finding.contains("2040-01-01"), "{findings:?}");
         }
     }
 }

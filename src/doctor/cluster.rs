@@ -50,7 +50,8 @@ fn judge(config: &Config, shards: usize, seen: &ClusterSeen, now_ms: i64) -> Vec
     if let Some(reason) = &seen.configs_unknown {
         let remedy = "grant DescribeConfigs on the topics: cleanup.policy and retention are not known";
         findings.push(Finding::warning("kafka-topic-configs", format!("Kafka does not tell topics' settings: {reason}"), remedy));
-    } else if !seen.topics.is_empty() {
+    }
+    if seen.topics.iter().any(|topic| topic.compacted.is_some()) {
         findings.extend([cleanup(config, &seen.topics), retention(config, &seen.topics)]);
     }
     findings.extend(clocks(&seen.topics, now_ms));

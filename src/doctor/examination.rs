@@ -9,7 +9,7 @@ use crate::config::{Config, ConfigError};
 use crate::cores::Plan;
 
 /// Looks at everything that can be looked at. A configuration that is wrong is a failure a line, and what depends on it is left out.
-/// `with_kafka`: Kafka is asked, which takes 10 s where it does not answer, and 40 s at worst.
+/// `with_kafka`: Kafka is asked, which takes 10 s where it does not answer, and some 30 s where it answers slowly.
 pub fn examine(tree: &Tree, config: &Result<Config, ConfigError>, with_kafka: bool) -> Report {
     let mut findings = host::examine(tree);
     findings.extend(sysctls::examine(tree));

@@ -24,8 +24,9 @@ use super::token_keeper::TokenKeeper;
 const CONFIGS_MAX: usize = 1_000;
 /// In one request, as the metadata reader does.
 const CONFIGS_AT_ONCE_MAX: usize = 100;
-/// How long one of these requests has.
+/// How long one of these requests has; and after how long no other one is begun.
 const CONFIGS_TIME: Duration = Duration::from_secs(5);
+const CONFIGS_ALL_TIME: Duration = Duration::from_secs(10);
 /// Partitions whose newest record is read.
 const NEWEST_MAX: usize = 64;
 /// How long all of them have.
@@ -64,7 +65,7 @@ pub struct TopicSeen {
     pub partitions: usize,
     /// Those of them without a leader: nobody can read or write them now.
     pub leaderless: usize,
-    /// `cleanup.policy` has `compact`, or `delete`; `None` if it was not told.
+    /// `cleanup.policy` has `compact`, or `delete`; `None` if it was not told, as of all topics but the first 1,000.
     pub compacted: Option<bool>,
     pub deleted: Option<bool>,
     /// `retention.ms`; -1 is for ever.
@@ -148,7 +149,12 @@ fn described(consumer: &BaseConsumer<Complaints>, metadata: &Metadata, choice: &
     }
     let broker = (metadata.orig_broker_id() >= 0).then_some(metadata.orig_broker_id());
     let asked = seen.topics.len().min(CONFIGS_MAX);
+    let began = Instant::now();
     for topics in seen.topics[..asked].chunks_mut(CONFIGS_AT_ONCE_MAX) {
+        if began.elapsed() >= CONFIGS_ALL_TIME {
+            seen.configs_unknown = Some("its answers take too long to ask for all topics".to_owned());
+            break;
+        }
         let names: Vec<&str> = topics.iter().map(|topic| topic.name.as_str()).collect();
         match raw::topic_configs(consumer.client().native_ptr(), &names, broker, CONFIGS_TIME) {
             Ok(configs) => {
