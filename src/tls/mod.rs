@@ -20,7 +20,7 @@ mod settings;
 mod tickets;
 mod violation;
 
-pub use certificates::Certificates;
+pub use certificates::{CertificateEnd, Certificates};
 pub use current::CurrentServer;
 pub use server::Server;
 pub use session::{HANDSHAKE_BYTES_MAX, RECORD_BYTES_MAX, Received, Session};
