@@ -1,7 +1,7 @@
 //! Processes of this tool's own: orders in, answers out, a line each. No wait without a deadline, and none outlives the tool.
 
 use std::io::{self, BufRead as _, BufReader, Write as _};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 /// A child that takes orders; killed when dropped.
 pub struct Helper {
-    name: &'static str,
+    name: String,
     child: Child,
     orders: ChildStdin,
     answers: Receiver<String>,
@@ -20,7 +20,7 @@ impl Helper {
     ///
     /// # Errors
     /// Those of the start.
-    pub fn start(name: &'static str, command: &mut Command) -> io::Result<Helper> {
+    pub fn start(name: &str, command: &mut Command) -> io::Result<Helper> {
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let (Some(orders), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
             return Err(io::Error::other("no pipes"));
@@ -34,7 +34,7 @@ impl Helper {
                 }
             }
         })?;
-        Ok(Helper { name, child, orders, answers })
+        Ok(Helper { name: name.to_owned(), child, orders, answers })
     }
 
     /// Gives an order.
@@ -71,6 +71,24 @@ impl Helper {
         }
     }
 
+    /// Waits for its end. Meanwhile something else is done, in short pieces.
+    ///
+    /// # Errors
+    /// It does not end in time; or what `meanwhile` says.
+    pub fn finish(&mut self, within: Duration, mut meanwhile: impl FnMut() -> io::Result<()>) -> io::Result<ExitStatus> {
+        let deadline = Instant::now() + within;
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(status);
+            }
+            if Instant::now() > deadline {
+                return Err(io::Error::other(format!("{} does not end within {} s", self.name, within.as_secs())));
+            }
+            thread::sleep(Duration::from_millis(10));
+            meanwhile()?;
+        }
+    }
+
     /// Its process.
     pub fn pid(&self) -> u32 {
         self.child.id()
@@ -91,7 +109,7 @@ pub fn end(child: &mut Child) {
 }
 
 /// How a child ended, if it is about to.
-fn ended(child: &mut Child) -> io::Result<Option<std::process::ExitStatus>> {
+fn ended(child: &mut Child) -> io::Result<Option<ExitStatus>> {
     let deadline = Instant::now() + Duration::from_secs(1);
     loop {
         match child.try_wait()? {

@@ -16,6 +16,7 @@ use corespan::bench::report::{
 };
 use corespan::bench::sender::{SendPlan, Sender, Sent};
 use corespan::bench::server::ServerPlan;
+use corespan::bench::study::Study;
 use corespan::bench::tools::{Tool, ToolFailed, Verdict};
 use corespan::bench::{Clients, Seen, Server, Usage};
 use corespan::kafka::EmbeddedCluster;
@@ -51,6 +52,8 @@ enum Task {
     Idle(Options),
     #[command(flatten)]
     Tool(Tool),
+    #[command(flatten)]
+    Study(Study),
     /// Write man pages into a folder; for packages.
     #[command(hide = true)]
     Man { folder: PathBuf },
@@ -154,7 +157,11 @@ fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) if !error.use_stderr() => error.exit(),
         Err(error) if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            return say("error", "no subcommand; there are deliver, fan-out, latency, idle, sub, pub and produce, and --help", 2);
+            return say(
+                "error",
+                "no subcommand; there are deliver, fan-out, latency, idle, sub, pub, produce, run, compare and page, and --help",
+                2,
+            );
         }
         Err(error) => {
             let text = error.render().to_string();
@@ -164,8 +171,10 @@ fn main() -> ExitCode {
         }
     };
     let task = &arguments.command;
-    if let Task::Tool(tool) = task {
-        return run_tool(tool);
+    match task {
+        Task::Tool(tool) => return told(tool.run()),
+        Task::Study(study) => return told(study.run()),
+        _ => {}
     }
     if let Some(Err(mistake)) = task.options().map(Options::check) {
         return say("error", &mistake, 2);
@@ -182,9 +191,9 @@ fn main() -> ExitCode {
     }
 }
 
-/// A tool that loads any server, from whatever CPUs the process has.
-fn run_tool(tool: &Tool) -> ExitCode {
-    match tool.run() {
+/// What became of a tool that loads any server, from whatever CPUs the process has, or of a study.
+fn told(done: Result<(Verdict, Vec<String>), ToolFailed>) -> ExitCode {
+    match done {
         Ok((Verdict::Good, _)) => ExitCode::SUCCESS,
         Ok((Verdict::Failed, reasons)) => say("failed", &reasons.join("; "), 1),
         Ok((Verdict::Void, reasons)) => say("void", &reasons.join("; "), 3),
@@ -205,7 +214,7 @@ impl Task {
         match self {
             Task::Deliver(options) | Task::FanOut(options) | Task::Latency(options) | Task::Idle(options) => Some(options),
             Task::BareSender { options, .. } | Task::BareClients { options, .. } => Some(options),
-            Task::Tool(_) | Task::Man { .. } | Task::Completions { .. } | Task::Node { .. } => None,
+            Task::Tool(_) | Task::Study(_) | Task::Man { .. } | Task::Completions { .. } | Task::Node { .. } => None,
         }
     }
 }
@@ -221,7 +230,7 @@ fn run(task: &Task) -> Result<()> {
         Task::Idle(options) => idle(options),
         Task::BareSender { to_all, options } => bare_sender(options, *to_all),
         Task::BareClients { address, to_all, options } => bare_clients(options, *address, *to_all),
-        Task::Tool(_) => unreachable!("run before"),
+        Task::Tool(_) | Task::Study(_) => unreachable!("run before"),
         Task::Man { folder } => Ok(manual::write_pages(Arguments::command(), folder)?),
         Task::Completions { shell } => {
             print!("{}", String::from_utf8(manual::completions(Arguments::command(), *shell))?);

@@ -8,9 +8,11 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use hdrhistogram::Histogram;
-use hdrhistogram::serialization::V2DeflateSerializer;
-use hdrhistogram::serialization::interval_log::IntervalLogWriterBuilder;
+use hdrhistogram::serialization::interval_log::{IntervalLogIterator, IntervalLogWriterBuilder, LogEntry};
+use hdrhistogram::serialization::{Deserializer, V2DeflateSerializer};
 
 /// Intervals that may wait for the disk; at one a second that is a minute.
 const WAITING_MAX: usize = 60;
@@ -71,6 +73,23 @@ impl IntervalLog {
     }
 }
 
+/// Reads a log back.
+///
+/// # Errors
+/// The file's word, or it is no such log.
+pub fn read(file: &Path) -> io::Result<Vec<Interval>> {
+    let told = |why: &str| io::Error::other(format!("{}: {why}", file.display()));
+    let text = std::fs::read(file).map_err(|error| told(&error.to_string()))?;
+    let (mut intervals, mut deserializer) = (Vec::new(), Deserializer::new());
+    for entry in IntervalLogIterator::new(&text) {
+        let LogEntry::Interval(interval) = entry.map_err(|_| told("no interval log of HdrHistogram"))? else { continue };
+        let bytes = STANDARD.decode(interval.encoded_histogram()).map_err(|error| told(&error.to_string()))?;
+        let histogram = deserializer.deserialize(&mut &bytes[..]).map_err(|error| told(&error.to_string()))?;
+        intervals.push(Interval { histogram, start: interval.start_timestamp(), length: interval.duration() });
+    }
+    Ok(intervals)
+}
+
 /// What HdrHistogram's own writer begins a log with.
 fn head(out: &mut impl Write, start: SystemTime, comment: &str) -> io::Result<()> {
     let seconds = start.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
@@ -95,9 +114,6 @@ fn write(out: &mut impl Write, intervals: impl Iterator<Item = Interval>) -> io:
 
 #[cfg(test)]
 mod tests {
-    use hdrhistogram::serialization::Deserializer;
-    use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
-
     use super::*;
     use crate::kafka::load::latencies;
 
@@ -114,15 +130,8 @@ mod tests {
         log.end().expect("it is written");
         let text = std::fs::read_to_string(&file).expect("the log");
         assert!(text.starts_with("#[Histogram log format version 1.3]\n") && text.contains("#[StartTime: 1700000000.250 "), "{text}");
-        let mut read = Vec::new();
-        for entry in IntervalLogIterator::new(text.as_bytes()) {
-            if let LogEntry::Interval(interval) = entry.expect("an entry") {
-                let bytes =
-                    base64::Engine::decode(&base64::engine::general_purpose::STANDARD, interval.encoded_histogram()).expect("base64");
-                let histogram: Histogram<u64> = Deserializer::new().deserialize(&mut &bytes[..]).expect("a histogram");
-                read.push((interval.start_timestamp().as_secs(), interval.duration().as_secs(), histogram.len(), histogram.max()));
-            }
-        }
+        let read = read(&file).expect("a log").into_iter();
+        let read = read.map(|of| (of.start.as_secs(), of.length.as_secs(), of.histogram.len(), of.histogram.max())).collect::<Vec<_>>();
         assert_eq!(read, [(0, 1, 10, 100), (1, 1, 10, 200), (2, 1, 10, 300)]);
     }
 

@@ -6,8 +6,10 @@
 
 pub mod connection;
 pub mod crowd;
+pub mod cues;
 pub mod dialect;
 pub mod failed;
+pub mod flows;
 pub mod host;
 pub mod interval_log;
 pub mod message;

@@ -36,6 +36,9 @@ pub struct RunOptions {
     /// Milliseconds that this tool may be late in 99 of 100 cases; above, the run is void.
     #[arg(long, default_value_t = 50, value_parser = value_parser!(u64).range(1..=10_000))]
     pub lag_max_ms: u64,
+    /// Begin and end when a scenario says so, on standard input.
+    #[arg(long, hide = true)]
+    pub cued: bool,
 }
 
 /// Where to connect, and how.

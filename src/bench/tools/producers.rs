@@ -1,9 +1,11 @@
 //! `produce`: records to Kafka itself on a schedule; a latency runs from the time when a record was due to Kafka's acknowledgement.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use super::cues::{Cue, Cues};
 use super::failed::ToolFailed;
+use super::flows::Flows;
 use super::opening::run_settings;
 use super::options::ProduceOptions;
 use super::progress::Progress;
@@ -66,6 +68,12 @@ pub fn run(options: &ProduceOptions) -> Result<Report, ToolFailed> {
     let from = format!("{:x}{:x}", std::process::id(), now_us() & 0xff_ffff);
     let mut worker = Worker::new("this tool's producing thread");
     let progress = Progress::new(options.run.progress);
+    let cues = Cues::new(options.run.cued)?;
+    cues.ready();
+    let mut waiting = cues.phase(&[Cue::Start], Duration::ZERO);
+    while waiting.goes_on(0)? {
+        std::thread::sleep(Duration::from_millis(1));
+    }
     let schedule = Schedule::begin(options.rate);
     let warm = options.run.warm_up_seconds * options.rate;
     let (all, measured_from_us) = (warm + options.run.seconds * options.rate, schedule.due_us(warm));
@@ -99,10 +107,10 @@ pub fn run(options: &ProduceOptions) -> Result<Report, ToolFailed> {
             } else {
                 // It stays due: that it waits counts as lag. Whatever is refused in the end makes room, so this ends.
                 let since = *stuck_since.get_or_insert_with(Instant::now);
-                if since.elapsed() > std::time::Duration::from_secs(30) {
+                if since.elapsed() > Duration::from_secs(30) {
                     return Err(ToolFailed::Kafka("it has taken nothing for 30 s".to_owned()));
                 }
-                std::thread::sleep(std::time::Duration::from_micros(500));
+                std::thread::sleep(Duration::from_micros(500));
             }
         } else {
             schedule.sleep(next);
@@ -126,6 +134,10 @@ pub fn run(options: &ProduceOptions) -> Result<Report, ToolFailed> {
     if unanswered > 0 {
         failures.push(format!("{unanswered} without an answer"));
     }
+    let mut flows = Flows::default();
+    for (key, sent) in keys.iter().zip(&sequences).filter(|(_, sent)| **sent > 0) {
+        flows.add(&from, &format!("/{}/{key}", options.topic), *sent);
+    }
     Ok(Report {
         tool: "produce",
         settings: serde_json::json!({
@@ -140,6 +152,7 @@ pub fn run(options: &ProduceOptions) -> Result<Report, ToolFailed> {
             "run": run_settings(&options.run),
         }),
         recorder,
+        flows,
         seconds,
         counts: BTreeMap::from([("sent", next), ("acknowledged", answers.acknowledged), ("refused", refused), ("unanswered", unanswered)]),
         errors: BTreeMap::new(),

@@ -5,8 +5,10 @@ use std::time::{Duration, Instant};
 
 use super::connection::{Ended, Happened};
 use super::crowd::{Crowd, Owner};
+use super::cues::{Cue, Cues};
 use super::dialect::{CONNECT_ID, Dialect, SUBSCRIBE_ID, Said};
 use super::failed::ToolFailed;
+use super::flows::Flows;
 use super::message::put;
 use super::opening::{crowd_plan, dialect, settings, tokens};
 use super::options::PubOptions;
@@ -33,6 +35,7 @@ struct Publisher {
     /// Identifiers of publishes without a reply, oldest first, with the time when each was due, if it counts.
     open: VecDeque<(u64, Option<u64>)>,
     sent: u64,
+    acknowledged: u64,
     is_connected: bool,
     is_ended: bool,
 }
@@ -83,6 +86,7 @@ impl Publishers<'_> {
         self.open -= 1;
         if error.is_none() {
             self.acknowledged += 1;
+            publisher.acknowledged += 1;
             if let (Some(due), Some(recorder)) = (due, &mut self.recorder) {
                 recorder.record(now_us().saturating_sub(due));
             }
@@ -154,6 +158,12 @@ pub fn run(options: &PubOptions) -> Result<Report, ToolFailed> {
         crowd.begin_due(&mut publishers);
         crowd.turn(Duration::from_millis(1), &mut publishers)?;
     }
+    let cues = Cues::new(options.run.cued)?;
+    cues.ready();
+    let mut waiting = cues.phase(&[Cue::Start], Duration::ZERO);
+    while waiting.goes_on(0)? {
+        crowd.turn(Duration::from_millis(1), &mut publishers)?;
+    }
     let mut worker = Worker::new("this tool's publishing thread");
     let schedule = Schedule::begin(options.rate);
     let warm = options.run.warm_up_seconds * options.rate;
@@ -217,6 +227,10 @@ pub fn run(options: &PubOptions) -> Result<Report, ToolFailed> {
     recorder.end()?;
     let sent: u64 = publishers.publishers.iter().map(|publisher| publisher.sent).sum();
     let unanswered: u64 = publishers.publishers.iter().map(|publisher| publisher.open.len() as u64).sum();
+    let mut flows = Flows::default();
+    for publisher in &publishers.publishers {
+        flows.add(&publisher.from, &publisher.subject, publisher.acknowledged);
+    }
     let counts = BTreeMap::from([
         ("connections", count as u64),
         ("connected", publishers.connected as u64),
@@ -239,6 +253,7 @@ pub fn run(options: &PubOptions) -> Result<Report, ToolFailed> {
         tool: "pub",
         settings: settings(&options.connect, &options.run, serde_json::json!({ "rate": options.rate, "bytes": options.bytes })),
         recorder,
+        flows,
         seconds,
         counts,
         errors: publishers.errors,

@@ -20,6 +20,7 @@ pub struct Second {
     pub count: u64,
     pub p50: u64,
     pub p99: u64,
+    pub p99_9: u64,
     pub max: u64,
 }
 
@@ -89,6 +90,7 @@ impl Recorder {
             count: histogram.len(),
             p50: histogram.value_at_quantile(0.5),
             p99: histogram.value_at_quantile(0.99),
+            p99_9: histogram.value_at_quantile(0.999),
             max: histogram.max(),
         });
         self.total += histogram;

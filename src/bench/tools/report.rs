@@ -7,6 +7,7 @@ use std::path::Path;
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
+use super::flows::Flows;
 use super::host::host;
 use super::recorder::Recorder;
 use crate::bench::report::Worker;
@@ -41,6 +42,8 @@ pub struct Report {
     pub tool: &'static str,
     pub settings: Value,
     pub recorder: Recorder,
+    /// What was sent or received, by sender and subject; empty for tools that do neither.
+    pub flows: Flows,
     /// Seconds that were measured.
     pub seconds: f64,
     pub counts: BTreeMap<&'static str, u64>,
@@ -86,7 +89,9 @@ impl Report {
             "reasons": reasons,
             "counts": self.counts,
             "errors": errors,
+            "flows": self.flows.json(),
             "latency_us": histogram(self.recorder.total()),
+            "curve": curve(self.recorder.total()),
             "series": self.recorder.series(),
             "generator": {
                 "cpu_seconds": self.worker.cpu_seconds,
@@ -129,7 +134,17 @@ impl Report {
     }
 }
 
-fn histogram(histogram: &Histogram<u64>) -> Value {
+/// Quantiles and latencies for a plot, evenly spaced by nines: five points for each half of what is left above.
+pub fn curve(histogram: &Histogram<u64>) -> Vec<(f64, u64)> {
+    if histogram.is_empty() {
+        return Vec::new();
+    }
+    let points = histogram.iter_quantiles(5).map(|step| (step.quantile_iterated_to(), step.value_iterated_to()));
+    points.filter(|(quantile, _)| *quantile < 1.0).collect()
+}
+
+/// Percentiles of a histogram.
+pub fn histogram(histogram: &Histogram<u64>) -> Value {
     let mut value = json!({ "count": histogram.len(), "min": histogram.min(), "mean": histogram.mean(), "max": histogram.max() });
     for (name, quantile) in QUANTILES {
         value[name] = json!(histogram.value_at_quantile(quantile));
@@ -160,6 +175,7 @@ mod tests {
             tool: "sub",
             settings: json!({ "connections": 3 }),
             recorder: Recorder::begin(None, "").expect("no file"),
+            flows: Flows::default(),
             seconds: 1.0,
             counts: BTreeMap::from([("received", 7)]),
             errors: BTreeMap::from([(103, 2)]),

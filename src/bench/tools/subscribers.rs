@@ -8,8 +8,10 @@ use foldhash::fast::FixedState;
 
 use super::connection::{Ended, Happened};
 use super::crowd::{Crowd, Owner};
+use super::cues::{Cue, Cues};
 use super::dialect::{CONNECT_ID, Dialect, SUBSCRIBE_ID, Said};
 use super::failed::ToolFailed;
+use super::flows::{Flows, Senders};
 use super::message::put;
 use super::opening::{crowd_plan, dialect, settings, tokens};
 use super::options::SubOptions;
@@ -44,6 +46,9 @@ struct Subscribers<'a> {
     opening: Box<dyn Fn(usize) -> Vec<u8> + 'a>,
     expect: Option<u64>,
     hasher: FixedState,
+    senders: Senders,
+    /// Everybody was there before the first record.
+    from_the_first: bool,
     /// While it measures.
     recorder: Option<Recorder>,
     received: u64,
@@ -88,7 +93,8 @@ impl Subscribers<'_> {
             let from = self.hasher.hash_one(stamp.from);
             let place = subscriber.ledgers.iter().position(|(sender, _)| *sender == from);
             let place = place.unwrap_or_else(|| {
-                let ledger = if self.expect.is_some() { Ledger::default() } else { Ledger::joining(stamp.number) };
+                self.senders.note(from, stamp.from);
+                let ledger = if self.from_the_first { Ledger::default() } else { Ledger::joining(stamp.number) };
                 subscriber.ledgers.push((from, ledger));
                 subscriber.ledgers.len() - 1
             });
@@ -183,6 +189,8 @@ pub fn run(options: &SubOptions) -> Result<Report, ToolFailed> {
         opening: Box::new(opening),
         expect: options.expect,
         hasher: FixedState::default(),
+        senders: Senders::default(),
+        from_the_first: options.expect.is_some() || options.run.cued,
         recorder: None,
         received: 0,
         measured: 0,
@@ -207,15 +215,17 @@ pub fn run(options: &SubOptions) -> Result<Report, ToolFailed> {
     }
     let progress = Progress::new(options.run.progress);
     progress.note(&format!("subscribed: {} of {count} connections", subscribers.subscribed));
-    let warm = Instant::now() + Duration::from_secs(options.run.warm_up_seconds);
-    while Instant::now() < warm && subscribers.awaits() {
+    let cues = Cues::new(options.run.cued)?;
+    cues.ready();
+    let mut warm_up = cues.phase(&[Cue::Measure], Duration::from_secs(options.run.warm_up_seconds));
+    while warm_up.goes_on(subscribers.received)? && subscribers.awaits() {
         crowd.turn(Duration::from_millis(20), &mut subscribers)?;
     }
     let (began, cpu) = (Instant::now(), thread_cpu_seconds());
     subscribers.recorder = Some(Recorder::begin(options.run.log.as_deref(), "corespan-bench sub, latencies in microseconds")?);
-    let time = Duration::from_secs(options.run.seconds);
-    while began.elapsed() < time && subscribers.awaits() {
-        let left = time.saturating_sub(began.elapsed()).min(Duration::from_millis(20));
+    let mut steady = cues.phase(&[Cue::Rest, Cue::End], Duration::from_secs(options.run.seconds));
+    while steady.goes_on(subscribers.received)? && subscribers.awaits() {
+        let left = steady.left().min(Duration::from_millis(20));
         if let Some(took) = crowd.turn(left, &mut subscribers)? {
             worker.lagged_by(took);
         }
@@ -226,10 +236,15 @@ pub fn run(options: &SubOptions) -> Result<Report, ToolFailed> {
     progress.end();
     let seconds = began.elapsed().as_secs_f64();
     worker.worked(thread_cpu_seconds() - cpu, seconds);
+    // What was sent until now may still be on its way.
+    let mut rest = cues.phase(&[Cue::End], Duration::ZERO);
+    while !steady.ended_by(Cue::End) && rest.goes_on(subscribers.received)? && subscribers.awaits() {
+        crowd.turn(Duration::from_millis(20), &mut subscribers)?;
+    }
     let mut recorder = subscribers.recorder.take().ok_or_else(|| ToolFailed::Internal("the recorder is gone".to_owned()))?;
     recorder.end()?;
     let aftermath = Instant::now() + AFTERMATH;
-    while options.expect.is_some() && Instant::now() < aftermath {
+    while subscribers.from_the_first && Instant::now() < aftermath {
         crowd.turn(Duration::from_millis(20), &mut subscribers)?;
     }
     Ok(settle(options, subscribers, recorder, seconds, worker))
@@ -240,6 +255,7 @@ fn settle(options: &SubOptions, subscribers: Subscribers<'_>, recorder: Recorder
     let count = subscribers.subscribers.len() as u64;
     let (mut lost, mut doubled, mut out_of_order, mut silent, mut extra) = (0, 0, 0, 0, 0);
     let mut told = subscribers.told;
+    let mut flows = Flows::default();
     for (number, subscriber) in subscribers.subscribers.iter().enumerate() {
         let sum = |of: fn(&Ledger) -> u64| subscriber.ledgers.iter().map(|(_, ledger)| of(ledger)).sum::<u64>();
         let mut missing = sum(Ledger::lost);
@@ -261,6 +277,13 @@ fn settle(options: &SubOptions, subscribers: Subscribers<'_>, recorder: Recorder
         doubled += sum(Ledger::doubled);
         out_of_order += sum(Ledger::out_of_order);
         silent += u64::from(subscriber.received == 0);
+        let subject = options.connect.subject.of(number as u64);
+        for (sender, ledger) in &subscriber.ledgers {
+            flows.add(subscribers.senders.name(*sender), &subject, ledger.received());
+        }
+        if subscriber.is_subscribed {
+            flows.add_subscriber(&subject);
+        }
     }
     let counts = BTreeMap::from([
         ("connections", count),
@@ -308,6 +331,7 @@ fn settle(options: &SubOptions, subscribers: Subscribers<'_>, recorder: Recorder
             serde_json::json!({ "expect": options.expect, "subscribe_message": options.subscribe_message }),
         ),
         recorder,
+        flows,
         seconds,
         counts,
         errors: subscribers.errors,

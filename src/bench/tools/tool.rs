@@ -37,7 +37,10 @@ impl Tool {
             Tool::Pub(options) => publishers::run(options)?,
             Tool::Produce(options) => producers::run(options)?,
         };
-        println!("{}", report.table());
+        // A scenario reads the report; standard output is for its answers.
+        if !self.options().cued {
+            println!("{}", report.table());
+        }
         if let Some(file) = &self.options().report {
             report.write(file)?;
         }
