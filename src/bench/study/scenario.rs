@@ -291,6 +291,12 @@ mod tests {
     }
 
     #[test]
+    fn the_example_is_a_scenario() {
+        let scenario = parse(include_str!("../../../benches/scenarios/deliver.toml")).expect("benches/scenarios/deliver.toml");
+        assert_eq!((scenario.servers.len(), scenario.of(Part::Subscriber).count(), scenario.of(Part::Sender).count()), (1, 1, 1));
+    }
+
+    #[test]
     fn a_mistake_is_a_line_with_the_key_the_value_and_what_is_allowed() {
         for (text, words) in [
             ("seconds = 0\n".to_owned(), &["seconds = 0", "from 1 to 604800"][..]),
