@@ -91,13 +91,13 @@ fn draw_on(
     let (width, height) = (most(|point| point.0).max(width_min), most(|point| point.1).max(1e-3) * 1.05);
     area.fill(&WHITE)?;
     let mut chart = ChartBuilder::on(area)
-        .caption(caption, ("sans-serif", 18))
+        .caption(caption, ("sans-serif", 22))
         .margin(12)
         .x_label_area_size(44)
         .y_label_area_size(64)
         .build_cartesian_2d(0.0..width, 0.0..height)?;
     let mut mesh = chart.configure_mesh();
-    mesh.x_desc(below).y_desc("ms").x_label_formatter(label).label_style(("sans-serif", 13)).light_line_style(WHITE).draw()?;
+    mesh.x_desc(below).y_desc("ms").x_label_formatter(label).label_style(("sans-serif", 16)).max_light_lines(1).draw()?;
     for (place, line) in lines.iter().enumerate() {
         let (style, drawn) = (line.style, chart.draw_series(LineSeries::new(line.points.iter().copied(), line.style))?);
         if let Some(name) = line.name.as_ref().filter(|_| place < LEGEND_MAX) {
@@ -109,7 +109,7 @@ fn draw_on(
         .position(SeriesLabelPosition::UpperLeft)
         .background_style(WHITE.mix(0.8))
         .border_style(BLACK.mix(0.3))
-        .label_font(("sans-serif", 13));
+        .label_font(("sans-serif", 16));
     legend.draw()?;
     area.present()?;
     Ok(())
