@@ -66,8 +66,9 @@ impl Home {
                 }
             }
         }
+        let polled_us = speech.toward_home.clock_us;
         for (shard, records) in elsewhere {
-            speech.toward_home.say(shard, TowardHome::Records { partition: at, life: topic.id.clone(), records });
+            speech.toward_home.say(shard, TowardHome::Records { partition: at, life: topic.id.clone(), records, polled_us });
         }
         if topic.partitioner_is_guess
             && topic.partitioner != Partitioner::Any
