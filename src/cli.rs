@@ -23,18 +23,20 @@ const EXAMPLES: &str = "\
 Examples:
   corespan demo                          try it: an embedded Kafka, a live feed, one address to open
   corespan check --config corespan.toml  is the configuration right? what will run where?
+  corespan doctor --config corespan.toml are host and Kafka right for it? what to do?
   corespan serve --config corespan.toml  run a node
   corespan reload                        have it read its configuration again
   corespan import --migratorydata DIR    make a configuration from another product's
 
 Environment:
-  CORESPAN_KAFKA_EXTRA_OPTS  Kafka settings that replace those of the file, for serve and check:
+  CORESPAN_KAFKA_EXTRA_OPTS  Kafka settings that replace those of the file, for serve, check and doctor:
                              -Dbootstrap.servers=10.0.0.1:9092 -Dtopics=vehicles
 
 Exit codes:
   0  asked to stop, and stopped in good order; or `check` found nothing wrong
   1  could not start, or could not go on; one line on standard error says why and what to do
-  2  the command line is wrong";
+  2  the command line is wrong
+  3  `doctor` found a warning, and no failure";
 
 const SERVE_EXAMPLES: &str = "\
 Listens at once, also while Kafka cannot be reached; http://<listen.admin>/ready answers 200 when clients are served.
@@ -53,6 +55,34 @@ Fails if `corespan serve` would not start: a mistake in the file, or this machin
 Examples:
   corespan check --config ./corespan.toml && systemctl restart corespan
   corespan check --config ./corespan.toml --elsewhere     on a laptop, for a server";
+
+const DOCTOR_EXAMPLES: &str = "\
+A line for each thing that is looked at: verdict (fine, advice, warning, failure), check, finding, and behind an arrow what to do.
+Writes nothing without --apply. Kafka is asked with the credentials of the configuration, has 10 s for its first answer, and is only read.
+Limits are those of this process: run it as the service's user to see the service's.
+tuning/README.md says what each check is about. CORESPAN_KAFKA_EXTRA_OPTS counts here too.
+
+--apply raises kernel bounds that are too low, and sets the governor of the shards' CPUs to performance: until a restart, or --undo.
+What was there is kept in /var/lib/corespan/doctor-undo first.
+
+Exit codes:
+  0  all fine, or advice only
+  1  a failure: a node would not start, or not do what it is configured to; or nothing could be applied or undone
+  2  the command line is wrong
+  3  a warning, and no failure
+
+Examples:
+  corespan doctor --config ./corespan.toml
+  corespan doctor --json | jq '.findings[] | select(.verdict != \"fine\")'
+  sudo corespan doctor --apply
+  sudo corespan doctor --undo";
+
+const PLAN_EXAMPLES: &str = "\
+A line for each CPU: shard, housekeeping, both or nothing, and which setting made it so. Changes nothing.
+
+Examples:
+  corespan plan --config ./corespan.toml
+  taskset -c 2-7 corespan plan           as a service with CPUAffinity=2-7 sees it";
 
 const RELOAD_EXAMPLES: &str = "\
 Reads the file itself first, then sends SIGHUP to the node that answers at the file's listen.admin, and waits for what it says:
@@ -102,6 +132,12 @@ pub enum Command {
     /// Say whether a configuration is right, and what it means
     #[command(after_help = CHECK_EXAMPLES)]
     Check(CheckArguments),
+    /// Say what host and Kafka lack for a node with this configuration, and what to do
+    #[command(after_help = DOCTOR_EXAMPLES)]
+    Doctor(DoctorArguments),
+    /// Say which CPU gets what, and why
+    #[command(after_help = PLAN_EXAMPLES)]
+    Plan(PlanArguments),
     /// Have a running node read its configuration again
     #[command(after_help = RELOAD_EXAMPLES)]
     Reload(ConfigFile),
@@ -136,6 +172,42 @@ pub struct CheckArguments {
     /// Print nothing if nothing is wrong
     #[arg(long)]
     pub quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct DoctorArguments {
+    #[command(flatten)]
+    pub file: ConfigFile,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Do not ask Kafka
+    #[arg(long)]
+    pub no_kafka: bool,
+    /// Make the safe changes of this host, as root, and keep what was there
+    #[arg(long, conflicts_with = "undo")]
+    pub apply: bool,
+    /// Give back what --apply has kept
+    #[arg(long)]
+    pub undo: bool,
+    /// Where --apply keeps what was there [default: /var/lib/corespan/doctor-undo]
+    #[arg(long, value_name = "FILE")]
+    pub undo_file: Option<PathBuf>,
+    /// A folder with proc/ and sys/ in place of /; for tests
+    #[arg(long, value_name = "DIR", default_value = "/", hide = true)]
+    pub root: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct PlanArguments {
+    #[command(flatten)]
+    pub file: ConfigFile,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// A folder with proc/ and sys/ in place of /; for tests
+    #[arg(long, value_name = "DIR", default_value = "/", hide = true)]
+    pub root: PathBuf,
 }
 
 #[derive(Debug, Args)]

@@ -5,6 +5,7 @@ pub mod allocator;
 pub mod bench;
 pub mod config;
 pub mod cores;
+pub mod doctor;
 pub mod entitlement;
 pub mod executor;
 pub mod handoff;

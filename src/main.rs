@@ -2,6 +2,7 @@
 
 mod check;
 mod cli;
+mod diagnosis;
 
 use std::io::Write;
 use std::panic;
@@ -30,6 +31,11 @@ fn main() -> ExitCode {
             Ok(lifecycle::serve(config, file.config)?)
         }),
         Command::Check(arguments) => load(&arguments.file).and_then(|config| check::check(&config, arguments.elsewhere, arguments.quiet)),
+        Command::Doctor(arguments) => match diagnosis::doctor(&arguments) {
+            Ok(code) => return ExitCode::from(code),
+            Err(error) => Err(error),
+        },
+        Command::Plan(arguments) => load(&arguments.file).and_then(|config| diagnosis::plan(&config, &arguments)),
         Command::Reload(file) => load(&file).and_then(|config| reload(&config)),
         Command::Import(arguments) => import(&arguments).map_err(Into::into),
         Command::Man { folder } => manual::write_pages(Cli::command(), &folder).map_err(Into::into),

@@ -6,6 +6,8 @@ use std::collections::BTreeSet;
 #[derive(Debug, Default)]
 pub struct Ledger {
     received: u64,
+    /// What came before the first record that is counted.
+    before: u64,
     last: u64,
     /// Skipped, and not come since.
     missing: BTreeSet<u64>,
@@ -14,6 +16,12 @@ pub struct Ledger {
 }
 
 impl Ledger {
+    /// Of a subscriber that came to a sequence in its middle: what was sent before `first` is not missed.
+    pub fn joining(first: u64) -> Ledger {
+        let before = first.saturating_sub(1);
+        Ledger { before, last: before, ..Ledger::default() }
+    }
+
     /// A record came.
     pub fn record(&mut self, sequence: u64) {
         self.received += 1;
@@ -33,6 +41,26 @@ impl Ledger {
     /// Records so far.
     pub fn received(&self) -> u64 {
         self.received
+    }
+
+    /// The highest sequence so far.
+    pub fn last(&self) -> u64 {
+        self.last
+    }
+
+    /// Skipped, and not come since.
+    pub fn lost(&self) -> u64 {
+        (self.last - self.before).saturating_sub(self.received - self.duplicates)
+    }
+
+    /// Came again.
+    pub fn doubled(&self) -> u64 {
+        self.duplicates
+    }
+
+    /// Came after a later one.
+    pub fn out_of_order(&self) -> u64 {
+        self.out_of_order
     }
 
     fn fault(&self, sent: u64) -> Option<String> {
@@ -123,6 +151,16 @@ mod tests {
         ] {
             assert!(verdict(sequences, sent).contains(words), "{sequences:?} of {sent}: {}", verdict(sequences, sent));
         }
+    }
+
+    #[test]
+    fn what_was_sent_before_a_subscriber_came_is_not_missed() {
+        let mut ledger = Ledger::joining(7);
+        [7, 8, 11, 9, 9].into_iter().for_each(|sequence| ledger.record(sequence));
+        assert_eq!((ledger.lost(), ledger.doubled(), ledger.out_of_order(), ledger.last()), (1, 1, 1, 11));
+        // More is skipped than is remembered, and each is counted.
+        ledger.record(100_000);
+        assert_eq!(ledger.lost(), 1 + 100_000 - 12);
     }
 
     #[test]

@@ -80,6 +80,11 @@ impl Worker {
         *self.lag.get_or_insert_with(latencies) += lag;
     }
 
+    /// How late one thing was.
+    pub fn lagged_by(&mut self, late: std::time::Duration) {
+        self.lag.get_or_insert_with(latencies).saturating_record(late.as_micros() as u64);
+    }
+
     fn busy(&self) -> f64 {
         self.cpu_seconds / self.seconds.max(1e-9)
     }

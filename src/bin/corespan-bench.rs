@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use clap::error::ErrorKind;
-use clap::{CommandFactory as _, Parser, Subcommand, value_parser};
+use clap::{Args, CommandFactory as _, Parser, Subcommand, value_parser};
 use corespan::bench::account::owed;
 use corespan::bench::child::{Helper, orders};
 use corespan::bench::report::{
@@ -16,6 +16,7 @@ use corespan::bench::report::{
 };
 use corespan::bench::sender::{SendPlan, Sender, Sent};
 use corespan::bench::server::ServerPlan;
+use corespan::bench::tools::{Tool, ToolFailed, Verdict};
 use corespan::bench::{Clients, Seen, Server, Usage};
 use corespan::kafka::EmbeddedCluster;
 use corespan::kafka::load::{BareConsumer, Generator, Load, VALUE_BYTES_MIN, create_topics, delete_topics, monotonic_ns};
@@ -35,21 +36,21 @@ use corespan::manual;
 struct Arguments {
     #[command(subcommand)]
     command: Task,
-    #[command(flatten)]
-    options: Options,
 }
 
 #[derive(Subcommand)]
 enum Task {
     /// Each record to one client, each client its own subject; beside a bare send() loop at the same rate.
-    Deliver,
+    Deliver(Options),
     /// One subject, every client subscribed; beside a bare send() loop at the same rate.
-    FanOut,
+    FanOut(Options),
     /// Each record to one client; beside a bare librdkafka consumer in the shard's place.
-    Latency,
+    Latency(Options),
     /// Memory and CPU of idle subscribed connections; beside a process that has only accepted as many. --rate is that of the one record that each
     /// client gets at the end.
-    Idle,
+    Idle(Options),
+    #[command(flatten)]
+    Tool(Tool),
     /// Write man pages into a folder; for packages.
     #[command(hide = true)]
     Man { folder: PathBuf },
@@ -61,6 +62,8 @@ enum Task {
     BareSender {
         #[arg(long)]
         to_all: bool,
+        #[command(flatten)]
+        options: Options,
     },
     /// The clients of the bare sender.
     #[command(hide = true)]
@@ -69,6 +72,8 @@ enum Task {
         address: SocketAddr,
         #[arg(long)]
         to_all: bool,
+        #[command(flatten)]
+        options: Options,
     },
     /// The node of the other tasks, when their Kafka is the embedded one.
     #[command(hide = true)]
@@ -78,50 +83,50 @@ enum Task {
     },
 }
 
-#[derive(Parser, Clone)]
+#[derive(Args, Clone)]
 struct Options {
     /// The binary with the node: `corespan` if --brokers is given, else a `corespan-bench`; the ones beside or of this tool by default.
-    #[arg(long, global = true)]
+    #[arg(long)]
     server: Option<PathBuf>,
     /// A real Kafka in place of the embedded one: HOST:PORT, or several with commas. Topics of this run are made there, and deleted at its end.
-    #[arg(long, global = true)]
+    #[arg(long)]
     brokers: Option<String>,
     /// Clients.
-    #[arg(long, global = true, default_value_t = 1_000, value_parser = value_parser!(u64).range(1..=200_000))]
+    #[arg(long, default_value_t = 1_000, value_parser = value_parser!(u64).range(1..=200_000))]
     connections: u64,
     /// Records a second.
-    #[arg(long, global = true, default_value_t = 1_000, value_parser = value_parser!(u64).range(1..=100_000_000))]
+    #[arg(long, default_value_t = 1_000, value_parser = value_parser!(u64).range(1..=100_000_000))]
     rate: u64,
     /// Bytes of a record's value.
-    #[arg(long, global = true, default_value_t = 200, value_parser = value_parser!(u64).range(VALUE_BYTES_MIN as u64..=60_000))]
+    #[arg(long, default_value_t = 200, value_parser = value_parser!(u64).range(VALUE_BYTES_MIN as u64..=60_000))]
     bytes: u64,
     /// Milliseconds for which the producer gathers a batch, and the bare sender what it sends in one turn. The embedded cluster answers a fetch
     /// with one batch of each partition: at high rates it wants more than 1.
-    #[arg(long, global = true, default_value_t = 5, value_parser = value_parser!(u64).range(0..=1_000))]
+    #[arg(long, default_value_t = 5, value_parser = value_parser!(u64).range(0..=1_000))]
     linger_ms: u64,
     /// Seconds measured in each round, of node and control each; of `idle`: seconds at rest.
-    #[arg(long, global = true, default_value_t = 5, value_parser = value_parser!(u64).range(1..=3_600))]
+    #[arg(long, default_value_t = 5, value_parser = value_parser!(u64).range(1..=3_600))]
     seconds: u64,
     /// Milliseconds of a slice: so long one of node and control runs, then the other.
-    #[arg(long, global = true, default_value_t = 1_000, value_parser = value_parser!(u64).range(50..=60_000))]
+    #[arg(long, default_value_t = 1_000, value_parser = value_parser!(u64).range(50..=60_000))]
     slice_ms: u64,
     /// Seconds of either before the first round, not measured: sockets come to rest, the node's cache fills, memory is used again from then on.
-    #[arg(long, global = true, default_value_t = 4, value_parser = value_parser!(u64).range(0..=600))]
+    #[arg(long, default_value_t = 4, value_parser = value_parser!(u64).range(0..=600))]
     warm_up_seconds: u64,
     /// Rounds; the ratio is their median.
-    #[arg(long, global = true, default_value_t = 3, value_parser = value_parser!(u64).range(1..=1_000))]
+    #[arg(long, default_value_t = 3, value_parser = value_parser!(u64).range(1..=1_000))]
     rounds: u64,
     /// CPU of the shard, of the bare sender, and of the bare consumer's polling thread.
-    #[arg(long, global = true, default_value_t = 1)]
+    #[arg(long, default_value_t = 1)]
     cpu: usize,
     /// CPU of this tool, its producer, its receiving threads and the embedded Kafka.
-    #[arg(long, global = true, default_value_t = 0)]
+    #[arg(long, default_value_t = 0)]
     tool_cpu: usize,
     /// The shard's poll mode.
-    #[arg(long, global = true, default_value = "park", value_parser = ["park", "adaptive", "busy"])]
+    #[arg(long, default_value = "park", value_parser = ["park", "adaptive", "busy"])]
     poll: String,
     /// Milliseconds that 99 of 100 records may be sent behind their due time; above, the run is void. The bare sender has --linger-ms more.
-    #[arg(long, global = true, default_value_t = 50, value_parser = value_parser!(u64).range(1..=1_000))]
+    #[arg(long, default_value_t = 50, value_parser = value_parser!(u64).range(1..=1_000))]
     lag_max_ms: u64,
 }
 
@@ -149,7 +154,7 @@ fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) if !error.use_stderr() => error.exit(),
         Err(error) if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            return say("error", "no subcommand; there are deliver, fan-out, latency and idle, and --help", 2);
+            return say("error", "no subcommand; there are deliver, fan-out, latency, idle, sub, pub and produce, and --help", 2);
         }
         Err(error) => {
             let text = error.render().to_string();
@@ -159,12 +164,13 @@ fn main() -> ExitCode {
         }
     };
     let task = &arguments.command;
-    if !matches!(task, Task::Node { .. } | Task::Man { .. } | Task::Completions { .. })
-        && let Err(mistake) = arguments.options.check()
-    {
+    if let Task::Tool(tool) = task {
+        return run_tool(tool);
+    }
+    if let Some(Err(mistake)) = task.options().map(Options::check) {
         return say("error", &mistake, 2);
     }
-    match run(task, &arguments.options) {
+    match run(task) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if matches!(task, Task::BareSender { .. } | Task::BareClients { .. }) => {
             // The tool hears it, and says it.
@@ -176,34 +182,56 @@ fn main() -> ExitCode {
     }
 }
 
+/// A tool that loads any server, from whatever CPUs the process has.
+fn run_tool(tool: &Tool) -> ExitCode {
+    match tool.run() {
+        Ok((Verdict::Good, _)) => ExitCode::SUCCESS,
+        Ok((Verdict::Failed, reasons)) => say("failed", &reasons.join("; "), 1),
+        Ok((Verdict::Void, reasons)) => say("void", &reasons.join("; "), 3),
+        Err(ToolFailed::Usage(mistake)) => say("error", &mistake, 2),
+        Err(error) => say("error", &error.to_string(), 1),
+    }
+}
+
 /// One line on standard error.
 fn say(what: &str, text: &str, code: u8) -> ExitCode {
     eprintln!("corespan-bench: {what}: {}", text.split_whitespace().collect::<Vec<_>>().join(" "));
     ExitCode::from(code)
 }
 
-fn run(task: &Task, options: &Options) -> Result<()> {
-    if let Task::Node { config } = task {
-        // The tool is gone: so is its node.
-        drop(orders()?);
-        return Ok(corespan::lifecycle::serve_embedded(corespan::config::Config::load(config)?)?);
+impl Task {
+    /// Of the tasks that measure a node beside a control, and of their helpers.
+    fn options(&self) -> Option<&Options> {
+        match self {
+            Task::Deliver(options) | Task::FanOut(options) | Task::Latency(options) | Task::Idle(options) => Some(options),
+            Task::BareSender { options, .. } | Task::BareClients { options, .. } => Some(options),
+            Task::Tool(_) | Task::Man { .. } | Task::Completions { .. } | Task::Node { .. } => None,
+        }
     }
-    if !matches!(task, Task::Man { .. } | Task::Completions { .. }) {
+}
+
+fn run(task: &Task) -> Result<()> {
+    if let Some(options) = task.options() {
         pin(options.tool_cpu)?;
     }
     match task {
-        Task::Deliver => compare(options, false),
-        Task::FanOut => compare(options, true),
-        Task::Latency => latency(options),
-        Task::Idle => idle(options),
-        Task::BareSender { to_all } => bare_sender(options, *to_all),
-        Task::BareClients { address, to_all } => bare_clients(options, *address, *to_all),
+        Task::Deliver(options) => compare(options, false),
+        Task::FanOut(options) => compare(options, true),
+        Task::Latency(options) => latency(options),
+        Task::Idle(options) => idle(options),
+        Task::BareSender { to_all, options } => bare_sender(options, *to_all),
+        Task::BareClients { address, to_all, options } => bare_clients(options, *address, *to_all),
+        Task::Tool(_) => unreachable!("run before"),
         Task::Man { folder } => Ok(manual::write_pages(Arguments::command(), folder)?),
         Task::Completions { shell } => {
             print!("{}", String::from_utf8(manual::completions(Arguments::command(), *shell))?);
             Ok(())
         }
-        Task::Node { .. } => unreachable!("run above"),
+        Task::Node { config } => {
+            // The tool is gone: so is its node.
+            drop(orders()?);
+            Ok(corespan::lifecycle::serve_embedded(corespan::config::Config::load(config)?)?)
+        }
     }
 }
 

@@ -5,8 +5,8 @@ use std::io;
 
 use super::error::CoresError;
 
-/// The first kernel with all that the executors use.
-const KERNEL_LEAST: (u32, u32) = (5, 8);
+/// The first kernel with all that the executors use: its version's first two numbers.
+pub const KERNEL_LEAST: (u32, u32) = (5, 8);
 
 /// Sets up the smallest ring and drops it again.
 pub fn probe_io_uring() -> Result<(), CoresError> {

@@ -37,11 +37,16 @@ impl Machine {
         if allowed.is_empty() {
             return Err(CoresError::Affinity(io::Error::other("the mask is empty")));
         }
-        let system = Path::new("/sys/devices/system");
+        Ok(Machine::of(Path::new("/"), allowed))
+    }
+
+    /// What the files below `root` (`/` for this machine) say, for a process that may use these CPUs.
+    pub fn of(root: &Path, allowed: Vec<usize>) -> Machine {
+        let system = root.join("sys/devices/system");
         let online = fs::read_to_string(system.join("cpu/online")).ok().and_then(|text| parse_ranges(&text));
         let online = online.filter(|online| !online.is_empty()).unwrap_or_else(|| allowed.clone());
-        let cpus = allowed.iter().map(|number| probe_cpu(system, *number)).collect();
-        Ok(Machine { online, allowed, cpus })
+        let cpus = allowed.iter().map(|number| probe_cpu(&system, *number)).collect();
+        Machine { online, allowed, cpus }
     }
 
     /// A CPU that this process may use.

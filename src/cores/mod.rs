@@ -15,9 +15,9 @@ mod settings;
 
 pub use affinity::pin_current_thread_to;
 pub use error::CoresError;
-pub use io_uring::probe_io_uring;
+pub use io_uring::{KERNEL_LEAST, probe_io_uring};
 pub use limits::{Limit, connections_within, locked_memory_needed, raise_locked_memory, raise_open_files};
 pub use machine::{Cpu, Machine};
 pub use plan::Plan;
-pub use ranges::cpu_ranges;
+pub use ranges::{cpu_ranges, parse_ranges};
 pub use settings::{CoreSettings, HousekeepingChoice, Poll, ShardChoice};

@@ -367,6 +367,19 @@ pub(super) fn consumer_config(options: &KafkaOptions) -> ClientConfig {
     with(consumer_defaults(options.embedded), &options.consumer)
 }
 
+/// The configuration of a client that only looks: a shard's consumer's, or a producer's without what only who writes needs.
+pub(super) fn looking_config(properties: &Properties, role: Role) -> ClientConfig {
+    let mut config = match role {
+        Role::Consumer => with(consumer_defaults(false), properties),
+        Role::Producer => with(producer_defaults(), properties),
+    };
+    adjust_for_reading(&mut config);
+    if role == Role::Producer {
+        adjust_for_lookups(&mut config);
+    }
+    config
+}
+
 fn consumer_defaults(embedded: bool) -> ClientConfig {
     let mut config = ClientConfig::new();
     common(&mut config);

@@ -7,9 +7,11 @@
 mod batches;
 pub mod broker;
 mod clients;
+mod cluster;
 pub mod consumer;
 pub mod detect;
 pub mod embedded;
+pub mod feed;
 pub mod library;
 pub mod librdkafka;
 mod line;
@@ -27,8 +29,10 @@ mod troubles;
 pub mod watch;
 
 pub use broker::{KafkaFailed, KafkaSide, ShardBroker};
+pub use cluster::{ClusterSeen, ClusterUnseen, NewestRecord, TopicSeen, look_at_cluster};
 pub use embedded::EmbeddedCluster;
 pub use library::library;
+pub use librdkafka::Role;
 pub use metadata::{Counts, MetadataHandle, NodeState};
 pub use producer::Producers;
 pub use properties::{MASK, Properties, is_credential, is_live, is_secret, is_tls_file, masked};

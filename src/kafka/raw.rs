@@ -371,6 +371,12 @@ pub(super) struct TopicConfig {
     pub(super) compacted: bool,
     /// `max.message.bytes`.
     pub(super) message_bytes_max: Option<u32>,
+    /// `cleanup.policy` has `delete`.
+    pub(super) deleted: bool,
+    /// `retention.ms`; -1 is for ever.
+    pub(super) retention_ms: Option<i64>,
+    /// `retention.bytes` of a partition; -1 is no bound.
+    pub(super) retention_bytes: Option<i64>,
 }
 
 /// The settings of topics, by name. One that may not be asked is left out.
@@ -426,7 +432,8 @@ unsafe fn configs(event: *mut sys::rd_kafka_event_t) -> Result<HashMap<String, T
             }
             let mut entries_count = 0;
             let entries = sys::rd_kafka_ConfigResource_configs(resource, &mut entries_count);
-            let mut config = TopicConfig { compacted: true, message_bytes_max: None };
+            let mut config =
+                TopicConfig { compacted: true, message_bytes_max: None, deleted: false, retention_ms: None, retention_bytes: None };
             for entry in 0..entries_count {
                 let entry = *entries.add(entry);
                 let value = sys::rd_kafka_ConfigEntry_value(entry);
@@ -436,6 +443,11 @@ unsafe fn configs(event: *mut sys::rd_kafka_event_t) -> Result<HashMap<String, T
                 let (name, value) = (CStr::from_ptr(sys::rd_kafka_ConfigEntry_name(entry)), CStr::from_ptr(value).to_string_lossy());
                 if name == c"cleanup.policy" {
                     config.compacted = value.split(',').any(|policy| policy.trim() == "compact");
+                    config.deleted = value.split(',').any(|policy| policy.trim() == "delete");
+                } else if name == c"retention.ms" {
+                    config.retention_ms = value.parse().ok();
+                } else if name == c"retention.bytes" {
+                    config.retention_bytes = value.parse().ok();
                 } else if name == c"max.message.bytes" {
                     config.message_bytes_max = value.parse().ok();
                 }

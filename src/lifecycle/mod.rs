@@ -21,7 +21,7 @@ pub use demo::{DemoOptions, demo};
 pub use error::LifecycleError;
 pub use feed::{Fleet, TOPIC as DEMO_TOPIC};
 pub use node::{Node, prepare};
-pub use reload::{ReloadFailed, ask_to_reload};
+pub use reload::{ReloadFailed, ask_to_reload, running_node};
 pub use serve::{serve, serve_embedded};
 pub use shards::{Desks, Shards};
 pub use signals::{Signal, Signals};

@@ -124,6 +124,11 @@ pub fn ask_to_reload(listen: &ListenSettings) -> Result<Reloaded, ReloadFailed> 
     Err(ReloadFailed::Silent { address: admin })
 }
 
+/// The process id of the node that answers at `listen.admin`, if one does within a few seconds.
+pub fn running_node(listen: &ListenSettings) -> Option<u32> {
+    ask(listen.admin, listen.admin_tls.as_ref().map(|files| files.cert.as_path())).ok().map(|answer| answer.process)
+}
+
 fn exchange(mut stream: impl Read + Write) -> io::Result<String> {
     stream.write_all(b"GET /reload HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n")?;
     stream.flush()?;

@@ -1,5 +1,6 @@
 //! Certificates, keys and authorities, as their files say.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -39,6 +40,15 @@ struct Text {
     file: WatchedFile,
     /// Of a key too. Whoever reads this process's memory has the key in any case.
     text: Secret,
+}
+
+/// When a file of certificates is of no use any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateEnd {
+    pub path: PathBuf,
+    pub time: SystemTime,
+    /// The same as a date in UTC, for messages.
+    pub text: String,
 }
 
 /// A text that is in no log.
@@ -179,6 +189,11 @@ impl Certificates {
         bad.map_or(Ok(changed), Err)
     }
 
+    /// When the first certificate of each chain ends: the listener's own, or one of its authorities'. In the order of the settings.
+    pub fn ends(&self) -> Vec<CertificateEnd> {
+        self.pairs.iter().filter_map(end).collect()
+    }
+
     /// What the operator should know and what is no error: certificates that `now` is too late or too early for, a line for each.
     pub fn notes(&self, now: SystemTime) -> Vec<String> {
         self.pairs.iter().filter_map(|pair| note(pair, now)).collect()
@@ -248,6 +263,12 @@ fn bad_pem(error: &pem::Error) -> String {
         pem::Error::Base64Decode(_) => "a PEM block is no base64".to_owned(),
         _ => "it is no PEM".to_owned(),
     }
+}
+
+fn end(pair: &Pair) -> Option<CertificateEnd> {
+    let chain = pair.certified.cert.iter().filter_map(|certificate| Certificate::from_der(certificate).ok());
+    let first = chain.map(|certificate| certificate.tbs_certificate.validity.not_after).min_by_key(|end| end.to_system_time())?;
+    Some(CertificateEnd { path: pair.cert.file.path().to_owned(), time: first.to_system_time(), text: first.to_string() })
 }
 
 fn note(pair: &Pair, now: SystemTime) -> Option<String> {

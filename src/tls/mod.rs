@@ -11,6 +11,7 @@
 //! * Nothing of a peer makes a session panic or hold more than `HANDSHAKE_BYTES_MAX` of what it sent, or one record once it is open.
 
 mod certificates;
+pub mod client;
 mod current;
 pub mod pinned;
 mod server;
@@ -19,7 +20,7 @@ mod settings;
 mod tickets;
 mod violation;
 
-pub use certificates::Certificates;
+pub use certificates::{CertificateEnd, Certificates};
 pub use current::CurrentServer;
 pub use server::Server;
 pub use session::{HANDSHAKE_BYTES_MAX, RECORD_BYTES_MAX, Received, Session};

@@ -5,12 +5,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rdkafka::ClientContext;
 use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::producer::ProducerContext;
 
 use crate::kafka::troubles;
 
 /// Remembers librdkafka's last complaint, for the line that tells the user.
 #[derive(Clone, Default)]
-pub(super) struct Complaints(Arc<Mutex<String>>);
+pub(in crate::kafka) struct Complaints(Arc<Mutex<String>>);
 
 impl Complaints {
     pub(super) fn note(&self, text: &str) {
@@ -18,7 +19,7 @@ impl Complaints {
         text.clone_into(&mut last);
     }
 
-    pub(super) fn last(&self) -> String {
+    pub(in crate::kafka) fn last(&self) -> String {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
@@ -42,3 +43,9 @@ impl ClientContext for Complaints {
 }
 
 impl ConsumerContext for Complaints {}
+
+impl ProducerContext for Complaints {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, _result: &rdkafka::message::DeliveryResult<'_>, _opaque: ()) {}
+}

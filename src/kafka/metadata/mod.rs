@@ -29,7 +29,7 @@ use std::thread;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use rdkafka::error::KafkaError;
 
-use complaints::Complaints;
+pub(super) use complaints::Complaints;
 use lookups::Lookups;
 use questions::answer_questions;
 use reader::Reader;

@@ -1,0 +1,30 @@
+//! The tools of `corespan-bench` that load any server: `sub`, `pub`, `produce`. They speak the Centrifuge protocol, or send a template's text.
+//!
+//! A record carries the time when it was due and a number (`stamp`); latencies run from due times, so a sender that is late shows in them. One thread
+//! drives all connections with epoll (`crowd`, `connection`, `message`, `dialect`); another writes the interval log. Every wait has a limit. A run is
+//! `good`, `failed` (what was tested did wrong) or `void` (the tool was the bottleneck), and `report` says which.
+
+pub mod connection;
+pub mod crowd;
+pub mod dialect;
+pub mod failed;
+pub mod host;
+pub mod interval_log;
+pub mod message;
+mod opening;
+pub mod options;
+pub mod pattern;
+mod producers;
+pub mod progress;
+mod publishers;
+pub mod recorder;
+pub mod report;
+pub mod schedule;
+pub mod stamp;
+mod subscribers;
+pub mod target;
+mod tool;
+
+pub use failed::ToolFailed;
+pub use report::Verdict;
+pub use tool::Tool;
