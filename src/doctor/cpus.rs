@@ -145,7 +145,7 @@ fn idle_states(tree: &Tree, plan: &Plan, poll: Poll) -> Finding {
         (false, _, _) => Finding::fine("idle-states", "not there on this host: the hypervisor chooses them"),
         (true, true, _) => Finding::fine("idle-states", format!("the shards' CPUs wake within {WAKE_US_MAX} us")),
         (true, false, Poll::Busy) => Finding::fine("idle-states", "of no interest: cores.poll = \"busy\" never idles"),
-        (true, false, Poll::Park) => Finding::advice(
+        (true, false, Poll::Park | Poll::Adaptive) => Finding::advice(
             "idle-states",
             format!("CPUs {cpus} have shards and take up to {slowest} us to wake"),
             format!("corespan-tune cstates apply --cpus {cpus}, or cores.poll = \"busy\""),
