@@ -26,7 +26,7 @@ use crate::handoff::{ConnectionKey, LaneEnds, MailboxReceiver, ShardId, Wake};
 use crate::http::Site;
 use crate::limits::{CLOSE_LINGER_MS, TICK_MS};
 use crate::net::{self, Host, NetSettings, Poller, ShardListener, Sockets};
-use crate::shard::{Broker, Event, Letter, MissedPublishes, ShardCore, ShardCounters, ShardSettings, Stage, Stages};
+use crate::shard::{Broker, Event, Letter, MissedPublishes, ShardCore, ShardCounters, ShardSettings, ShardStages, Stage};
 
 /// Lane messages of one direction and shard that a turn takes: more than a lane holds would only delay the flush.
 const LANE_MESSAGES_PER_TURN: usize = 64;
@@ -70,7 +70,7 @@ pub struct ShardPlan<B> {
     /// Takes a copy of how often each topic has missed a publish, when that has changed.
     pub store_missed: Box<dyn FnMut(&MissedPublishes) + Send>,
     /// Takes what was recorded of latencies, and clears it, ten times a second at most. If it cannot now, the next time has it all.
-    pub store_stages: Box<dyn FnMut(&mut Stages<u32>) + Send>,
+    pub store_stages: Box<dyn FnMut(&mut ShardStages) + Send>,
     /// Milliseconds are counted from here, the same instant for all shards.
     pub epoch: Instant,
 }

@@ -8,7 +8,7 @@ use crate::handoff::{
     TowardHomeBatch,
 };
 use crate::net::Sockets;
-use crate::shard::{Assignment, Broker, Effects, MissedPublishes, ProduceRecord, ProduceStatus, ShardCounters, Stages, WriteStatus};
+use crate::shard::{Assignment, Broker, Effects, MissedPublishes, ProduceRecord, ProduceStatus, ShardCounters, ShardStages, WriteStatus};
 
 /// See the module's documentation.
 pub(super) struct Hands<B> {
@@ -17,7 +17,7 @@ pub(super) struct Hands<B> {
     pub(super) broker: B,
     pub(super) store_counters: Box<dyn FnMut(&ShardCounters)>,
     pub(super) store_missed: Box<dyn FnMut(&MissedPublishes)>,
-    pub(super) store_stages: Box<dyn FnMut(&mut Stages<u32>)>,
+    pub(super) store_stages: Box<dyn FnMut(&mut ShardStages)>,
     /// The clocks of all shards count from here.
     pub(super) epoch: Instant,
 }
@@ -79,7 +79,7 @@ impl<B: Broker> Effects for Hands<B> {
         self.epoch.elapsed().as_micros() as u64
     }
 
-    fn publish_stages(&mut self, stages: &mut Stages<u32>) {
+    fn publish_stages(&mut self, stages: &mut ShardStages) {
         (self.store_stages)(stages);
     }
 

@@ -17,7 +17,7 @@ use super::event::Event;
 use super::home::{Home, Speech};
 use super::outgoing::Outgoing;
 use super::settings::ShardSettings;
-use super::stages::{Stage, Stages};
+use super::stages::{ShardStages, Stage};
 use super::subscribers::Subscribers;
 use crate::handoff::{ConnectionKey, FromHome, FromHomeBatch, LaneFull, ShardId, TowardHome, TowardHomeBatch};
 use crate::limits::{EXPIRE_MS, PART_BYTES_MAX, PART_BYTES_MIN};
@@ -133,7 +133,7 @@ impl ShardCore {
     }
 
     /// How long everything takes; the driver records what it alone knows.
-    pub fn stages(&mut self) -> &mut Stages<u32> {
+    pub fn stages(&mut self) -> &mut ShardStages {
         &mut self.connections.stages
     }
 

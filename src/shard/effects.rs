@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::counters::ShardCounters;
-use super::stages::Stages;
+use super::stages::ShardStages;
 use crate::handoff::{
     ConnectionKey, FromHomeBatch, Generation, LaneFull, LogEndQuestion, Offset, PartitionRef, PublishKey, ShardId, TopicIndex,
     TowardHomeBatch,
@@ -53,7 +53,7 @@ pub trait Effects {
         0
     }
     /// Takes what was recorded since the last time, ten times a second at most, and clears it.
-    fn publish_stages(&mut self, stages: &mut Stages<u32>) {
+    fn publish_stages(&mut self, stages: &mut ShardStages) {
         stages.clear();
     }
     /// How often each topic has not, or perhaps not, what others of the same publish have: all of it, whenever it has changed.

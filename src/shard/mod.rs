@@ -27,4 +27,4 @@ pub use effects::{Assignment, Effects, MissedPublishes, ProduceRecord, ProduceSt
 pub use event::{Event, PublishFailure, PublishResult};
 pub use letter::Letter;
 pub use settings::ShardSettings;
-pub use stages::{Stage, Stages};
+pub use stages::{ShardStages, Stage, Stages};

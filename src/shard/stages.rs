@@ -35,6 +35,9 @@ impl Stage {
         [(Stage::Poll, "poll"), (Stage::Home, "home"), (Stage::Outbox, "outbox"), (Stage::Socket, "socket"), (Stage::Ack, "ack")];
 }
 
+/// What one shard records until somebody takes it.
+pub type ShardStages = Stages<u32>;
+
 /// A histogram for each stage. Some 50 KiB with `u32`.
 #[derive(Clone, Debug)]
 pub struct Stages<T: Counter> {

@@ -13,7 +13,7 @@ use prometheus_client::registry::Unit;
 use super::health::Health;
 use super::process::ProcessMetrics;
 use crate::shard::counters::Kind;
-use crate::shard::{MissedPublishes, ShardCounters, Stage, Stages};
+use crate::shard::{MissedPublishes, ShardCounters, ShardStages, Stage, Stages};
 
 /// One shard's part. The shard alone writes it.
 #[derive(Debug)]
@@ -44,7 +44,7 @@ impl ShardTelemetry {
     }
 
     /// Takes what was recorded since the last time, and clears it; all of it is left for the next time while somebody reads.
-    pub fn take_stages(&self, stages: &mut Stages<u32>) {
+    pub fn take_stages(&self, stages: &mut ShardStages) {
         if let Ok(mut all) = self.stages.try_lock() {
             all.add(stages);
             stages.clear();

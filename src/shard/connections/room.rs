@@ -22,7 +22,7 @@ use crate::session::{ErrorReply, Reply, encode_close, encode_reply};
 use crate::shard::counters::ShardCounters;
 use crate::shard::effects::MissedPublishes;
 use crate::shard::settings::ShardSettings;
-use crate::shard::stages::Stages;
+use crate::shard::stages::ShardStages;
 use crate::subject::TopicMap;
 
 /// See the module's documentation.
@@ -38,7 +38,7 @@ pub(in crate::shard) struct Connections {
     pub(super) to_write: VecDeque<(ConnectionKey, u32)>,
     /// What time it is, in microseconds, as the driver last said.
     pub clock_us: u64,
-    pub stages: Stages<u32>,
+    pub stages: ShardStages,
     pub(super) waiting: Waiting,
     /// Somebody waits for room although his own outbox has it: all outboxes together had none.
     pub(super) pool_was_full: bool,
@@ -101,7 +101,7 @@ impl Connections {
             timers: BinaryHeap::new(),
             to_write: VecDeque::new(),
             clock_us: 0,
-            stages: Stages::default(),
+            stages: ShardStages::default(),
             waiting: Waiting::default(),
             pool_was_full: false,
             crowd: Crowd::default(),
