@@ -232,7 +232,7 @@ mod tests {
             "corespan_stage_seconds_bucket{le=\"+Inf\",shard=\"1\",stage=\"socket\"} 4",
             "corespan_stage_seconds_bucket{le=\"0.0005\",shard=\"1\",stage=\"socket\"} 4",
             "corespan_stage_seconds_bucket{le=\"0.0001\",shard=\"1\",stage=\"socket\"} 0",
-            "corespan_stage_quantile_seconds{shard=\"1\",stage=\"socket\",quantile=\"0.99\"} 0.000251",
+            "corespan_stage_quantile_seconds{shard=\"1\",stage=\"socket\",quantile=\"0.99\"} 0.00025",
         ] {
             assert!(text.lines().any(|found| found == line), "{line}\n{text}");
         }
