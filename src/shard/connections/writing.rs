@@ -77,9 +77,15 @@ impl Connections {
             session.outbox.push_own(&mut self.pool, encode_pong_frame(&payload), None, None);
         }
         while !session.outbox.is_empty() {
-            let mut slices = [IoSlice::new(&[]); WRITE_SLICES_MAX];
-            let (count, bytes) = session.outbox.gather(&self.pool, &mut slices, WRITE_BYTES_MAX);
-            let status = effects.write(connection, &slices[..count]);
+            // Nearly always it is one frame, and a list of them would cost more than all the rest.
+            let (status, bytes) = match session.outbox.only(&self.pool) {
+                Some(frame) => (effects.write(connection, &[IoSlice::new(frame)]), frame.len()),
+                None => {
+                    let mut slices = [IoSlice::new(&[]); WRITE_SLICES_MAX];
+                    let (count, bytes) = session.outbox.gather(&self.pool, &mut slices, WRITE_BYTES_MAX);
+                    (effects.write(connection, &slices[..count]), bytes)
+                }
+            };
             self.counters.writes += 1;
             let written = match status {
                 WriteStatus::Done => bytes,
