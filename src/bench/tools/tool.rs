@@ -5,7 +5,8 @@ use clap::Subcommand;
 use super::failed::ToolFailed;
 use super::options::{ProduceOptions, PubOptions, RunOptions, SubOptions};
 use super::report::Verdict;
-use super::{producers, publishers, subscribers};
+use super::slow_options::SlowOptions;
+use super::{producers, publishers, slow, subscribers};
 
 /// A tool and its options.
 #[derive(Subcommand, Clone, Debug)]
@@ -16,6 +17,8 @@ pub enum Tool {
     Pub(PubOptions),
     /// Produce to Kafka, on a schedule.
     Produce(ProduceOptions),
+    /// Subscribe with connections that read few bytes a second, and count what they are told.
+    Slow(SlowOptions),
 }
 
 impl Tool {
@@ -24,6 +27,7 @@ impl Tool {
             Tool::Sub(options) => &options.run,
             Tool::Pub(options) => &options.run,
             Tool::Produce(options) => &options.run,
+            Tool::Slow(options) => &options.run,
         }
     }
 
@@ -36,6 +40,7 @@ impl Tool {
             Tool::Sub(options) => subscribers::run(options)?,
             Tool::Pub(options) => publishers::run(options)?,
             Tool::Produce(options) => producers::run(options)?,
+            Tool::Slow(options) => slow::run(options)?,
         };
         println!("{}", report.table());
         if let Some(file) = &self.options().report {
