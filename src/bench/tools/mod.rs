@@ -4,11 +4,14 @@
 //! drives all connections with epoll (`crowd`, `connection`, `message`, `dialect`); another writes the interval log. Every wait has a limit. A run is
 //! `good`, `failed` (what was tested did wrong) or `void` (the tool was the bottleneck), and `report` says which.
 
+pub mod agenda;
 pub mod books;
 pub mod budget;
 pub mod connection;
 pub mod crowd;
 pub mod dialect;
+mod echo;
+pub mod echo_options;
 pub mod failed;
 pub mod host;
 pub mod interval_log;
@@ -16,6 +19,7 @@ pub mod message;
 mod opening;
 pub mod options;
 pub mod pattern;
+pub mod position;
 mod producers;
 pub mod progress;
 mod publishers;
@@ -25,6 +29,9 @@ pub mod schedule;
 mod slow;
 pub mod slow_options;
 pub mod stamp;
+mod storm;
+mod storm_clients;
+pub mod storm_options;
 mod subscribers;
 pub mod target;
 mod tool;

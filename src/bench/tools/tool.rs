@@ -2,11 +2,13 @@
 
 use clap::Subcommand;
 
+use super::echo_options::EchoOptions;
 use super::failed::ToolFailed;
 use super::options::{ProduceOptions, PubOptions, RunOptions, SubOptions};
 use super::report::Verdict;
 use super::slow_options::SlowOptions;
-use super::{producers, publishers, slow, subscribers};
+use super::storm_options::StormOptions;
+use super::{echo, producers, publishers, slow, storm, subscribers};
 
 /// A tool and its options.
 #[derive(Subcommand, Clone, Debug)]
@@ -17,6 +19,10 @@ pub enum Tool {
     Pub(PubOptions),
     /// Produce to Kafka, on a schedule.
     Produce(ProduceOptions),
+    /// Publish to own subjects and hear it back: round trips, on a schedule.
+    Echo(EchoOptions),
+    /// Connect many, cut them, and let them come back with recovery.
+    Storm(StormOptions),
     /// Subscribe with connections that read few bytes a second, and count what they are told.
     Slow(SlowOptions),
 }
@@ -27,6 +33,8 @@ impl Tool {
             Tool::Sub(options) => &options.run,
             Tool::Pub(options) => &options.run,
             Tool::Produce(options) => &options.run,
+            Tool::Echo(options) => &options.run,
+            Tool::Storm(options) => &options.run,
             Tool::Slow(options) => &options.run,
         }
     }
@@ -40,6 +48,8 @@ impl Tool {
             Tool::Sub(options) => subscribers::run(options)?,
             Tool::Pub(options) => publishers::run(options)?,
             Tool::Produce(options) => producers::run(options)?,
+            Tool::Echo(options) => echo::run(options)?,
+            Tool::Storm(options) => storm::run(options)?,
             Tool::Slow(options) => slow::run(options)?,
         };
         println!("{}", report.table());
