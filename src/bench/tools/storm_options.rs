@@ -4,8 +4,7 @@ use clap::{Args, value_parser};
 
 use super::options::{ConnectOptions, RunOptions};
 
-/// Options of `storm`. All connect, --warm-up-seconds go by, then come the rounds: each begins with a cut and takes --seconds, or longer until all are
-/// back.
+/// Options of `storm`.
 #[derive(Args, Clone, Debug)]
 pub struct StormOptions {
     #[command(flatten)]

@@ -20,10 +20,19 @@ pub enum Tool {
     /// Produce to Kafka, on a schedule.
     Produce(ProduceOptions),
     /// Publish to own subjects and hear it back: round trips, on a schedule.
+    ///
+    /// Latencies run from when a publish was due until it is back; each must be answered, and come back once and in order.
     Echo(EchoOptions),
     /// Connect many, cut them, and let them come back with recovery.
+    ///
+    /// All connect at --connect-rate, and --warm-up-seconds go by; then come the rounds. Each cuts --cut percent of the connections, and they come back
+    /// --away-ms later from where they were. A round takes --seconds, and until all are back. Latencies run from when a connection was due until it was
+    /// subscribed or recovered. Run `produce` beside it: over the cuts nothing may be lost or doubled.
     Storm(StormOptions),
     /// Subscribe with connections that read few bytes a second, and count what they are told.
+    ///
+    /// Being unsubscribed with 2500, disconnected with 3008 or closed without a word fails the run only with --strict. Run `sub` beside it, which shall
+    /// not notice.
     Slow(SlowOptions),
 }
 
