@@ -365,7 +365,7 @@ fn who_is_sent_away_comes_back_when_told_and_who_is_not_recovered_fails_the_run(
     }
 }
 
-/// 250 records of 10,000 bytes in 5 s, of which the slow reader takes 2,000 bytes a second.
+/// 250 records of 10,000 bytes in 5 s, of which the slow reader takes 30,000 bytes a second: little enough to lag, and enough for the last word to reach it.
 #[test]
 fn a_slow_reader_is_told_and_a_fast_one_beside_it_loses_nothing() {
     let _machine = machine();
@@ -380,7 +380,7 @@ fn a_slow_reader_is_told_and_a_fast_one_beside_it_loses_nothing() {
     subscribed(&mut sub, 1);
     #[rustfmt::skip]
     let mut slow = start(&[
-        "slow", "--url", &url, "--subject", "/bench/all", "--read-bytes-per-second", "2000", "--warm-up-seconds", "0", "--seconds", "9", "--report",
+        "slow", "--url", &url, "--subject", "/bench/all", "--read-bytes-per-second", "30000", "--warm-up-seconds", "0", "--seconds", "9", "--report",
         &slow_report, "--progress", "--lag-max-ms", "10000",
     ]);
     subscribed(&mut slow, 1);

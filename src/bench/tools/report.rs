@@ -120,12 +120,12 @@ impl Report {
         for (name, quantile) in QUANTILES {
             lines.push(format!("{name:<20} {:>12}", milliseconds(total.value_at_quantile(quantile))));
         }
-        for (name, also) in &self.also {
-            let [p50, p99, max] = [0.5, 0.99, 1.0].map(|quantile| milliseconds(also.value_at_quantile(quantile)));
-            lines.push(format!("{:<20} {:>12} of p50 {p50}, p99 {p99}, max {max}", name.replace('_', " "), also.len()));
-        }
         let busy = self.worker.cpu_seconds / self.worker.seconds.max(1e-9) * 100.0;
         lines.push(format!("{:<20} {:>12.3}", "mean", total.mean() / 1e3));
+        for (name, also) in &self.also {
+            let [p50, p99, max] = [0.5, 0.99, 1.0].map(|quantile| milliseconds(also.value_at_quantile(quantile)));
+            lines.push(format!("{:<20} {:>12}   p50 {p50}, p99 {p99}, max {max}", name.replace('_', " "), also.len()));
+        }
         lines.push(String::new());
         lines.push(format!("{:<20} {busy:>12.1}", "this tool's CPU %"));
         if let Some(lag) = &self.worker.lag {
