@@ -140,6 +140,7 @@ pub fn run(options: &ProduceOptions) -> Result<Report, ToolFailed> {
             "run": run_settings(&options.run),
         }),
         recorder,
+        also: BTreeMap::new(),
         seconds,
         counts: BTreeMap::from([("sent", next), ("acknowledged", answers.acknowledged), ("refused", refused), ("unanswered", unanswered)]),
         errors: BTreeMap::new(),
