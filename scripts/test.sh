@@ -293,6 +293,8 @@ stage_js() {
 
 stage_python() {
   sdk_stage
+  limited "building corespan-bench" $build_seconds cargo build --bin corespan-bench
+  export CORESPAN_TEST_BENCH=$target/debug/corespan-bench
   limited "the Python tests" $tests_seconds "$python_venv/bin/python" -m unittest discover --start-directory "$sdk_python" --verbose
 }
 

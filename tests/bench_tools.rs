@@ -1,4 +1,4 @@
-//! `corespan-bench sub`, `pub` and `produce` from outside: a whole run on a node and an embedded Kafka, and servers of the test that do wrong.
+//! `corespan-bench sub`, `pub`, `produce`, `echo`, `storm` and `slow` from outside: a whole run on a node and an embedded Kafka, and servers of the test that do wrong.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -128,30 +128,6 @@ fn logged(file: &str) -> u64 {
     histograms.map(|histogram: Histogram<u64>| histogram.len()).sum()
 }
 
-/// The same by HdrHistogram's tool for Python, the package `hdrhistogram`; none if that is not installed.
-fn logged_says_python(file: &str) -> Option<u64> {
-    const SCRIPT: &str = "\
-import sys
-try:
-    from hdrh.histogram import HdrHistogram
-    from hdrh.log import HistogramLogReader
-except ImportError:
-    sys.exit(77)
-total = HdrHistogram(1, 600000000, 3)
-reader = HistogramLogReader(sys.argv[1], total)
-count = 0
-while (histogram := reader.get_next_interval_histogram()) is not None:
-    count += histogram.get_total_count()
-print(count)
-";
-    let output = Command::new("python3").args(["-c", SCRIPT, file]).output().ok()?;
-    if output.status.code() == Some(77) {
-        return None;
-    }
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    Some(String::from_utf8(output.stdout).unwrap().trim().parse().unwrap())
-}
-
 fn assert_good(report: &Value, counts: &[(&str, u64)]) {
     assert_eq!((&report["verdict"], &report["reasons"]), (&Value::from("good"), &serde_json::json!([])), "{report:#}");
     for (name, count) in counts {
@@ -189,10 +165,6 @@ fn what_is_produced_reaches_every_subscriber_and_is_counted_and_logged() {
         &[("subscribed", 20), ("received", 400), ("lost", 0), ("doubled", 0), ("out_of_order", 0), ("silent_clients", 0), ("closes", 0)],
     );
     assert_eq!((logged(&log), logged(&produce_log)), (400, 200));
-    match logged_says_python(&log) {
-        Some(count) => assert_eq!(count, 400),
-        None => println!("not read by Python: pip install hdrhistogram"),
-    }
     assert_eq!((&sub["latency_us"]["count"], &produce["latency_us"]["count"]), (&Value::from(400), &Value::from(200)));
     assert!(said.contains("p99.99") && said.contains("verdict"), "{said}");
 }
@@ -267,6 +239,165 @@ fn tls_is_spoken_with_servers_of_a_named_authority_and_no_others() {
     let (code, said) = finish(start(&["sub", "--url", &url, "--tls-ca", &stranger, "--subject", "/bench/all", "--seconds", "40"]));
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("invalid peer certificate"), "{said}");
+    #[rustfmt::skip]
+    let insecure = start(&[
+        "echo", "--url", &url, "--insecure", "--subject", "/bench/{n}", "--rate", "20", "--warm-up-seconds", "0", "--seconds", "1", "--lag-max-ms",
+        "10000",
+    ]);
+    let (code, said) = finish(insecure);
+    assert_eq!(code, Some(0), "{said}");
+}
+
+#[test]
+fn an_echo_comes_back_once_and_in_order_in_either_protocol() {
+    let _machine = machine();
+    let world = World::start();
+    let (url, report, log) = (world.url(), world.file("echo.json"), world.file("echo.hlog"));
+    for protocol in ["json", "protobuf"] {
+        let subject = format!("/bench/echo-{protocol}-{{n}}");
+        #[rustfmt::skip]
+        let echo = start(&[
+            "echo", "--url", &url, "--connections", "4", "--subject", &subject, "--protocol", protocol, "--rate", "100", "--warm-up-seconds", "1",
+            "--seconds", "1", "--report", &report, "--log", &log, "--lag-max-ms", "10000",
+        ]);
+        let (code, said) = finish(echo);
+        assert_eq!(code, Some(0), "{protocol}: {said}");
+        let echo = world.report("echo.json");
+        assert_good(
+            &echo,
+            &[("sent", 200), ("acknowledged", 200), ("echoed", 200), ("lost", 0), ("doubled", 0), ("out_of_order", 0), ("foreign", 0)],
+        );
+        // The second of warm-up is in neither.
+        assert_eq!((&echo["latency_us"]["count"], &echo["also_us"]["publish_reply"]["count"]), (&Value::from(100), &Value::from(100)));
+        assert_eq!(logged(&log), 100);
+    }
+}
+
+/// 20 clients, 10 of them cut in each of two rounds while each subject gets 100 records in 4 s.
+#[test]
+fn who_is_cut_recovers_and_nothing_is_lost_or_doubled_over_it() {
+    let _machine = machine();
+    let world = World::start();
+    let (url, report) = (world.url(), world.file("storm.json"));
+    for protocol in ["json", "protobuf"] {
+        let (subject, keys) = (format!("/bench/{protocol}-{{n%5}}"), format!("{protocol}-{{n}}"));
+        #[rustfmt::skip]
+        let mut storm = start(&[
+            "storm", "--url", &url, "--connections", "20", "--subject", &subject, "--protocol", protocol, "--warm-up-seconds", "1", "--seconds", "1",
+            "--rounds", "2", "--cut", "50", "--expect", "100", "--report", &report, "--progress", "--lag-max-ms", "10000",
+        ]);
+        subscribed(&mut storm, 20);
+        #[rustfmt::skip]
+        let produce = start(&[
+            "produce", "--brokers", world.kafka.bootstrap(), "--topic", TOPIC, "--keys", &keys, "--subjects", "5", "--rate", "125",
+            "--warm-up-seconds", "0", "--seconds", "4", "--lag-max-ms", "10000",
+        ]);
+        let (code, said) = finish(produce);
+        assert_eq!(code, Some(0), "{protocol}: {said}");
+        let (code, said) = finish(storm);
+        assert_eq!(code, Some(0), "{protocol}: {said}");
+        let storm = world.report("storm.json");
+        let books = [("received", 2_000), ("lost", 0), ("doubled", 0), ("out_of_order", 0), ("unexpected", 0)];
+        assert_good(&storm, &books);
+        assert_good(&storm, &[("subscribed", 20), ("cuts", 20), ("cuts_skipped", 0), ("recovered", 20), ("unrecovered", 0), ("closes", 0)]);
+        let also = |name: &str| storm["also_us"][name]["count"].as_u64().unwrap();
+        assert_eq!((also("connect"), also("subscribe"), also("recover"), also("record")), (40, 20, 20, 2_000), "{storm:#}");
+    }
+}
+
+/// A server that sends each connection in turn away with 503, or grants its subscription with this reply; it ends with the last of them.
+fn granter(turns: Vec<Option<&'static str>>) -> (String, thread::JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("ws://{}/connection/websocket", listener.local_addr().unwrap());
+    let server = thread::spawn(move || {
+        for turn in turns {
+            let (mut socket, _) = listener.accept().unwrap();
+            socket.set_read_timeout(Some(RUN_TIME)).unwrap();
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(byte(&mut socket));
+            }
+            let Some(granted) = turn else {
+                socket.write_all(b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n").unwrap();
+                continue;
+            };
+            let answer = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n";
+            let replies = format!("{{\"id\":1,\"connect\":{{}}}}\n{{\"id\":2,\"subscribe\":{granted}}}");
+            let mut bytes = answer.as_bytes().to_vec();
+            bytes.extend_from_slice(&[0x81, 126]);
+            bytes.extend_from_slice(&u16::try_from(replies.len()).unwrap().to_be_bytes());
+            bytes.extend_from_slice(replies.as_bytes());
+            socket.write_all(&bytes).unwrap();
+            // Until it is cut, or the tool has gone.
+            let _ = socket.read_to_end(&mut Vec::new());
+        }
+    });
+    (url, server)
+}
+
+#[test]
+fn who_is_sent_away_comes_back_when_told_and_who_is_not_recovered_fails_the_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let report = folder.path().join("report.json").display().to_string();
+    let first = r#"{"epoch":"1a","offset":4,"recoverable":true,"positioned":true}"#;
+    let good = r#"{"epoch":"1a","offset":4,"recoverable":true,"recovered":true,"was_recovering":true}"#;
+    let bad = r#"{"epoch":"1b","offset":9,"recoverable":true,"was_recovering":true}"#;
+    for (turns, more, code, recovered, unrecovered) in [
+        (vec![None, Some(first), Some(good)], &[][..], 0, 1, 0),
+        (vec![None, Some(first), Some(bad)], &[], 1, 0, 1),
+        (vec![None, Some(first), Some(bad)], &["--allow-unrecovered"], 0, 0, 1),
+    ] {
+        let (url, server) = granter(turns);
+        #[rustfmt::skip]
+        let storm = [
+            "storm", "--url", &url, "--subject", "/a/{n}", "--warm-up-seconds", "0", "--seconds", "1", "--cut", "100", "--report", &report,
+            "--lag-max-ms", "10000",
+        ];
+        let (got, said) = finish(start(&[&storm[..], more].concat()));
+        server.join().unwrap();
+        assert_eq!(got, Some(code), "{said}");
+        let report: Value = serde_json::from_str(&fs::read_to_string(&report).unwrap()).unwrap();
+        let counts = &report["counts"];
+        assert_eq!((&counts["busy_503"], &counts["cuts"]), (&Value::from(1), &Value::from(1)), "{report:#}");
+        assert_eq!((&counts["recovered"], &counts["unrecovered"]), (&Value::from(recovered), &Value::from(unrecovered)), "{report:#}");
+        // It was due before it was sent away for a second.
+        assert!(report["also_us"]["subscribe"]["min"].as_u64() >= Some(999_000), "{report:#}");
+    }
+}
+
+/// 250 records of 10,000 bytes in 5 s, of which the slow reader takes 30,000 bytes a second: little enough to lag, and enough for the last word to reach it.
+#[test]
+fn a_slow_reader_is_told_and_a_fast_one_beside_it_loses_nothing() {
+    let _machine = machine();
+    let world =
+        World::start_with("[slow.client]\ntimeout = \"1s\"\n[outbox]\nbytes.max = \"128KiB\"\n[listen.send.buffer]\nbytes = \"8KiB\"");
+    let (url, report, slow_report) = (world.url(), world.file("sub.json"), world.file("slow.json"));
+    #[rustfmt::skip]
+    let mut sub = start(&[
+        "sub", "--url", &url, "--subject", "/bench/all", "--warm-up-seconds", "0", "--seconds", "40", "--expect", "250", "--report", &report,
+        "--progress", "--lag-max-ms", "10000",
+    ]);
+    subscribed(&mut sub, 1);
+    #[rustfmt::skip]
+    let mut slow = start(&[
+        "slow", "--url", &url, "--subject", "/bench/all", "--read-bytes-per-second", "30000", "--warm-up-seconds", "0", "--seconds", "9", "--report",
+        &slow_report, "--progress", "--lag-max-ms", "10000",
+    ]);
+    subscribed(&mut slow, 1);
+    #[rustfmt::skip]
+    let produce = start(&[
+        "produce", "--brokers", world.kafka.bootstrap(), "--topic", TOPIC, "--keys", "all", "--rate", "50", "--bytes", "10000", "--warm-up-seconds",
+        "0", "--seconds", "5", "--lag-max-ms", "10000",
+    ]);
+    for tool in [produce, sub, slow] {
+        let (code, said) = finish(tool);
+        assert_eq!(code, Some(0), "{said}");
+    }
+    assert_good(&world.report("sub.json"), &[("received", 250), ("lost", 0), ("doubled", 0), ("closes", 0), ("unsubscribes", 0)]);
+    let slow = world.report("slow.json");
+    assert_good(&slow, &[("lost", 0), ("doubled", 0), ("out_of_order", 0)]);
+    let count = |name: &str| slow["counts"][name].as_u64().unwrap();
+    assert!(count("told_2500") + count("told_3008") > 0 && count("received") < 250, "{slow:#}");
 }
 
 /// 10 ns for a record is more than any machine can do.
@@ -387,6 +518,11 @@ fn a_mistake_in_the_options_is_one_line_and_exit_code_2() {
         (&["pub", "--url", "ws://127.0.0.1:1/", "--subject", "/a/b", "--token-file", "/nowhere"], "--token-file /nowhere"),
         (&["produce", "--brokers", "127.0.0.1:1", "--topic", "t", "--property", "x"], "--property x"),
         (&["sub", "--url", "ws://127.0.0.1:1/", "--subject", "/a/b", "--rounds", "3"], "--rounds"),
+        (&["echo", "--url", "ws://127.0.0.1:1/", "--connections", "2", "--subject", "/a/b"], "put {n} into it"),
+        (&["storm", "--url", "ws://127.0.0.1:1/", "--subject", "/a/b", "--cut", "101"], "--cut"),
+        (&["storm", "--url", "ws://127.0.0.1:1/", "--subject", "/a/b", "--expect", "1", "--allow-unrecovered"], "--allow-unrecovered"),
+        (&["slow", "--url", "ws://127.0.0.1:1/", "--subject", "/a/b"], "--read-bytes-per-second"),
+        (&["slow", "--url", "ws://127.0.0.1:1/", "--subject", "/a/b", "--read-bytes-per-second", "0"], "--read-bytes-per-second"),
     ] {
         let (code, said) = finish(start(arguments));
         assert_eq!((code, said.lines().count()), (Some(2), 1), "{arguments:?}: {said}");

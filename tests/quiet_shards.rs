@@ -61,7 +61,7 @@ fn table() -> (Player, Player) {
 
 impl Player {
     /// Plays on an executor.
-    fn as_a_shard(mut self) -> Player {
+    fn on_a_shard(mut self) -> Player {
         self.sockets = Some(Sockets::new(NetSettings::default(), Poller::new().expect("an epoll instance can be made")));
         self
     }
@@ -173,9 +173,9 @@ fn round_trips_between_two_quiet_shards_never_stall() {
     let control = on_thread(here, move || control_serves.serve(WITNESS, move |_| !control_goes_on.load(Ordering::Relaxed)));
 
     let (serves, echoes) = table();
-    let echo = on_executor(there, move || echoes.as_a_shard().echo());
+    let echo = on_executor(there, move || echoes.on_a_shard().echo());
     let began = Instant::now();
-    let serve = on_executor(here, move || serves.as_a_shard().serve(STALL, move |number| number < round_trips));
+    let serve = on_executor(here, move || serves.on_a_shard().serve(STALL, move |number| number < round_trips));
 
     let (stalls, slowest) = serve.recv_timeout(patience()).expect("the serving shard ends well, and in time");
     let took = began.elapsed();

@@ -76,6 +76,7 @@ fn start(poll: Poll) -> Node {
             broker: Nothing { acknowledged: acknowledged.clone() },
             store_counters: Box::new(|_| {}),
             store_missed: Box::new(|_| {}),
+            store_stages: Box::new(|stages| stages.clear()),
             epoch,
         })
     })

@@ -156,6 +156,7 @@ impl Node {
                 broker: Vectors { log: log.clone(), letters: letters[id.index()].clone(), assigned: Vec::new() },
                 store_counters: Box::new(|_| {}),
                 store_missed: Box::new(|_| {}),
+                store_stages: Box::new(|stages| stages.clear()),
                 epoch,
             })
         })

@@ -104,7 +104,7 @@ fn every_mistake_is_one_line_that_names_key_value_allowed_and_remedy() {
         ),
         (
             "[cores]\npoll = 'bussy'",
-            "f.toml:2: cores.poll = \"bussy\" is not allowed; did you mean \"busy\"? allowed are \"park\", \"busy\"",
+            "f.toml:2: cores.poll = \"bussy\" is not allowed; did you mean \"busy\"? allowed are \"park\", \"adaptive\", \"busy\"",
         ),
         (
             "[cores]\nshards = 0",

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant, SystemTime};
 use super::hands::Hands;
 use super::pulse::Pulse;
 use super::rest::Rest;
+use super::slice::Slice;
 use super::thread::{self, ExecutorFailed};
 use crate::cores::Poll;
 use crate::entitlement::Entitlement;
@@ -25,13 +26,13 @@ use crate::handoff::{ConnectionKey, LaneEnds, MailboxReceiver, ShardId, Wake};
 use crate::http::Site;
 use crate::limits::{CLOSE_LINGER_MS, TICK_MS};
 use crate::net::{self, Host, NetSettings, Poller, ShardListener, Sockets};
-use crate::shard::{Broker, Event, Letter, MissedPublishes, ShardCore, ShardCounters, ShardSettings};
+use crate::shard::{Broker, Event, Letter, MissedPublishes, ShardCore, ShardCounters, ShardSettings, ShardStages, Stage};
 
 /// Lane messages of one direction and shard that a turn takes: more than a lane holds would only delay the flush.
 const LANE_MESSAGES_PER_TURN: usize = 64;
 /// Letters that a turn takes.
 const LETTERS_PER_TURN: usize = 4096;
-/// Bytes of records that a turn takes from Kafka: large enough to share writes, small enough that sockets and lanes wait less than a millisecond.
+/// Bytes of records that a turn takes from Kafka, a slice at a time: small enough that sockets and lanes wait less than a millisecond.
 const KAFKA_BYTES_PER_TURN: usize = 256 << 10;
 /// How often a shard is told what the wall clock says, for it may be set.
 const CLOCK_MS: u64 = 1_000;
@@ -68,6 +69,8 @@ pub struct ShardPlan<B> {
     pub store_counters: Box<dyn FnMut(&ShardCounters) + Send>,
     /// Takes a copy of how often each topic has missed a publish, when that has changed.
     pub store_missed: Box<dyn FnMut(&MissedPublishes) + Send>,
+    /// Takes what was recorded of latencies, and clears it, ten times a second at most. If it cannot now, the next time has it all.
+    pub store_stages: Box<dyn FnMut(&mut ShardStages) + Send>,
     /// Milliseconds are counted from here, the same instant for all shards.
     pub epoch: Instant,
 }
@@ -81,15 +84,19 @@ async fn live<B: Broker>(plan: ShardPlan<B>, poller: Poller) {
             broker: plan.broker,
             store_counters: plan.store_counters,
             store_missed: plan.store_missed,
+            store_stages: plan.store_stages,
+            epoch: plan.epoch,
         }),
         mailbox: plan.mailbox,
         read_buffer: RefCell::new(vec![0; READ_BUFFER_BYTES].into_boxed_slice()),
+        slice: RefCell::default(),
         wake: plan.wake.clone(),
         epoch: plan.epoch,
         ticked_ms: Cell::new(0),
         worked_ms: Cell::new(0),
         looked: Cell::new(Duration::ZERO),
         clock_due_ms: Cell::new(0),
+        epoch_unix: Cell::new(Duration::ZERO),
         stopping: Cell::new(false),
     });
     host.handle(host.clock(host.now_ms()));
@@ -126,6 +133,10 @@ async fn live<B: Broker>(plan: ShardPlan<B>, poller: Poller) {
     plan.wake.forget();
 }
 
+fn micros(time: Duration) -> u64 {
+    time.as_micros() as u64
+}
+
 /// Lets the other tasks of the executor run.
 async fn yield_once() {
     let mut yielded = false;
@@ -146,6 +157,7 @@ struct ShardHost<B> {
     hands: RefCell<Hands<B>>,
     mailbox: MailboxReceiver<Letter>,
     read_buffer: RefCell<Box<[u8]>>,
+    slice: RefCell<Slice>,
     wake: Arc<Wake>,
     epoch: Instant,
     ticked_ms: Cell<u64>,
@@ -154,6 +166,8 @@ struct ShardHost<B> {
     looked: Cell<Duration>,
     /// When the shard is told next what the wall clock says.
     clock_due_ms: Cell<u64>,
+    /// What it said when the shard's own clock began, by the last look at both.
+    epoch_unix: Cell<Duration>,
     stopping: Cell<bool>,
 }
 
@@ -161,7 +175,14 @@ impl<B: Broker> ShardHost<B> {
     fn clock(&self, now_ms: u64) -> Event<'static> {
         self.clock_due_ms.set(now_ms + CLOCK_MS);
         let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        self.epoch_unix.set(unix.saturating_sub(self.epoch.elapsed()));
         Event::Clock { unix_ms: unix.as_millis() as u64 }
+    }
+
+    /// How old a record of this timestamp is; `None` if it has none.
+    fn lag(&self, timestamp_ms: i64, now: Duration) -> Option<Duration> {
+        let written = Duration::from_millis(u64::try_from(timestamp_ms).ok()?);
+        Some((self.epoch_unix.get() + now).saturating_sub(written))
     }
 
     /// How long the shard may sleep if nothing happens.
@@ -180,7 +201,9 @@ impl<B: Broker> ShardHost<B> {
             self.looked.set(now);
             self.hands.borrow_mut().sockets.look(Duration::ZERO);
         }
-        let (core, hands) = (&mut *self.core.borrow_mut(), &mut *self.hands.borrow_mut());
+        let (core, hands, slice) = (&mut *self.core.borrow_mut(), &mut *self.hands.borrow_mut(), &mut *self.slice.borrow_mut());
+        slice.begin(now);
+        core.set_clock(micros(now));
         let mut worked = false;
         // What is not taken in now nobody announces again.
         let mut refused = !core.polls_kafka();
@@ -192,9 +215,16 @@ impl<B: Broker> ShardHost<B> {
                     break;
                 }
                 let Some(batch) = hands.lanes.from_home_of[from].as_ref().and_then(|lane| lane.try_receive()) else { break };
+                let (count, said_us) = (batch.messages.len(), batch.said_us);
                 core.handle(now_ms, Event::FromHome { from: ShardId(from as u16), batch }, hands);
+                let now_us = micros(self.epoch.elapsed());
+                core.set_clock(now_us);
+                core.stages().record(Stage::Outbox, now_us.saturating_sub(said_us), count);
                 if core.is_crowded() {
                     core.flush(now_ms, hands);
+                } else if let Some(writes_max) = slice.takes(count, Duration::from_micros(now_us)) {
+                    core.flush_part(now_ms, writes_max, hands);
+                    slice.begin(self.epoch.elapsed());
                 }
                 worked = true;
             }
@@ -221,13 +251,26 @@ impl<B: Broker> ShardHost<B> {
             worked = true;
         }
         let mut room = KAFKA_BYTES_PER_TURN;
+        slice.begin(self.epoch.elapsed());
         while room > 0 && core.polls_kafka() {
-            let Some(batch) = hands.broker.poll(room.min(core.part_bytes())) else { break };
+            let Some(batch) = hands.broker.poll(room.min(core.part_bytes()).min(slice.bytes())) else { break };
             let bytes: usize = batch.records.iter().map(|record| record.weight()).sum();
             room = room.saturating_sub(bytes.max(1));
+            let count = batch.records.len();
+            let polled = self.epoch.elapsed();
+            core.set_clock(micros(polled));
+            if let Some(lag) = batch.records.first().and_then(|record| self.lag(record.timestamp_ms, polled)) {
+                core.stages().record(Stage::Poll, micros(lag), count);
+            }
             core.handle(now_ms, Event::Records(batch), hands);
+            let dealt_with = self.epoch.elapsed();
+            core.stages().record(Stage::Home, micros(dealt_with - polled), count);
             if core.is_crowded() {
                 core.flush(now_ms, hands);
+                slice.begin(self.epoch.elapsed());
+            } else if let Some(writes_max) = slice.takes(count, dealt_with) {
+                core.flush_part(now_ms, writes_max, hands);
+                slice.begin(self.epoch.elapsed());
             } else {
                 core.send_part(hands);
             }
@@ -262,8 +305,10 @@ impl<B: Broker> Host for ShardHost<B> {
     }
 
     fn handle(&self, event: Event<'_>) {
-        let now_ms = self.now_ms();
-        self.core.borrow_mut().handle(now_ms, event, &mut *self.hands.borrow_mut());
+        let now = self.epoch.elapsed();
+        let mut core = self.core.borrow_mut();
+        core.set_clock(micros(now));
+        core.handle(now.as_millis() as u64, event, &mut *self.hands.borrow_mut());
         self.wake.notify();
     }
 

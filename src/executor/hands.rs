@@ -1,13 +1,14 @@
 //! The effects of a shard for real: its sockets, its lanes, its Kafka side and its place in the telemetry.
 
 use std::io::IoSlice;
+use std::time::Instant;
 
 use crate::handoff::{
     ConnectionKey, FromHomeBatch, Generation, LaneEnds, LaneFull, LogEndQuestion, PartitionRef, PublishKey, ShardId, TopicIndex,
     TowardHomeBatch,
 };
 use crate::net::Sockets;
-use crate::shard::{Assignment, Broker, Effects, MissedPublishes, ProduceRecord, ProduceStatus, ShardCounters, WriteStatus};
+use crate::shard::{Assignment, Broker, Effects, MissedPublishes, ProduceRecord, ProduceStatus, ShardCounters, ShardStages, WriteStatus};
 
 /// See the module's documentation.
 pub(super) struct Hands<B> {
@@ -16,6 +17,9 @@ pub(super) struct Hands<B> {
     pub(super) broker: B,
     pub(super) store_counters: Box<dyn FnMut(&ShardCounters)>,
     pub(super) store_missed: Box<dyn FnMut(&MissedPublishes)>,
+    pub(super) store_stages: Box<dyn FnMut(&mut ShardStages)>,
+    /// The clocks of all shards count from here.
+    pub(super) epoch: Instant,
 }
 
 impl<B: Broker> Effects for Hands<B> {
@@ -69,6 +73,14 @@ impl<B: Broker> Effects for Hands<B> {
 
     fn partition_ready(&mut self, partition: PartitionRef, generation: Generation) {
         self.broker.partition_ready(partition, generation);
+    }
+
+    fn clock_us(&self) -> u64 {
+        self.epoch.elapsed().as_micros() as u64
+    }
+
+    fn publish_stages(&mut self, stages: &mut ShardStages) {
+        (self.store_stages)(stages);
     }
 
     fn publish_missed(&mut self, missed: &MissedPublishes) {

@@ -37,7 +37,7 @@ impl Rest {
             Poll::Busy => std::hint::spin_loop(),
             Poll::Adaptive => {
                 let since = Instant::now();
-                let spins = (self.gap <= GAP_MAX).then_some(self.gap * GAPS).unwrap_or_default().min(patience);
+                let spins = if self.gap <= GAP_MAX { patience.min(self.gap * GAPS) } else { Duration::ZERO };
                 if !spin(wake, since, spins, sockets) {
                     sockets.sleep(wake, patience.saturating_sub(spins));
                 }

@@ -31,6 +31,8 @@ pub enum TowardHome {
         partition: PartitionRef,
         life: TopicId,
         records: Vec<Record>,
+        /// When they came from Kafka, in microseconds of the shards' common clock.
+        polled_us: u64,
     },
 }
 
@@ -236,7 +238,11 @@ pub struct TowardHomeBatch(pub Vec<TowardHome>);
 
 /// One lane message: what one turn had to say to one shard, in order.
 #[derive(Debug, Default)]
-pub struct FromHomeBatch(pub Vec<FromHome>);
+pub struct FromHomeBatch {
+    pub messages: Vec<FromHome>,
+    /// When the first of it was said, in microseconds of the shards' common clock.
+    pub said_us: u64,
+}
 
 impl TowardHome {
     /// Bytes that the message keeps alive.
@@ -284,6 +290,6 @@ impl Weigh for TowardHomeBatch {
 
 impl Weigh for FromHomeBatch {
     fn weight(&self) -> usize {
-        self.0.iter().map(FromHome::weight).sum()
+        self.messages.iter().map(FromHome::weight).sum()
     }
 }

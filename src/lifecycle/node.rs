@@ -90,7 +90,7 @@ impl Node {
         let shards = Shards::start(desks, |id: ShardId, desk| {
             let ((broker, lanes), listeners) = parts.next().expect("counted above");
             let telemetry = registry.shard(id);
-            let of_missed = telemetry.clone();
+            let (of_missed, of_stages) = (telemetry.clone(), telemetry.clone());
             executor::spawn(ShardPlan {
                 id,
                 shards: plan.shards.len() as u16,
@@ -109,6 +109,7 @@ impl Node {
                 broker,
                 store_counters: Box::new(move |counters| telemetry.store(counters)),
                 store_missed: Box::new(move |missed| of_missed.store_missed(missed)),
+                store_stages: Box::new(move |stages| of_stages.take_stages(stages)),
                 epoch,
             })
         })?;

@@ -1,6 +1,6 @@
 //! Outbound WebSocket frames: unmasked, unfragmented, each in one allocation. A frame is made once and may go to any number of clients.
 
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
@@ -48,7 +48,9 @@ impl FrameWriter {
         let start = HEADER_MAX - header.len(len);
         // The slice has exactly the header's length, so this does not fail.
         let _ = header.format(len, &mut &mut self.buffer[start..HEADER_MAX]);
-        Bytes::from(self.buffer).slice(start..)
+        let mut frame = Bytes::from(self.buffer);
+        frame.advance(start);
+        frame
     }
 }
 

@@ -3,6 +3,7 @@
 
 pub mod command;
 mod frame;
+mod json_text;
 pub mod outbox;
 pub mod publication;
 pub mod publish_value;

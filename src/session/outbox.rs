@@ -220,6 +220,15 @@ impl Outbox {
         self.tail = place;
     }
 
+    /// What is to be written, if it is a single frame.
+    pub fn only<'a>(&self, pool: &'a OutboxPool) -> Option<&'a [u8]> {
+        if self.frames != 1 {
+            return None;
+        }
+        let frame = pool.nodes[self.head as usize].frame.as_ref()?;
+        Some(&frame.bytes[self.written as usize..])
+    }
+
     /// The first bytes to write, about `bytes_max` at most, into `slices`. Gives how many slices and bytes.
     pub fn gather<'a>(&self, pool: &'a OutboxPool, slices: &mut [IoSlice<'a>], bytes_max: usize) -> (usize, usize) {
         let (mut place, mut skip, mut count, mut bytes) = (self.head, self.written as usize, 0, 0);

@@ -1,7 +1,6 @@
 //! Publications: a record as clients see it. Encoded once per record and form; nothing in it depends on the client.
 
 use std::collections::HashMap;
-use std::io::Write as _;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -9,6 +8,7 @@ use bytes::Bytes;
 use prost::encoding;
 
 use super::frame::FrameWriter;
+use super::json_text::is_json;
 use crate::ids::{Offset, Protocol, Variant};
 use crate::subject::ValueKind;
 
@@ -90,7 +90,9 @@ pub fn encode_push(variant: Variant, channel: &str, id: u64, publication: &Publi
     match variant.protocol {
         Protocol::Json => {
             if numeric {
-                let _ = write!(out, "{{\"push\":{{\"id\":{id},\"pub\":");
+                out.extend_from_slice(b"{\"push\":{\"id\":");
+                number(out, id);
+                out.extend_from_slice(b",\"pub\":");
             } else {
                 out.extend_from_slice(b"{\"push\":{\"channel\":");
                 json_string(out, channel);
@@ -127,7 +129,8 @@ fn write_json(out: &mut Vec<u8>, publication: &Publication<'_>) {
         Some(value) => write_value(out, publication.kind, value),
     }
     if let Some(offset) = publication.offset {
-        let _ = write!(out, ",\"offset\":{}", offset.0 + 1);
+        out.extend_from_slice(b",\"offset\":");
+        number(out, offset.0 + 1);
     }
     let mut separator: &[u8] = b",\"tags\":{";
     for (name, value) in publication.tags() {
@@ -141,7 +144,8 @@ fn write_json(out: &mut Vec<u8>, publication: &Publication<'_>) {
         out.push(b'}');
     }
     if publication.timestamp_ms >= 0 {
-        let _ = write!(out, ",\"time\":{}", publication.timestamp_ms);
+        out.extend_from_slice(b",\"time\":");
+        number(out, publication.timestamp_ms);
     }
     if publication.is_removed() {
         out.extend_from_slice(b",\"removed\":true");
@@ -157,8 +161,8 @@ fn write_value(out: &mut Vec<u8>, kind: ValueKind, value: &[u8]) {
             // A line break inside a string is not valid JSON, so every one here stands between tokens; SDKs split frames at line feeds.
             let from = out.len();
             out.extend_from_slice(value);
-            for byte in &mut out[from..] {
-                *byte = if matches!(*byte, b'\n' | b'\r') { b' ' } else { *byte };
+            for place in memchr::memchr2_iter(b'\n', b'\r', value) {
+                out[from + place] = b' ';
             }
         }
         Some(text) => json_string(out, text),
@@ -174,48 +178,8 @@ fn write_value(out: &mut Vec<u8>, kind: ValueKind, value: &[u8]) {
     }
 }
 
-/// Deepest JSON that is embedded: what recursive parsers of clients take.
-const JSON_DEPTH_MAX: usize = 128;
-/// Longest row of digits in JSON that is embedded. Python takes no longer integer, and its SDK ends the connection for good over one frame that it
-/// cannot parse: such a record would be poison.
-const JSON_DIGITS_MAX: usize = 4_300;
-
-/// One complete JSON text that clients can parse.
-fn is_json(text: &str) -> bool {
-    serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok() && is_tame(text.as_bytes())
-}
-
-/// Whether a valid JSON text is neither too deep nor has too many digits in a row. Nearly always that is seen at a glance.
-fn is_tame(text: &[u8]) -> bool {
-    let opened = text.iter().filter(|byte| matches!(byte, b'[' | b'{')).count();
-    // A row of more digits than the step has one at a step.
-    let digits = text.iter().step_by(JSON_DIGITS_MAX).skip(1).any(u8::is_ascii_digit);
-    if opened <= JSON_DEPTH_MAX && !digits {
-        return true;
-    }
-    let (mut depth, mut digits, mut in_string, mut escaped) = (0_usize, 0, false, false);
-    for byte in text {
-        if in_string {
-            match byte {
-                _ if escaped => escaped = false,
-                b'\\' => escaped = true,
-                b'"' => in_string = false,
-                _ => {}
-            }
-            continue;
-        }
-        digits = if byte.is_ascii_digit() { digits + 1 } else { 0 };
-        match byte {
-            b'"' => in_string = true,
-            b'[' | b'{' => depth += 1,
-            b']' | b'}' => depth -= 1,
-            _ => {}
-        }
-        if depth > JSON_DEPTH_MAX || digits > JSON_DIGITS_MAX {
-            return false;
-        }
-    }
-    true
+fn number(out: &mut Vec<u8>, number: impl itoa::Integer) {
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
 /// A JSON string with its quotes.

@@ -17,6 +17,7 @@ use super::event::Event;
 use super::home::{Home, Speech};
 use super::outgoing::Outgoing;
 use super::settings::ShardSettings;
+use super::stages::{ShardStages, Stage};
 use super::subscribers::Subscribers;
 use crate::handoff::{ConnectionKey, FromHome, FromHomeBatch, LaneFull, ShardId, TowardHome, TowardHomeBatch};
 use crate::limits::{EXPIRE_MS, PART_BYTES_MAX, PART_BYTES_MIN};
@@ -81,11 +82,15 @@ impl ShardCore {
             Event::Writable { connection } => connections.writable(connection),
             Event::TowardHome { from, batch } => {
                 for message in batch.0 {
+                    if let TowardHome::Records { records, polled_us, .. } = &message {
+                        let took_us = connections.clock_us.saturating_sub(*polled_us);
+                        connections.stages.record(Stage::Home, took_us, records.len());
+                    }
                     home.take(now_ms, from, message, speech, effects);
                 }
             }
             Event::FromHome { batch, .. } => {
-                for message in batch.0 {
+                for message in batch.messages {
                     self.subscribers.take(now_ms, message, connections, &mut speech.toward_home);
                     connections.relieve(now_ms, effects);
                 }
@@ -120,6 +125,18 @@ impl ShardCore {
         self.settle(now_ms, effects);
     }
 
+    /// What time it is, in microseconds since any instant that all shards of the node have in common: for [`Stages`], nothing else depends on it.
+    pub fn set_clock(&mut self, now_us: u64) {
+        self.connections.clock_us = now_us;
+        self.speech.from_home.clock_us = now_us;
+        self.speech.toward_home.clock_us = now_us;
+    }
+
+    /// How long everything takes; the driver records what it alone knows.
+    pub fn stages(&mut self) -> &mut ShardStages {
+        &mut self.connections.stages
+    }
+
     /// Ends a turn: sends what the events since the last flush had to say to other shards, and writes what waits in outboxes, one write per
     /// connection. Call it after every turn's events and whenever the executor wants to go on to other work.
     pub fn flush<E: Effects>(&mut self, now_ms: u64, effects: &mut E) {
@@ -146,6 +163,17 @@ impl ShardCore {
         }
         self.connections.look_at_crowd(now_ms);
         self.send(effects);
+    }
+
+    /// Between two events of a turn: sends what waits for other shards, and writes to those connections that have waited longest, so many at most.
+    /// Who is not written to shares a write with what comes for it later, so the fewer are written, the more a fan-out saves.
+    pub fn flush_part<E: Effects>(&mut self, now_ms: u64, writes_max: usize, effects: &mut E) {
+        self.send(effects);
+        if self.connections.has_writes() {
+            self.connections.write(now_ms, writes_max, effects);
+            self.settle(now_ms, effects);
+            self.send(effects);
+        }
     }
 
     /// Whether a flush finds nothing to do, whatever the time: nothing to say, to write or to try again.
@@ -296,14 +324,13 @@ impl ShardCore {
     }
 
     fn send<E: Effects>(&mut self, effects: &mut E) {
-        let from_home = self
-            .speech
-            .from_home
-            .send(|to, messages| effects.send_from_home(to, FromHomeBatch(messages)).map_err(|LaneFull(batch)| LaneFull(batch.0)));
+        let from_home = self.speech.from_home.send(|to, messages, said_us| {
+            effects.send_from_home(to, FromHomeBatch { messages, said_us }).map_err(|LaneFull(batch)| LaneFull(batch.messages))
+        });
         let toward_home = self
             .speech
             .toward_home
-            .send(|to, messages| effects.send_toward_home(to, TowardHomeBatch(messages)).map_err(|LaneFull(batch)| LaneFull(batch.0)));
+            .send(|to, messages, _| effects.send_toward_home(to, TowardHomeBatch(messages)).map_err(|LaneFull(batch)| LaneFull(batch.0)));
         self.lanes_full += from_home.refused + toward_home.refused;
         if toward_home.relieved && !self.speech.toward_home.is_full() {
             self.connections.lanes_have_room();
@@ -321,6 +348,9 @@ impl ShardCore {
             self.subscribers.expire(now_ms);
             self.home.expire(now_ms, effects);
             effects.publish_counters(|| self.counters().clone());
+            if !self.connections.stages.is_empty() {
+                effects.publish_stages(&mut self.connections.stages);
+            }
             if let Some(missed) = self.connections.newly_missed() {
                 effects.publish_missed(missed);
             }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::counters::ShardCounters;
+use super::stages::ShardStages;
 use crate::handoff::{
     ConnectionKey, FromHomeBatch, Generation, LaneFull, LogEndQuestion, Offset, PartitionRef, PublishKey, ShardId, TopicIndex,
     TowardHomeBatch,
@@ -47,6 +48,14 @@ pub trait Effects {
     fn partition_ready(&mut self, partition: PartitionRef, generation: Generation);
     /// The counters, ten times a second, for who wants them.
     fn publish_counters(&mut self, counters: impl FnOnce() -> ShardCounters);
+    /// What time it is, as `ShardCore::set_clock` has it.
+    fn clock_us(&self) -> u64 {
+        0
+    }
+    /// Takes what was recorded since the last time, ten times a second at most, and clears it.
+    fn publish_stages(&mut self, stages: &mut ShardStages) {
+        stages.clear();
+    }
     /// How often each topic has not, or perhaps not, what others of the same publish have: all of it, whenever it has changed.
     fn publish_missed(&mut self, _missed: &MissedPublishes) {}
 }

@@ -10,6 +10,7 @@ pub mod event;
 mod home;
 mod outgoing;
 pub mod settings;
+pub mod stages;
 mod subscribers;
 
 #[cfg(test)]
@@ -26,3 +27,4 @@ pub use effects::{Assignment, Effects, MissedPublishes, ProduceRecord, ProduceSt
 pub use event::{Event, PublishFailure, PublishResult};
 pub use letter::Letter;
 pub use settings::ShardSettings;
+pub use stages::{ShardStages, Stage, Stages};

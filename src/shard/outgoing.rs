@@ -21,12 +21,16 @@ pub(super) struct Outgoing<T> {
     full: usize,
     /// Bytes that wait for all of them.
     bytes: usize,
+    /// What time it is, in microseconds.
+    pub clock_us: u64,
 }
 
 /// What waits for one other shard.
 #[derive(Debug)]
 struct Waiting<T> {
     messages: Vec<T>,
+    /// When the first of them was said.
+    since_us: u64,
     bytes: usize,
     /// The lane refused it.
     refused: bool,
@@ -50,7 +54,7 @@ pub(super) struct Sent {
 impl<T> Outgoing<T> {
     /// Of one of `shards` shards; `weigh` gives the bytes that a message keeps alive.
     pub fn new(shard: ShardId, shards: u16, bytes_max: usize, weigh: fn(&T) -> usize) -> Outgoing<T> {
-        let waiting = |_| Waiting { messages: Vec::new(), bytes: 0, refused: false };
+        let waiting = |_| Waiting { messages: Vec::new(), since_us: 0, bytes: 0, refused: false };
         Outgoing {
             shard,
             weigh,
@@ -60,6 +64,7 @@ impl<T> Outgoing<T> {
             spoken_to: Vec::new(),
             full: 0,
             bytes: 0,
+            clock_us: 0,
         }
     }
 
@@ -72,6 +77,7 @@ impl<T> Outgoing<T> {
         let waiting = &mut self.to[to.index()];
         if waiting.messages.is_empty() {
             self.spoken_to.push(to);
+            waiting.since_us = self.clock_us;
         }
         let (weight, was_full) = ((self.weigh)(&message), waiting.is_full(self.bytes_max));
         waiting.bytes += weight;
@@ -110,14 +116,14 @@ impl<T> Outgoing<T> {
         self.bytes
     }
 
-    /// Sends what waits, one message for each shard; what a lane refuses goes on waiting.
-    pub fn send(&mut self, mut send: impl FnMut(ShardId, Vec<T>) -> Result<(), LaneFull<Vec<T>>>) -> Sent {
+    /// Sends what waits, one message for each shard, with the time when the first of it was said; what a lane refuses goes on waiting.
+    pub fn send(&mut self, mut send: impl FnMut(ShardId, Vec<T>, u64) -> Result<(), LaneFull<Vec<T>>>) -> Sent {
         let mut sent = Sent::default();
         let Outgoing { bytes_max, to: all, spoken_to, full, bytes, .. } = self;
         spoken_to.retain(|to| {
             let waiting = &mut all[to.index()];
             let was_full = waiting.is_full(*bytes_max);
-            match send(*to, std::mem::take(&mut waiting.messages)) {
+            match send(*to, std::mem::take(&mut waiting.messages), waiting.since_us) {
                 Ok(()) => {
                     sent.relieved |= was_full;
                     *full -= usize::from(was_full);
@@ -149,12 +155,12 @@ mod tests {
         assert!(!outgoing.is_full());
         outgoing.say(ShardId(1), 2);
         assert!(outgoing.is_full() && outgoing.holds(200));
-        let sent = outgoing.send(|_, messages| Err(LaneFull(messages)));
+        let sent = outgoing.send(|_, messages, _| Err(LaneFull(messages)));
         assert_eq!((sent, outgoing.is_full()), (Sent { refused: 1, relieved: false }, true));
         outgoing.say(ShardId(1), 3);
         assert!(outgoing.is_full());
         let mut taken = Vec::new();
-        let sent = outgoing.send(|to, messages| {
+        let sent = outgoing.send(|to, messages, _| {
             taken.push((to, messages));
             Ok(())
         });

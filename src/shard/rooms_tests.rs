@@ -214,7 +214,7 @@ fn a_home_alone_gives_each_shard_every_record_of_what_it_wants_once_and_in_order
 
 /// The shards hear what a home has to say: answers, and then each record that is next.
 fn hear(speech: &mut Speech, wants: &mut HashMap<(ShardId, LocalSubjectKey), (u8, Option<i64>)>, log: &BTreeMap<u8, Vec<i64>>) {
-    speech.from_home.send(|to, messages| {
+    speech.from_home.send(|to, messages, _| {
         for message in messages {
             match message {
                 FromHome::Subscribed { local, answer, .. } => {
@@ -267,7 +267,7 @@ fn subscribers_alone_bring_every_record_once_and_in_order_however_slow_the_socke
                 }
                 end += 1;
             }
-            toward_home.send(|_, messages| {
+            toward_home.send(|_, messages, _| {
                 asked.extend(messages);
                 Ok(())
             });

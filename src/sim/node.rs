@@ -160,6 +160,11 @@ impl Node {
         self.cores[shard].flush(now_ms, &mut self.hands[shard]);
     }
 
+    pub fn flush_part(&mut self, now_ms: u64, shard: usize, writes_max: usize) {
+        self.hands[shard].unchecked = true;
+        self.cores[shard].flush_part(now_ms, writes_max, &mut self.hands[shard]);
+    }
+
     /// How far each partition of a life of a topic has been read.
     pub fn read_by_partition(&self, id: &str) -> BTreeMap<usize, i64> {
         self.read.iter().filter(|((life, _), _)| **life == *id).map(|((_, partition), (_, next))| (*partition, *next)).collect()

@@ -77,36 +77,36 @@ impl Sabotage {
     /// Spoils the first record in a batch that it can; `false`: there was none.
     pub fn strike(self, batch: &mut FromHomeBatch) -> bool {
         match self.place {
-            Place::Delivery => self.strike_delivery(&mut batch.0),
-            Place::Answer => batch.0.iter_mut().any(|message| match message {
+            Place::Delivery => self.strike_delivery(&mut batch.messages),
+            Place::Answer => batch.messages.iter_mut().any(|message| match message {
                 FromHome::Subscribed { answer: Ok(answer), .. } => {
                     let second = (answer.publications.len() > 1).then_some(1);
                     !answer.publications.is_empty() && self.way.strike(&mut answer.publications, 0, second, Clone::clone)
                 }
                 _ => false,
             }),
-            Place::Passing => lose(&mut batch.0, |message| matches!(message, FromHome::Passing { .. })),
-            Place::Reset => lose(&mut batch.0, |message| matches!(message, FromHome::Reset { .. })),
-            Place::Recovered => batch.0.iter_mut().any(|message| match message {
+            Place::Passing => lose(&mut batch.messages, |message| matches!(message, FromHome::Passing { .. })),
+            Place::Reset => lose(&mut batch.messages, |message| matches!(message, FromHome::Reset { .. })),
+            Place::Recovered => batch.messages.iter_mut().any(|message| match message {
                 FromHome::Subscribed { answer: Ok(answer), .. } if answer.recovered == Some(false) => {
                     answer.recovered = Some(true);
                     true
                 }
                 _ => false,
             }),
-            Place::Grant => batch.0.iter_mut().any(|message| match message {
+            Place::Grant => batch.messages.iter_mut().any(|message| match message {
                 FromHome::Subscribed { answer: Ok(answer), .. } => answer.catch_up.take().is_some(),
                 _ => false,
             }),
             Place::Withdraw => false,
-            Place::Kick => batch.0.iter_mut().any(|message| match message {
+            Place::Kick => batch.messages.iter_mut().any(|message| match message {
                 FromHome::Delivery { local, .. } => {
                     *message = FromHome::Reset { local: *local };
                     true
                 }
                 _ => false,
             }),
-            Place::Piece => batch.0.iter_mut().any(|message| match message {
+            Place::Piece => batch.messages.iter_mut().any(|message| match message {
                 FromHome::Piece(piece) => {
                     let second = (piece.frames.len() > 1).then_some(1);
                     !piece.frames.is_empty() && self.way.strike(&mut piece.frames, 0, second, Clone::clone)

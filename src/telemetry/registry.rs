@@ -11,29 +11,16 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Unit;
 
 use super::health::Health;
-use super::histogram::Histogram;
 use super::process::ProcessMetrics;
 use crate::shard::counters::Kind;
-use crate::shard::{MissedPublishes, ShardCounters};
-
-/// What is timed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Latency {
-    /// From the poll that took a record from Kafka to the turn's flush that wrote it to its subscribers' sockets.
-    Deliver,
-    /// From a client's publish to Kafka's acknowledgement.
-    Publish,
-}
-
-impl Latency {
-    const ALL: [(Latency, &'static str); 2] = [(Latency::Deliver, "deliver"), (Latency::Publish, "publish")];
-}
+use crate::shard::{MissedPublishes, ShardCounters, ShardStages, Stage, Stages};
 
 /// One shard's part. The shard alone writes it.
 #[derive(Debug)]
 pub struct ShardTelemetry {
     counters: Box<[AtomicU64]>,
-    latencies: [Histogram; Latency::ALL.len()],
+    /// How long everything took. The shard's thread does not wait for who reads it.
+    stages: Mutex<Stages<u64>>,
     /// By topic. Locked by the shard's thread only when Kafka has failed a publish to several topics.
     missed: Mutex<MissedPublishes>,
 }
@@ -41,7 +28,7 @@ pub struct ShardTelemetry {
 impl ShardTelemetry {
     fn new() -> ShardTelemetry {
         let counters = ShardCounters::default().each().map(|_| AtomicU64::new(0)).collect();
-        ShardTelemetry { counters, latencies: Default::default(), missed: Mutex::default() }
+        ShardTelemetry { counters, stages: Mutex::default(), missed: Mutex::default() }
     }
 
     /// Takes a copy of the counters. Once a tick, on the shard's thread.
@@ -56,22 +43,26 @@ impl ShardTelemetry {
         self.missed.lock().unwrap_or_else(PoisonError::into_inner).clone_from(missed);
     }
 
-    /// The histogram of a latency; only the shard's thread records in it.
-    pub fn latency(&self, latency: Latency) -> &Histogram {
-        &self.latencies[latency as usize]
+    /// Takes what was recorded since the last time, and clears it; all of it is left for the next time while somebody reads.
+    pub fn take_stages(&self, stages: &mut ShardStages) {
+        if let Ok(mut all) = self.stages.try_lock() {
+            all.add(stages);
+            stages.clear();
+        }
+    }
+
+    fn stages(&self) -> Stages<u64> {
+        self.stages.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-/// Upper ends of the coarse latency buckets: 2^n - 1 microseconds, from 63 us to 67 s.
-const COARSE_MICROS: [u64; 11] = {
-    let mut bounds = [0; 11];
-    let mut place = 0;
-    while place < bounds.len() {
-        bounds[place] = (1 << (6 + 2 * place)) - 1;
-        place += 1;
-    }
-    bounds
-};
+/// Upper ends of the buckets, in microseconds: 1, 2 and 5 of each decade, from 20 us to 60 s.
+const BUCKETS_MICROS: [u64; 20] = [
+    20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000, 1_000_000, 2_000_000, 5_000_000,
+    10_000_000, 20_000_000, 60_000_000,
+];
+/// Those that are told by themselves.
+const QUANTILES: [(&str, f64); 5] = [("0.5", 0.5), ("0.9", 0.9), ("0.99", 0.99), ("0.999", 0.999), ("1", 1.0)];
 
 /// All numbers of a node.
 pub struct Registry {
@@ -143,7 +134,7 @@ impl Collector for ShardMetrics {
             }
         }
         self.encode_missed(&mut encoder)?;
-        self.encode_latencies(encoder)
+        self.encode_stages(encoder)
     }
 }
 
@@ -167,36 +158,40 @@ impl ShardMetrics {
         Ok(())
     }
 
-    fn encode_latencies(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
-        const HELP: &str =
-            "Latencies by stage: deliver is from Kafka's poll to the socket, publish from the client to Kafka's acknowledgement";
+    fn encode_stages(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
+        const HELP: &str = "How long records and publishes stay in each stage: poll (from the record's timestamp to its shard), home (to its home having dealt with it), outbox (to another shard's clients), socket (to the write), ack (from the producer to Kafka's answer)";
         let seconds = |micros: u64| micros as f64 / 1e6;
-        // What nobody has fed yet says nothing, and is left out.
-        let members: Vec<_> = self
-            .0
+        let shards: Vec<Stages<u64>> = self.0.iter().map(|telemetry| telemetry.stages()).collect();
+        // What nobody has recorded yet says nothing, and is left out.
+        let members: Vec<_> = shards
             .iter()
             .enumerate()
-            .flat_map(|(shard, telemetry)| Latency::ALL.map(|(latency, name)| (shard, name, telemetry.latency(latency).snapshot())))
-            .filter(|(_, _, snapshot)| snapshot.quantiles().count > 0)
+            .flat_map(|(shard, stages)| Stage::ALL.map(|(stage, name)| (shard, name, stages.of(stage))))
+            .filter(|(_, _, histogram)| !histogram.is_empty())
             .collect();
         if members.is_empty() {
             return Ok(());
         }
-        let mut family = encoder.encode_descriptor("corespan_latency", HELP, Some(&Unit::Seconds), MetricType::Histogram)?;
-        for (shard, stage, snapshot) in &members {
+        let mut family = encoder.encode_descriptor("corespan_stage", HELP, Some(&Unit::Seconds), MetricType::Histogram)?;
+        for (shard, stage, histogram) in &members {
             let labels: &Labels = &[("shard", shard.to_string()), ("stage", (*stage).to_owned())];
-            let bounds = COARSE_MICROS.iter().map(|bound| seconds(*bound)).chain([f64::INFINITY]);
-            let buckets: Vec<(f64, u64)> = bounds.zip(snapshot.coarse(&COARSE_MICROS)).collect();
-            let quantiles = snapshot.quantiles();
-            family.encode_family(&labels)?.encode_histogram::<NoLabelSet>(seconds(quantiles.sum), quantiles.count, &buckets, None)?;
+            let mut below = 0;
+            let mut buckets: Vec<(f64, u64)> = Vec::with_capacity(BUCKETS_MICROS.len() + 1);
+            for bound in BUCKETS_MICROS {
+                buckets.push((seconds(bound), histogram.count_between(below, bound)));
+                below = bound + 1;
+            }
+            let counted: u64 = buckets.iter().map(|(_, count)| count).sum();
+            buckets.push((f64::INFINITY, histogram.len().saturating_sub(counted)));
+            let sum = histogram.mean() / 1e6 * histogram.len() as f64;
+            family.encode_family(&labels)?.encode_histogram::<NoLabelSet>(sum, histogram.len(), &buckets, None)?;
         }
-        let help = "The same as quantiles since the start, to 3 percent; 1 is the largest";
-        let mut family = encoder.encode_descriptor("corespan_latency_quantile", help, Some(&Unit::Seconds), MetricType::Gauge)?;
-        for (shard, stage, snapshot) in &members {
-            let quantiles = snapshot.quantiles();
-            for (quantile, micros) in [("0.5", quantiles.p50), ("0.99", quantiles.p99), ("0.999", quantiles.p999), ("1", quantiles.max)] {
-                let labels: &Labels = &[("shard", shard.to_string()), ("stage", (*stage).to_owned()), ("quantile", quantile.to_owned())];
-                encode_gauge(&mut family, &labels, seconds(micros))?;
+        let help = "The same as quantiles since the start, to 1 percent; 1 is the largest";
+        let mut family = encoder.encode_descriptor("corespan_stage_quantile", help, Some(&Unit::Seconds), MetricType::Gauge)?;
+        for (shard, stage, histogram) in &members {
+            for (name, quantile) in QUANTILES {
+                let labels: &Labels = &[("shard", shard.to_string()), ("stage", (*stage).to_owned()), ("quantile", name.to_owned())];
+                encode_gauge(&mut family, &labels, seconds(histogram.value_at_quantile(quantile)))?;
             }
         }
         Ok(())
@@ -221,7 +216,10 @@ mod tests {
         let registry = Registry::new(2, Arc::new(Health::new()));
         let shard = registry.shard(ShardId(1));
         shard.store(&ShardCounters { records_consumed: 7, connections: 3, ..Default::default() });
-        shard.latency(Latency::Deliver).record(250, 4);
+        let mut stages = Stages::default();
+        stages.record(Stage::Socket, 250, 4);
+        shard.take_stages(&mut stages);
+        assert!(stages.is_empty());
         let text = registry.text().unwrap();
         for line in [
             "# HELP corespan_records_consumed Records read from Kafka",
@@ -230,11 +228,11 @@ mod tests {
             "corespan_records_consumed_total{shard=\"1\"} 7",
             "# TYPE corespan_connections gauge",
             "corespan_connections{shard=\"1\"} 3",
-            "corespan_latency_seconds_count{shard=\"1\",stage=\"deliver\"} 4",
-            "corespan_latency_seconds_bucket{le=\"+Inf\",shard=\"1\",stage=\"deliver\"} 4",
-            "corespan_latency_seconds_bucket{le=\"0.000255\",shard=\"1\",stage=\"deliver\"} 4",
-            "corespan_latency_seconds_bucket{le=\"0.000063\",shard=\"1\",stage=\"deliver\"} 0",
-            "corespan_latency_quantile_seconds{shard=\"1\",stage=\"deliver\",quantile=\"0.99\"} 0.00025",
+            "corespan_stage_seconds_count{shard=\"1\",stage=\"socket\"} 4",
+            "corespan_stage_seconds_bucket{le=\"+Inf\",shard=\"1\",stage=\"socket\"} 4",
+            "corespan_stage_seconds_bucket{le=\"0.0005\",shard=\"1\",stage=\"socket\"} 4",
+            "corespan_stage_seconds_bucket{le=\"0.0001\",shard=\"1\",stage=\"socket\"} 0",
+            "corespan_stage_quantile_seconds{shard=\"1\",stage=\"socket\",quantile=\"0.99\"} 0.00025",
         ] {
             assert!(text.lines().any(|found| found == line), "{line}\n{text}");
         }

@@ -1,13 +1,15 @@
-//! A client's side of TLS on a socket that does not block: for the load tools. Servers are checked against the authorities of a file.
+//! A client's side of TLS on a socket that does not block: for the load tools. Servers are checked against the authorities of a file, or not at all.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::Path;
 use std::sync::Arc;
 
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
 use super::server::provider;
 
@@ -38,6 +40,22 @@ impl Client {
         Ok(Client(Arc::new(config)))
     }
 
+    /// Trusts whoever answers: nothing is known of the server then, and it may be anyone between.
+    ///
+    /// # Errors
+    /// TLS cannot be had.
+    pub fn insecure() -> io::Result<Client> {
+        let provider = provider();
+        let verifier = Arc::new(AnyServer(provider.signature_verification_algorithms));
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(io::Error::other)?
+            .dangerous()
+            .with_custom_certificate_verifier(verifier)
+            .with_no_client_auth();
+        Ok(Client(Arc::new(config)))
+    }
+
     /// One connection to a host of that name.
     ///
     /// # Errors
@@ -45,6 +63,45 @@ impl Client {
     pub fn session(&self, host: &str) -> io::Result<ClientSession> {
         let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
         Ok(ClientSession(Box::new(ClientConnection::new(self.0.clone(), name).map_err(io::Error::other)?)))
+    }
+}
+
+/// Takes any certificate. That the server has its key is checked all the same: another handshake would not be measured.
+#[derive(Debug)]
+struct AnyServer(WebPkiSupportedAlgorithms);
+
+impl ServerCertVerifier for AnyServer {
+    fn verify_server_cert(
+        &self,
+        _end: &CertificateDer<'_>,
+        _between: &[CertificateDer<'_>],
+        _name: &ServerName<'_>,
+        _ocsp: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signed, &self.0)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signed, &self.0)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_schemes()
     }
 }
 

@@ -16,6 +16,8 @@ const HEAD_BYTES_MAX: usize = 16 << 10;
 const MESSAGE_BYTES_MAX: usize = 64 << 20;
 /// Reads from a socket with TLS in one turn: others want to be heard too. Without TLS it is one.
 const TLS_READS_MAX: u32 = 16;
+/// Who reads with a smaller buffer reads slowly on purpose.
+const SLOW_BYTES: usize = 256 << 10;
 
 /// What happened on a connection.
 #[derive(Debug)]
@@ -32,8 +34,8 @@ pub enum Ended {
     Closed { code: u16, reason: String },
     #[error("the server closed it without a word")]
     Gone,
-    #[error("the upgrade was refused: {0}")]
-    Refused(String),
+    #[error("the upgrade was refused: {line}")]
+    Refused { line: String, status: u64, retry_after_seconds: Option<u64> },
     #[error("not WebSocket: {0}")]
     Nonsense(String),
     #[error(transparent)]
@@ -62,14 +64,23 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Begins to connect, from a source address or any.
+    /// Begins to connect, from a source address or any, with the kernel's receive buffer or a smaller one.
     ///
     /// # Errors
     /// The socket's word.
-    pub fn begin(target: &Target, tls: Option<&TlsClient>, source: Option<IpAddr>, subprotocol: Option<&str>) -> io::Result<Connection> {
+    pub fn begin(
+        target: &Target,
+        tls: Option<&TlsClient>,
+        source: Option<IpAddr>,
+        subprotocol: Option<&str>,
+        receive_buffer_bytes: Option<usize>,
+    ) -> io::Result<Connection> {
         let socket = Socket::new(Domain::for_address(target.address), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_nonblocking(true)?;
         socket.set_tcp_nodelay(true)?;
+        if let Some(bytes) = receive_buffer_bytes {
+            socket.set_recv_buffer_size(bytes)?;
+        }
         if let Some(source) = source {
             socket.bind(&SocketAddr::new(source, 0).into())?;
         }
@@ -148,11 +159,18 @@ impl Connection {
         Ok(())
     }
 
-    /// Reads what is there, once or until TLS has no more, and tells what happened. What `take` says goes out with the next `write`.
+    /// Whether the upgrade has been answered.
+    pub fn is_open(&self) -> bool {
+        self.state == State::Open
+    }
+
+    /// Reads what is there, once or until TLS has no more, and tells what happened. What `take` says goes out with the next `write`. Gives how many
+    /// bytes it read, without TLS's own; those of a buffer at most.
     ///
     /// # Errors
     /// The connection has ended.
-    pub fn read(&mut self, buffer: &mut [u8], mut take: impl FnMut(Happened<'_>, &mut Vec<u8>)) -> Result<(), Ended> {
+    pub fn read(&mut self, buffer: &mut [u8], mut take: impl FnMut(Happened<'_>, &mut Vec<u8>)) -> Result<usize, Ended> {
+        let (mut all, bytes_max) = (0, buffer.len());
         for round in 0_u32.. {
             let read = match &mut self.session {
                 Some(session) => session.read(&mut self.socket, buffer, round < TLS_READS_MAX),
@@ -161,9 +179,10 @@ impl Connection {
             let read = match read {
                 Ok(0) => return Err(Ended::Gone),
                 Ok(read) => read,
-                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => return Ok(()),
+                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => break,
                 Err(error) => return Err(error.into()),
             };
+            all += read;
             if self.partial.is_empty() {
                 let used = self.take(&buffer[..read], &mut take)?;
                 self.partial.extend_from_slice(&buffer[used..read]);
@@ -177,8 +196,12 @@ impl Connection {
             if self.session.is_none() {
                 break;
             }
+            // A slow reader's buffer is its budget; it comes back for the rest of TLS by itself.
+            if bytes_max < SLOW_BYTES && all >= bytes_max {
+                break;
+            }
         }
-        Ok(())
+        Ok(all)
     }
 
     /// Bytes that are done with.
@@ -192,7 +215,7 @@ impl Connection {
                 return Ok(0);
             };
             if !bytes.starts_with(b"HTTP/1.1 101") {
-                return Err(Ended::Refused(String::from_utf8_lossy(bytes).lines().next().unwrap_or_default().to_owned()));
+                return Err(refused(&bytes[..end]));
             }
             at = end + 4;
             self.state = State::Open;
@@ -224,5 +247,36 @@ impl Connection {
             }
         }
         Ok(at)
+    }
+}
+
+/// An answer that is no upgrade.
+fn refused(head: &[u8]) -> Ended {
+    let head = String::from_utf8_lossy(head);
+    let line = head.lines().next().unwrap_or_default().to_owned();
+    let status = line.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
+    let header = |line: &str| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case("retry-after").then(|| value.trim().parse().ok())?
+    };
+    let retry_after_seconds = head.lines().find_map(header);
+    Ended::Refused { line, status, retry_after_seconds }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_says_when_to_come_back_if_the_server_does() {
+        for (head, status, seconds) in [
+            ("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 1\r\nretry-after: 7", 503, Some(7)),
+            ("HTTP/1.1 503 Service Unavailable\r\nRetry-After: Fri, 27 Nov 2026 16:00:00 GMT", 503, None),
+            ("HTTP/1.1 404 Not Found", 404, None),
+            ("SSH-2.0", 0, None),
+        ] {
+            let Ended::Refused { status: said, retry_after_seconds, .. } = refused(head.as_bytes()) else { panic!("{head}") };
+            assert_eq!((said, retry_after_seconds), (status, seconds), "{head}");
+        }
     }
 }

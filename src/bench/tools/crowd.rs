@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 
+use super::budget::Budget;
 use super::connection::{Connection, Ended, Happened};
 use super::dialect::Dialect;
 use super::target::Target;
@@ -22,6 +23,8 @@ pub struct CrowdPlan {
     pub dialect: Dialect,
     /// Connections begun in a second.
     pub connect_rate: u64,
+    /// Of the kernel, for each connection; its own choice if there is none.
+    pub receive_buffer_bytes: Option<usize>,
 }
 
 /// The connections.
@@ -32,11 +35,16 @@ pub struct Crowd {
     events: Vec<EpollEvent>,
     buffer: Vec<u8>,
     since: Instant,
+    /// Bytes that each connection reads in a second; as they come if there is none.
+    read_bytes_per_second: Option<u64>,
 }
 
 struct Seat {
     connection: Connection,
-    awaits_write: bool,
+    /// What epoll tells of it.
+    interest: EpollFlags,
+    /// While it reads slowly.
+    budget: Option<Budget>,
 }
 
 /// Who is told what happened on a connection.
@@ -60,6 +68,7 @@ impl Crowd {
             events: vec![EpollEvent::empty(); 1_024],
             buffer: vec![0; 256 << 10],
             since: Instant::now(),
+            read_bytes_per_second: None,
         })
     }
 
@@ -82,22 +91,50 @@ impl Crowd {
     pub fn begin_due(&mut self, owner: &mut impl Owner) {
         let due = (self.since.elapsed().as_secs_f64() * self.plan.connect_rate as f64) as usize + 1;
         while self.connections.len() < due.min(self.plan.connections) {
-            let number = self.connections.len();
-            let target = &self.plan.targets[number % self.plan.targets.len()];
-            let source = (!self.plan.sources.is_empty()).then(|| self.plan.sources[number % self.plan.sources.len()]);
-            let seat = Connection::begin(target, self.plan.tls.as_ref(), source, self.plan.dialect.subprotocol()).and_then(|connection| {
-                let interest = EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT, number as u64);
-                self.epoll.add(connection.descriptor(), interest)?;
-                Ok(Seat { connection, awaits_write: true })
-            });
-            match seat {
-                Ok(seat) => self.connections.push(Some(seat)),
-                Err(error) => {
-                    self.connections.push(None);
-                    owner.ended(number, &Ended::Socket(error));
-                }
-            }
+            self.begin(self.connections.len(), owner);
         }
+    }
+
+    /// Begins a connection now, or anew: the one that had its number is cut.
+    pub fn begin(&mut self, number: usize, owner: &mut impl Owner) {
+        if self.connections.len() <= number {
+            self.connections.resize_with(number + 1, || None);
+        }
+        self.connections[number] = None;
+        let plan = &self.plan;
+        let target = &plan.targets[number % plan.targets.len()];
+        let source = (!plan.sources.is_empty()).then(|| plan.sources[number % plan.sources.len()]);
+        let begun = Connection::begin(target, plan.tls.as_ref(), source, plan.dialect.subprotocol(), plan.receive_buffer_bytes);
+        let seat = begun.and_then(|connection| {
+            let interest = EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT;
+            self.epoll.add(connection.descriptor(), EpollEvent::new(interest, number as u64))?;
+            Ok(Seat { connection, interest, budget: None })
+        });
+        match seat {
+            Ok(seat) => self.connections[number] = Some(seat),
+            Err(error) => owner.ended(number, &Ended::Socket(error)),
+        }
+    }
+
+    /// Cuts a connection, without a word to the server or to the owner.
+    pub fn cut(&mut self, number: usize) {
+        if let Some(seat) = self.connections.get_mut(number) {
+            *seat = None;
+        }
+    }
+
+    /// From now on connections that are open read so many bytes a second each, or again as much as comes.
+    ///
+    /// # Errors
+    /// epoll's word.
+    pub fn read_slowly(&mut self, bytes_per_second: Option<u64>) -> io::Result<()> {
+        self.read_bytes_per_second = bytes_per_second;
+        for (number, seat) in self.connections.iter_mut().enumerate() {
+            let Some(seat) = seat else { continue };
+            seat.budget = bytes_per_second.filter(|_| seat.connection.is_open()).map(Budget::new);
+            seat.tell(&self.epoll, number)?;
+        }
+        Ok(())
     }
 
     /// Waits so long at most for anything to happen, and tells of it. Gives how long the events then took: what was ready last has waited for that.
@@ -105,7 +142,7 @@ impl Crowd {
     /// # Errors
     /// epoll's word.
     pub fn turn(&mut self, wait: Duration, owner: &mut impl Owner) -> io::Result<Option<Duration>> {
-        let milliseconds = wait.as_millis().min(100) as isize;
+        let milliseconds = wait.as_millis().min(if self.read_bytes_per_second.is_some() { 10 } else { 100 }) as isize;
         let count = match self.epoll.wait(&mut self.events, milliseconds) {
             Err(nix::errno::Errno::EINTR) => 0,
             count => count?,
@@ -118,7 +155,7 @@ impl Crowd {
             // What is said in answer is written at once.
             let mut done = if flags.contains(EpollFlags::EPOLLOUT) { connection.write() } else { Ok(()) };
             if done.is_ok() && flags.intersects(EpollFlags::EPOLLIN | EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR) {
-                done = connection.read(&mut self.buffer, |what, out| owner.happened(number, what, out));
+                done = connection.read(&mut self.buffer, |what, out| owner.happened(number, what, out)).map(drop);
             }
             let done = done.and_then(|()| self.write(number));
             if let Err(why) = done {
@@ -126,7 +163,26 @@ impl Crowd {
                 owner.ended(number, &why);
             }
         }
+        if self.read_bytes_per_second.is_some() {
+            self.read_within_budgets(woke, owner);
+        }
         Ok((count > 0).then(|| woke.elapsed()))
+    }
+
+    fn read_within_budgets(&mut self, now: Instant, owner: &mut impl Owner) {
+        for number in 0..self.connections.len() {
+            let Some(Seat { connection, budget: Some(budget), .. }) = &mut self.connections[number] else { continue };
+            let left = budget.left(now).min(self.buffer.len() - 1);
+            if left == 0 {
+                continue;
+            }
+            let done = connection.read(&mut self.buffer[..left], |what, out| owner.happened(number, what, out));
+            let done = done.map(|read| budget.spend(read)).and_then(|()| self.write(number));
+            if let Err(why) = done {
+                self.connections[number] = None;
+                owner.ended(number, &why);
+            }
+        }
     }
 
     /// Says something on a connection. Gives whether it was taken: not if the connection is gone, or so many bytes wait to be written.
@@ -145,14 +201,23 @@ impl Crowd {
 
     fn write(&mut self, number: usize) -> Result<(), Ended> {
         let Some(seat) = &mut self.connections[number] else { return Ok(()) };
-        if seat.connection.out_bytes() > 0 && !(seat.awaits_write && seat.connection.wants_write()) {
+        let awaits_write = seat.interest.contains(EpollFlags::EPOLLOUT);
+        if seat.connection.out_bytes() > 0 && !(awaits_write && seat.connection.wants_write()) {
             seat.connection.write()?;
         }
-        let wants = seat.connection.wants_write();
-        if wants != seat.awaits_write {
-            let flags = if wants { EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT } else { EpollFlags::EPOLLIN };
-            self.epoll.modify(seat.connection.descriptor(), &mut EpollEvent::new(flags, number as u64)).map_err(io::Error::from)?;
-            seat.awaits_write = wants;
+        Ok(seat.tell(&self.epoll, number)?)
+    }
+}
+
+impl Seat {
+    /// Tells epoll what it waits for now. Who reads slowly does not wait to read: it looks when its budget allows.
+    fn tell(&mut self, epoll: &Epoll, number: usize) -> io::Result<()> {
+        let mut interest = EpollFlags::empty();
+        interest.set(EpollFlags::EPOLLIN, self.budget.is_none());
+        interest.set(EpollFlags::EPOLLOUT, self.connection.wants_write());
+        if interest != self.interest {
+            epoll.modify(self.connection.descriptor(), &mut EpollEvent::new(interest, number as u64))?;
+            self.interest = interest;
         }
         Ok(())
     }

@@ -29,10 +29,14 @@ pub enum Said<'a> {
     Reply {
         id: u64,
         error: Option<u64>,
+        /// All of it, without its length.
+        body: &'a [u8],
     },
     /// A publication, or the whole message: the stamp stands somewhere in it.
     Record(&'a [u8]),
-    Unsubscribed,
+    Unsubscribed {
+        code: u64,
+    },
     Disconnected,
     /// A push that does not matter here.
     Other,
@@ -144,7 +148,7 @@ fn json(line: &[u8]) -> Option<Said<'_>> {
             [Some(at), unsubscribe, disconnect] if [unsubscribe, disconnect].iter().flatten().all(|&other| at < other) => {
                 Said::Record(&push[at..])
             }
-            [_, Some(_), _] => Said::Unsubscribed,
+            [_, Some(at), _] => Said::Unsubscribed { code: code(&push[at..]) },
             [_, _, Some(_)] => Said::Disconnected,
             _ => Said::Other,
         });
@@ -152,7 +156,7 @@ fn json(line: &[u8]) -> Option<Said<'_>> {
     let id = line.strip_prefix(b"{\"id\":").and_then(digits);
     let error = place_of(line, b"\"error\":{\"code\":").and_then(|at| digits(&line[at + 16..]));
     match (id, error) {
-        (Some(id), error) => Some(Said::Reply { id, error }),
+        (Some(id), error) => Some(Said::Reply { id, error, body: line }),
         // A connection's own error.
         (None, Some(_)) => Some(Said::Disconnected),
         (None, None) => None,
@@ -174,22 +178,28 @@ fn protobuf(reply: &[u8]) -> Option<Said<'_>> {
         let mut said = Said::Other;
         fields(push, |field| match field {
             Field::Bytes(4, publication) => said = Said::Record(publication),
-            Field::Bytes(7, _) => said = Said::Unsubscribed,
+            Field::Bytes(7, unsubscribe) => said = Said::Unsubscribed { code: number_of(unsubscribe, 2) },
             Field::Bytes(11, _) => said = Said::Disconnected,
             _ => {}
         })?;
         return Some(said);
     }
-    let mut code = None;
-    if let Some(error) = error {
-        code = Some(0);
-        fields(error, |field| {
-            if let Field::Number(1, number) = field {
-                code = Some(number);
-            }
-        })?;
-    }
-    Some(Said::Reply { id, error: code })
+    Some(Said::Reply { id, error: error.map(|error| number_of(error, 1)), body: reply })
+}
+
+/// The code in the JSON of an unsubscribe, 0 if it has none.
+fn code(json: &[u8]) -> u64 {
+    place_of(json, b"\"code\":").and_then(|at| digits(&json[at + 7..])).unwrap_or(0)
+}
+
+/// A field of a message of Protobuf, 0 if it has none.
+fn number_of(message: &[u8], wanted: u64) -> u64 {
+    let mut found = 0;
+    let _ = fields(message, |field| match field {
+        Field::Number(name, number) if name == wanted => found = number,
+        _ => {}
+    });
+    found
 }
 
 enum Field<'a> {
@@ -258,10 +268,11 @@ mod tests {
 {"id":3,"error":{"code":103,"message":"permission denied"}}
 "#;
         let heard = said(&Dialect::Json, payload);
-        assert_eq!(heard[0], "Reply { id: 1, error: None }");
+        assert!(heard[0].starts_with("Reply { id: 1, error: None, "));
         assert!(heard[2].starts_with("Record("));
-        let rest = ["Ping", "Unsubscribed", "Disconnected", "Other", "Reply { id: 3, error: Some(103) }"];
-        assert_eq!(heard[3..], rest);
+        let rest = ["Ping", "Unsubscribed { code: 2500 }", "Disconnected", "Other"];
+        assert_eq!(heard[3..7], rest);
+        assert!(heard[7].starts_with("Reply { id: 3, error: Some(103), "));
         assert_eq!(said(&Dialect::Json, b"hello"), ["not understood"]);
     }
 
@@ -281,9 +292,9 @@ mod tests {
             payload.extend_from_slice(&reply.encode_length_delimited_to_vec());
         }
         let heard = said(&Dialect::Protobuf, &payload);
-        assert_eq!((heard[0].as_str(), heard[2].as_str()), ("Ping", "Unsubscribed"));
+        assert_eq!((heard[0].as_str(), heard[2].as_str()), ("Ping", "Unsubscribed { code: 2500 }"));
         assert!(heard[1].starts_with("Record("));
-        assert_eq!(heard[3..], ["Reply { id: 300, error: Some(103) }", "Reply { id: 4, error: None }"]);
+        assert!(heard[3].starts_with("Reply { id: 300, error: Some(103), ") && heard[4].starts_with("Reply { id: 4, error: None, "));
         assert_eq!(said(&Dialect::Protobuf, &[200]), ["not understood"]);
     }
 

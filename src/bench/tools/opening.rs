@@ -44,9 +44,15 @@ pub fn crowd_plan(options: &ConnectOptions, dialect: Dialect) -> Result<CrowdPla
     let usage = ToolFailed::Usage;
     let targets = options.url.iter().map(|url| url.parse::<Target>().map_err(|error| usage(format!("--url: {error}"))));
     let targets = targets.collect::<Result<Vec<_>, _>>()?;
-    let tls = options.tls_ca.as_deref().map(|file| Client::open(file).map_err(|error| usage(format!("--tls-ca: {error}")))).transpose()?;
+    let tls = match &options.tls_ca {
+        Some(file) => Some(Client::open(file).map_err(|error| usage(format!("--tls-ca: {error}")))?),
+        None if options.insecure => Some(Client::insecure()?),
+        None => None,
+    };
     if tls.is_none() && targets.iter().any(|target| target.is_tls) {
-        return Err(usage("--url wss://...: name the certificates to check it against with --tls-ca".to_owned()));
+        return Err(usage(
+            "--url wss://...: name the certificates to check it against with --tls-ca, or check nothing with --insecure".to_owned(),
+        ));
     }
     if let Some(source) = options.source.iter().find(|source| targets.iter().any(|target| target.address.is_ipv4() != source.is_ipv4())) {
         return Err(usage(format!("--source {source}: not of the same kind, IPv4 or IPv6, as every --url")));
@@ -66,6 +72,7 @@ pub fn crowd_plan(options: &ConnectOptions, dialect: Dialect) -> Result<CrowdPla
         tls,
         dialect,
         connect_rate: options.connect_rate,
+        receive_buffer_bytes: None,
     })
 }
 

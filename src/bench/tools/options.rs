@@ -62,6 +62,9 @@ pub struct ConnectOptions {
     /// PEM file with the certificates that wss:// servers are checked against.
     #[arg(long)]
     pub tls_ca: Option<PathBuf>,
+    /// Take whatever certificate a wss:// server shows.
+    #[arg(long, conflicts_with = "tls_ca")]
+    pub insecure: bool,
     /// A token for the connect command.
     #[arg(long, conflicts_with = "token_file")]
     pub token: Option<String>,

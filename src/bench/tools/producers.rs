@@ -153,6 +153,7 @@ pub fn run(options: &ProduceOptions) -> Result<Report, ToolFailed> {
         }),
         recorder,
         flows,
+        also: BTreeMap::new(),
         seconds,
         counts: BTreeMap::from([("sent", next), ("acknowledged", answers.acknowledged), ("refused", refused), ("unanswered", unanswered)]),
         errors: BTreeMap::new(),

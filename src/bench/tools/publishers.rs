@@ -107,7 +107,7 @@ impl Owner for Publishers<'_> {
         };
         let understood = dialect.each(payload, |said| match said {
             Said::Ping => put(out, dialect.opcode(), dialect.pong()),
-            Said::Reply { id, error } => self.reply(number, id, error),
+            Said::Reply { id, error, .. } => self.reply(number, id, error),
             _ => {}
         });
         self.not_understood += u64::from(!understood);
@@ -254,6 +254,7 @@ pub fn run(options: &PubOptions) -> Result<Report, ToolFailed> {
         settings: settings(&options.connect, &options.run, serde_json::json!({ "rate": options.rate, "bytes": options.bytes })),
         recorder,
         flows,
+        also: BTreeMap::new(),
         seconds,
         counts,
         errors: publishers.errors,

@@ -44,6 +44,8 @@ pub struct Report {
     pub recorder: Recorder,
     /// What was sent or received, by sender and subject; empty for tools that do neither.
     pub flows: Flows,
+    /// Other latencies, by name.
+    pub also: BTreeMap<&'static str, Histogram<u64>>,
     /// Seconds that were measured.
     pub seconds: f64,
     pub counts: BTreeMap<&'static str, u64>,
@@ -92,6 +94,7 @@ impl Report {
             "flows": self.flows.json(),
             "latency_us": histogram(self.recorder.total()),
             "curve": curve(self.recorder.total()),
+            "also_us": self.also.iter().map(|(name, also)| (*name, histogram(also))).collect::<BTreeMap<_, _>>(),
             "series": self.recorder.series(),
             "generator": {
                 "cpu_seconds": self.worker.cpu_seconds,
@@ -124,6 +127,10 @@ impl Report {
         }
         let busy = self.worker.cpu_seconds / self.worker.seconds.max(1e-9) * 100.0;
         lines.push(format!("{:<20} {:>12.3}", "mean", total.mean() / 1e3));
+        for (name, also) in &self.also {
+            let [p50, p99, max] = [0.5, 0.99, 1.0].map(|quantile| milliseconds(also.value_at_quantile(quantile)));
+            lines.push(format!("{:<20} {:>12}   p50 {p50}, p99 {p99}, max {max}", name.replace('_', " "), also.len()));
+        }
         lines.push(String::new());
         lines.push(format!("{:<20} {busy:>12.1}", "this tool's CPU %"));
         if let Some(lag) = &self.worker.lag {
@@ -176,6 +183,7 @@ mod tests {
             settings: json!({ "connections": 3 }),
             recorder: Recorder::begin(None, "").expect("no file"),
             flows: Flows::default(),
+            also: BTreeMap::new(),
             seconds: 1.0,
             counts: BTreeMap::from([("received", 7)]),
             errors: BTreeMap::from([(103, 2)]),

@@ -19,6 +19,7 @@ use crate::session::{self, Reply, publish_value};
 use crate::shard::effects::{Effects, ProduceRecord, ProduceStatus};
 use crate::shard::errors;
 use crate::shard::event::{PublishFailure, PublishResult};
+use crate::shard::stages::Stage;
 use crate::subject::{Partitioner, SubjectName, ValueKind};
 
 impl Connections {
@@ -103,7 +104,15 @@ impl Connections {
             Prepared::Wait(wait) => return Taken::NotNow(wait),
         };
         let due_ms = read_ms + PUBLISH_MS;
-        let open = OpenPublish { connection, command: id, topic: record.topic.clone(), due_ms, answered: false, routed: None };
+        let open = OpenPublish {
+            connection,
+            command: id,
+            topic: record.topic.clone(),
+            due_ms,
+            given_us: self.clock_us,
+            answered: false,
+            routed: None,
+        };
         let publish = self.publishes.insert(open);
         match effects.produce(publish, &record) {
             ProduceStatus::Queued => self.owe_answer(connection),
@@ -219,6 +228,7 @@ impl Connections {
             return;
         };
         self.producer_may_go = true;
+        self.stages.record(Stage::Ack, self.clock_us.saturating_sub(open.given_us), 1);
         if open.answered {
             self.counters.publishes_late += 1;
             return;

@@ -33,6 +33,8 @@ pub(super) struct OpenPublish {
     pub topic: Arc<str>,
     /// When it is answered 401.
     pub due_ms: u64,
+    /// When the producer was given it, in microseconds.
+    pub given_us: u64,
     /// It was; the producer still holds it.
     pub answered: bool,
     /// It is one of several records of the same publish, which has one answer.

@@ -22,6 +22,7 @@ use crate::session::{ErrorReply, Reply, encode_close, encode_reply};
 use crate::shard::counters::ShardCounters;
 use crate::shard::effects::MissedPublishes;
 use crate::shard::settings::ShardSettings;
+use crate::shard::stages::ShardStages;
 use crate::subject::TopicMap;
 
 /// See the module's documentation.
@@ -34,7 +35,10 @@ pub(in crate::shard) struct Connections {
     pub(super) pool: OutboxPool,
     pub(super) timers: BinaryHeap<std::cmp::Reverse<(u64, Timer, ConnectionKey)>>,
     /// Who has something to write.
-    pub(super) to_write: VecDeque<ConnectionKey>,
+    pub(super) to_write: VecDeque<(ConnectionKey, u32)>,
+    /// What time it is, in microseconds, as the driver last said.
+    pub clock_us: u64,
+    pub stages: ShardStages,
     pub(super) waiting: Waiting,
     /// Somebody waits for room although his own outbox has it: all outboxes together had none.
     pub(super) pool_was_full: bool,
@@ -96,6 +100,8 @@ impl Connections {
             pool: OutboxPool::default(),
             timers: BinaryHeap::new(),
             to_write: VecDeque::new(),
+            clock_us: 0,
+            stages: ShardStages::default(),
             waiting: Waiting::default(),
             pool_was_full: false,
             crowd: Crowd::default(),
@@ -270,7 +276,7 @@ impl Connections {
         self.counters.deliveries += 1;
         if !session.to_write {
             session.to_write = true;
-            self.to_write.push_back(connection);
+            self.to_write.push_back((connection, self.clock_us as u32));
         }
         if !session.crowded && (load > self.settings.outbox_bytes_max / 2 || self.pool.bytes() > self.settings.outboxes_bytes_max / 2) {
             session.crowded = true;
@@ -314,7 +320,7 @@ impl Connections {
     pub(super) fn has_to_write(&mut self, connection: ConnectionKey) {
         if let Some(session) = self.sessions.get_mut(connection).filter(|session| !session.to_write) {
             session.to_write = true;
-            self.to_write.push_back(connection);
+            self.to_write.push_back((connection, self.clock_us as u32));
         }
     }
 

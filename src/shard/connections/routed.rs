@@ -72,7 +72,15 @@ impl Connections {
         while let Some(publish) = self.routed.get_mut(key) {
             let Some(record) = publish.left.pop_front() else { break };
             let RoutedPublish { connection, command, due_ms, .. } = *publish;
-            let open = OpenPublish { connection, command, topic: record.topic.clone(), due_ms, answered: false, routed: Some(key) };
+            let open = OpenPublish {
+                connection,
+                command,
+                topic: record.topic.clone(),
+                due_ms,
+                given_us: self.clock_us,
+                answered: false,
+                routed: Some(key),
+            };
             let open = self.publishes.insert(open);
             match effects.produce(open, &record) {
                 ProduceStatus::Queued => {}

@@ -8,6 +8,7 @@ use crate::handoff::ConnectionKey;
 use crate::limits::{STUCK_MS, WRITE_BYTES_MAX, WRITE_SLICES_MAX};
 use crate::session::encode_pong_frame;
 use crate::shard::effects::{Effects, WriteStatus};
+use crate::shard::stages::{Stage, WRITES_PER_LOOK};
 
 impl Connections {
     /// The socket takes bytes again.
@@ -27,15 +28,30 @@ impl Connections {
     /// Writes what waits, for so many connections at most; how many they were.
     pub fn write<E: Effects>(&mut self, now_ms: u64, connections_max: usize, effects: &mut E) -> usize {
         let count = self.to_write.len().min(connections_max);
-        for _ in 0..count {
-            if let Some(connection) = self.to_write.pop_front() {
-                if let Some(session) = self.sessions.get_mut(connection) {
-                    session.to_write = false;
-                }
-                self.write_outbox(now_ms, connection, effects);
+        // Those that have waited equally long are recorded together.
+        let (mut alike, mut alike_since_us) = (0, 0);
+        for nth in 0..count {
+            let Some((connection, since_us)) = self.to_write.pop_front() else { break };
+            if nth % WRITES_PER_LOOK == 0 || since_us != alike_since_us {
+                self.has_waited(alike_since_us, alike, effects);
+                (alike, alike_since_us) = (0, since_us);
             }
+            if let Some(session) = self.sessions.get_mut(connection) {
+                session.to_write = false;
+            }
+            alike += usize::from(self.write_outbox(now_ms, connection, effects));
         }
+        self.has_waited(alike_since_us, alike, effects);
         count
+    }
+
+    /// So many outboxes have been written that had something since then.
+    fn has_waited<E: Effects>(&mut self, since_us: u32, count: usize, effects: &E) {
+        if count > 0 {
+            self.clock_us = effects.clock_us();
+            // The stamps are the lower half of the clock: an hour and more.
+            self.stages.record(Stage::Socket, u64::from((self.clock_us as u32).wrapping_sub(since_us)), count);
+        }
     }
 
     /// Writes at once what would not keep until the end of the turn: outboxes that are more than half full, or all of them if together they are.
@@ -48,30 +64,38 @@ impl Connections {
         }
     }
 
-    /// Writes what waits in one outbox, one call a time, until it is empty or the socket is full.
-    fn write_outbox<E: Effects>(&mut self, now_ms: u64, connection: ConnectionKey, effects: &mut E) {
+    /// Writes what waits in one outbox, one call a time, until it is empty or the socket is full. Whether the socket has taken something.
+    fn write_outbox<E: Effects>(&mut self, now_ms: u64, connection: ConnectionKey, effects: &mut E) -> bool {
         let Some(session) = self.sessions.get_mut(connection) else {
-            return;
+            return false;
         };
         if session.blocked || session.phase == Phase::Closed {
-            return;
+            return false;
         }
+        let mut any = false;
         if let Some(payload) = session.pong.take() {
             session.outbox.push_own(&mut self.pool, encode_pong_frame(&payload), None, None);
         }
         while !session.outbox.is_empty() {
-            let mut slices = [IoSlice::new(&[]); WRITE_SLICES_MAX];
-            let (count, bytes) = session.outbox.gather(&self.pool, &mut slices, WRITE_BYTES_MAX);
-            let status = effects.write(connection, &slices[..count]);
+            // Nearly always it is one frame, and a list of them would cost more than all the rest.
+            let (status, bytes) = match session.outbox.only(&self.pool) {
+                Some(frame) => (effects.write(connection, &[IoSlice::new(frame)]), frame.len()),
+                None => {
+                    let mut slices = [IoSlice::new(&[]); WRITE_SLICES_MAX];
+                    let (count, bytes) = session.outbox.gather(&self.pool, &mut slices, WRITE_BYTES_MAX);
+                    (effects.write(connection, &slices[..count]), bytes)
+                }
+            };
             self.counters.writes += 1;
             let written = match status {
                 WriteStatus::Done => bytes,
                 WriteStatus::Short(written) => written,
                 WriteStatus::Broken => {
                     self.close_now(connection, effects);
-                    return;
+                    return any;
                 }
             };
+            any |= written > 0;
             self.counters.bytes_written += written as u64;
             session.outbox.advance(&mut self.pool, written);
             if written < bytes {
@@ -84,13 +108,14 @@ impl Connections {
         if session.outbox.is_empty() {
             if session.phase == Phase::Closing {
                 self.close_now(connection, effects);
-                return;
+                return any;
             }
             // It takes what it is given; what its subscriptions wait for is room for answers that are still to come.
             session.behind_since_ms = 0;
         }
         self.room_made(connection);
         self.watch(connection);
+        any
     }
 
     /// Lets go of a socket.

@@ -49,7 +49,7 @@ impl Home {
             if home.partition == at {
                 let recoverable = home.recoverable && !self.strays.contains(at.topic, record.key.as_deref());
                 let offset = recoverable.then_some(record.offset);
-                self.publish_here(now_ms, topic, record, offset, speech);
+                self.publish_here(now_ms, topic, Place { recoverable, ..home }, record, offset, speech);
                 continue;
             }
             // Not where its key's rule puts it: live only, on its home.
@@ -66,8 +66,9 @@ impl Home {
                 }
             }
         }
+        let polled_us = speech.toward_home.clock_us;
         for (shard, records) in elsewhere {
-            speech.toward_home.say(shard, TowardHome::Records { partition: at, life: topic.id.clone(), records });
+            speech.toward_home.say(shard, TowardHome::Records { partition: at, life: topic.id.clone(), records, polled_us });
         }
         if topic.partitioner_is_guess
             && topic.partitioner != Partitioner::Any
@@ -102,8 +103,8 @@ impl Home {
     }
 
     /// A record of a subject that lives here: remember it, encode it once per variant in use, and one message per interested shard.
-    fn publish_here(&mut self, now_ms: u64, topic: &Topic, record: Record, offset: Option<Offset>, speech: &mut Speech) {
-        let home = self.home_of(topic, record.key.as_deref());
+    /// `home` is what `home_of` says of its key.
+    fn publish_here(&mut self, now_ms: u64, topic: &Topic, home: Place, record: Record, offset: Option<Offset>, speech: &mut Speech) {
         let known = self.table.find(topic.index, record.key.as_deref());
         if offset.is_none() && home.recoverable {
             // A record without a position in a subject that has positions is not remembered: what is remembered is complete and in order.
@@ -165,8 +166,9 @@ impl Home {
     /// subject has no positions. Who is live has the record; everybody is told to come back (2500), and told then that nothing is recovered.
     fn publish_elsewhere(&mut self, now_ms: u64, topic: &Topic, partition: u32, record: Record, speech: &mut Speech) {
         let key = record.key.as_deref();
-        if !self.home_of(topic, key).recoverable || !topic.is_misplaced(key, partition) {
-            self.publish_here(now_ms, topic, record, None, speech);
+        let home = self.home_of(topic, key);
+        if !home.recoverable || !topic.is_misplaced(key, partition) {
+            self.publish_here(now_ms, topic, home, record, None, speech);
             return;
         }
         let Ok(name) = SubjectName::of_record(&topic.name, key, self.settings.subject_bytes_max) else {
@@ -194,7 +196,8 @@ impl Home {
             self.tell_reset(at, speech);
             self.table.forget_stray(at);
         }
-        self.publish_here(now_ms, topic, record, None, speech);
+        let home = self.home_of(topic, record.key.as_deref());
+        self.publish_here(now_ms, topic, home, record, None, speech);
     }
 
     /// A record without a position to the live subscribers of a subject that has positions; the others cannot have it later and are told.

@@ -80,7 +80,9 @@ impl Home {
             TowardHome::CatchUp(request) => self.catch_up(from, *request, speech),
             TowardHome::History(request) => self.history(now_ms, now_ms + request.hold_ms, from, request, speech, effects),
             TowardHome::Withdraw { topic, subject, local, variant } => self.withdraw(from, topic, &subject, local, variant),
-            TowardHome::Records { partition, life, records } => self.take_elsewhere(now_ms, partition, &life, records, speech),
+            TowardHome::Records { partition, life, records, polled_us: _ } => {
+                self.take_elsewhere(now_ms, partition, &life, records, speech)
+            }
         }
     }
 

@@ -71,6 +71,8 @@ pub struct World {
     hostility: Option<Rng>,
     /// Records come in bursts of hundreds.
     bursts: Option<Rng>,
+    /// Some are written to before a turn is over.
+    slices: Option<Rng>,
     /// Letters to shards get lost.
     losses: Option<Rng>,
     /// Settings are reloaded, on all nodes at once. Limits become smaller only: what was decided under the larger ones stays explained.
@@ -205,6 +207,7 @@ impl World {
             trouble: Some(Rng::with_seed(seed ^ 0x5eed_dea1)).filter(|_| seed.is_multiple_of(3)),
             hostility: Some(Rng::with_seed(seed ^ 0x0e71)).filter(|_| each(5, 2)),
             bursts: Some(Rng::with_seed(seed ^ 0xb125)).filter(|_| each(11, 4)),
+            slices: Some(Rng::with_seed(seed ^ 0x511ce)).filter(|_| each(3, 1)),
             losses: Some(Rng::with_seed(seed ^ 0x1055)).filter(|_| each(7, 3)),
             reloads: Some(Rng::with_seed(seed ^ 0x4e10)).filter(|_| each(8, 3)),
             keyless: Some(Rng::with_seed(seed ^ 0x6e01)).filter(|_| each(13, 5)),

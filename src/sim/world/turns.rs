@@ -1,7 +1,7 @@
 //! What shards, lanes, Kafka and time do.
 
 use super::{STUCK_PRODUCER_MS, WATCH_MS, World, number_of};
-use crate::handoff::{FromHomeBatch, Offset, ShardId, TowardHomeBatch};
+use crate::handoff::{Offset, ShardId, TowardHomeBatch};
 use crate::limits::{HELD_BYTES_MAX, TICK_MS, TURN_BYTES_MAX};
 use crate::shard::{Event, PublishFailure, PublishResult, ShardCore};
 use crate::sim::hands::SimHands;
@@ -71,6 +71,11 @@ impl World {
             self.nodes[node].handle(now_ms, shard, Event::Records(stale));
         }
         self.nodes[node].handle(now_ms, shard, Event::Records(batch));
+        let slice = self.slices.as_mut().and_then(|dice| dice.bool().then(|| dice.usize(1..6)));
+        if let Some(writes_max) = slice {
+            self.nodes[node].flush_part(now_ms, shard, writes_max);
+            self.coverage.note("a slice of a turn");
+        }
     }
 
     /// The version of a node's map, if the home of a subject there knows of a record that nothing explains.
@@ -100,8 +105,7 @@ impl World {
             return false;
         }
         let Some(batch) = self.nodes[node].hands[from].from_home[to].receive() else { return false };
-        let FromHomeBatch(messages) = &batch;
-        let count = messages.len();
+        let count = batch.messages.len();
         let now_ms = self.now_ms;
         self.say(|| format!("node {node}: {count} messages from home {from} to {to}"));
         self.nodes[node].handle(now_ms, to, Event::FromHome { from: ShardId(from as u16), batch });
