@@ -139,6 +139,9 @@ pub struct ProduceOptions {
     /// librdkafka's name of the partitioner; the default is that of Java's clients.
     #[arg(long, default_value = "murmur2_random")]
     pub partitioner: String,
+    /// What Kafka gets in place of each value, for servers that want more than that: a text with {value} and {subject}.
+    #[arg(long, default_value = "{value}", hide_default_value = true)]
+    pub envelope: String,
     /// A further property of librdkafka, as name=value; several.
     #[arg(long)]
     pub property: Vec<String>,

@@ -42,6 +42,30 @@ impl Answers {
     }
 }
 
+/// What stands around a value in Kafka. The value itself stays what a client gets.
+struct Envelope<'a> {
+    before: &'a str,
+    behind: &'a str,
+}
+
+impl Envelope<'_> {
+    fn of(text: &str) -> Result<Envelope<'_>, ToolFailed> {
+        let parts = text.split_once("{value}").filter(|(_, behind)| !behind.contains("{value}"));
+        let (before, behind) = parts.ok_or_else(|| ToolFailed::Usage(format!("--envelope {text}: must have {{value}} in it, once")))?;
+        Ok(Envelope { before, behind })
+    }
+
+    /// Puts it around.
+    fn wrap(&self, value: &mut Vec<u8>, topic: &str, key: &str) {
+        if self.before.is_empty() && self.behind.is_empty() {
+            return;
+        }
+        let subject = format!("/{topic}/{key}");
+        value.splice(..0, self.before.replace("{subject}", &subject).into_bytes());
+        value.extend_from_slice(self.behind.replace("{subject}", &subject).as_bytes());
+    }
+}
+
 /// Runs `produce`.
 ///
 /// # Errors
@@ -59,6 +83,7 @@ pub fn run(options: &ProduceOptions) -> Result<Report, ToolFailed> {
     if let Some(partitions) = options.partitions {
         create_topics(&options.brokers, std::slice::from_ref(&options.topic), partitions as u32).map_err(ToolFailed::Kafka)?;
     }
+    let envelope = Envelope::of(&options.envelope)?;
     let feed = Feed::open(&options.topic, &properties, now_us).map_err(ToolFailed::Kafka)?;
     let keys: Vec<String> = (0..options.subjects).map(|number| options.keys.of(number)).collect();
     let mut sequences = vec![0_u64; keys.len()];
@@ -94,6 +119,7 @@ pub fn run(options: &ProduceOptions) -> Result<Report, ToolFailed> {
             }
             let (place, due_us) = (places[(next % options.subjects) as usize], schedule.due_us(next));
             write(&mut value, &Stamp { due_us, number: sequences[place] + 1, from: from.as_bytes() }, options.bytes as usize);
+            envelope.wrap(&mut value, &options.topic, &keys[place]);
             if feed.send(&keys[place], &value, due_us).map_err(ToolFailed::Kafka)? {
                 sequences[place] += 1;
                 if next >= warm {
@@ -149,6 +175,7 @@ pub fn run(options: &ProduceOptions) -> Result<Report, ToolFailed> {
             "bytes": options.bytes,
             "linger_ms": options.linger_ms,
             "partitioner": options.partitioner,
+            "envelope": options.envelope,
             "run": run_settings(&options.run),
         }),
         recorder,
@@ -162,4 +189,22 @@ pub fn run(options: &ProduceOptions) -> Result<Report, ToolFailed> {
         gave_up,
         failures,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_envelope_stands_around_the_value_and_names_the_subject() {
+        let mut value = b"{\"n\":1}".to_vec();
+        Envelope::of("{value}").expect("nothing around").wrap(&mut value, "t", "k");
+        assert_eq!(value, b"{\"n\":1}");
+        let envelope = Envelope::of("{\"to\":\"{subject}\",\"data\":{value}}").expect("an envelope");
+        envelope.wrap(&mut value, "t", "k");
+        assert_eq!(value, b"{\"to\":\"/t/k\",\"data\":{\"n\":1}}");
+        for wrong in ["", "{subject}", "{value}{value}"] {
+            assert!(Envelope::of(wrong).is_err(), "{wrong}");
+        }
+    }
 }
