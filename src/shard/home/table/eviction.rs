@@ -3,6 +3,9 @@
 use super::{HomeKey, HomeTable, SUBJECT_WEIGHT};
 use crate::handoff::{Generation, Offset, PartitionRef};
 
+/// Records that are looked at, for their time is over, before others have their turn: some 2 ms.
+const EXPIRED_AT_ONCE_MAX: usize = 16 << 10;
+
 impl HomeTable {
     /// Kafka has deleted everything of a partition below `start`.
     pub fn log_starts(&mut self, at: PartitionRef, generation: Generation, start: Offset) {
@@ -29,7 +32,9 @@ impl HomeTable {
     pub fn trim(&mut self, now_ms: u64) {
         self.trimmed_ms = now_ms;
         self.ids.expire(now_ms);
-        while let Some(&(key, sequence)) = self.arrivals.front() {
+        // Many that came together end together, and the shard has other things to do.
+        for _ in 0..EXPIRED_AT_ONCE_MAX {
+            let Some(&(key, sequence)) = self.arrivals.front() else { break };
             let Some(first) = self.subjects.get(key).and_then(|subject| subject.records.first()) else {
                 self.arrivals.pop_front();
                 continue;
@@ -49,16 +54,17 @@ impl HomeTable {
             }
         }
         self.make_room(None);
-        // Entries whose record went early (over `records_max`) leave holes that only the front sees: sweep them when they outweigh the rest.
+        // Entries whose record went early (over `records_max`) leave holes that only the front sees: sweep them when they outweigh the rest, a piece
+        // each time, which is more than came since the last time.
         if self.arrivals.len() > 64 + 2 * self.records {
             let subjects = &self.subjects;
-            self.arrivals.retain(|(key, sequence)| {
+            self.arrivals.sweep(|(key, sequence)| {
                 subjects.get(*key).and_then(|subject| subject.records.first()).is_some_and(|first| first.sequence <= *sequence)
             });
         }
         if self.kept.len() > 64 + 2 * self.subjects.len() {
             let subjects = &self.subjects;
-            self.kept.retain(|(key, sequence)| {
+            self.kept.sweep(|(key, sequence)| {
                 subjects.get(*key).and_then(|subject| subject.records.first()).is_some_and(|first| first.sequence == *sequence)
             });
         }

@@ -11,6 +11,7 @@
 
 mod encodings;
 mod eviction;
+mod line;
 mod names;
 mod recent;
 mod slots;
@@ -25,6 +26,7 @@ use std::hash::BuildHasher;
 use crate::handoff::{Generation, Offset, PartitionRef, Record, ShardId, TopicIndex};
 use crate::subject::{ChannelId, ChannelIds, SubjectName, ValueKind};
 
+use line::Line;
 use names::Names;
 use recent::Recent;
 use slots::Slots;
@@ -74,9 +76,9 @@ pub struct HomeTable {
     hasher: RandomState,
     partitions: HashMap<PartitionRef, HomePartition>,
     /// Every remembered record in order of arrival; entries whose record is gone are skipped.
-    arrivals: VecDeque<(HomeKey, u64)>,
+    arrivals: Line<(HomeKey, u64)>,
     /// Records past their time that are the newest of their subject: first to go when room is needed.
-    kept: VecDeque<(HomeKey, u64)>,
+    kept: Line<(HomeKey, u64)>,
     /// Records with encodings, the oldest encoding first; entries whose encodings are gone are skipped.
     encodings: VecDeque<(HomeKey, u64)>,
     limits: CacheLimits,
@@ -107,8 +109,8 @@ impl HomeTable {
             by_key: Names::default(),
             hasher: RandomState::default(),
             partitions: HashMap::new(),
-            arrivals: VecDeque::new(),
-            kept: VecDeque::new(),
+            arrivals: Line::default(),
+            kept: Line::default(),
             encodings: VecDeque::new(),
             limits,
             bytes: 0,
