@@ -10,15 +10,18 @@ const QUANTILES: [(&str, &str); 5] = [("0.5", "p50"), ("0.9", "p90"), ("0.99", "
 pub fn stages_table(metrics: &str) -> Option<String> {
     let mut rows: BTreeMap<(String, String), BTreeMap<String, f64>> = BTreeMap::new();
     for line in metrics.lines() {
-        let Some((labels, value)) =
-            line.strip_prefix("corespan_stage_quantile_seconds{").and_then(|rest| rest.split_once("} ")).filter(|(_, value)| !value.is_empty())
+        let Some((labels, value)) = line
+            .strip_prefix("corespan_stage_quantile_seconds{")
+            .and_then(|rest| rest.split_once("} "))
+            .filter(|(_, value)| !value.is_empty())
         else {
             continue;
         };
         let label = |name: &str| {
             labels.split(',').find_map(|label| Some(label.strip_prefix(name)?.strip_prefix("=\"")?.strip_suffix('"')?.to_owned()))
         };
-        if let (Some(shard), Some(stage), Some(quantile), Ok(seconds)) = (label("shard"), label("stage"), label("quantile"), value.parse()) {
+        if let (Some(shard), Some(stage), Some(quantile), Ok(seconds)) = (label("shard"), label("stage"), label("quantile"), value.parse())
+        {
             rows.entry((stage, shard)).or_default().insert(quantile, seconds);
         }
     }
