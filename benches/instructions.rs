@@ -158,7 +158,7 @@ fn main() {
             shard.sink.full = true;
             warm(&mut shard, &mut events);
             shard.sink.full = false;
-            events.extend(shard.connections().map(|connection| Event::Writable { connection }));
+            events.extend(shard.keys.keys().map(|connection| Event::Writable { connection }));
         }
         let delivered = shard.core.counters().deliveries;
         let before = (ALLOCATIONS.load(Ordering::Relaxed), shard.sink.looks.get());

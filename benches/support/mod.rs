@@ -67,7 +67,7 @@ impl Effects for Sink {
 pub struct Shard {
     pub core: ShardCore,
     pub sink: Sink,
-    keys: SlotMap<ConnectionKey, ()>,
+    pub keys: SlotMap<ConnectionKey, ()>,
     offset: i64,
 }
 
@@ -116,10 +116,6 @@ impl Shard {
         };
         self.core.handle(1, Event::Received { connection, payload: &commands }, &mut self.sink);
         self.core.flush(1, &mut self.sink);
-    }
-
-    pub fn connections(&self) -> impl Iterator<Item = ConnectionKey> {
-        self.keys.keys()
     }
 
     /// The next records of the partition, one for each key.
