@@ -107,7 +107,7 @@ mod tests {
                     }
                     _ => {
                         // Every piece once, and perhaps one twice.
-                        let keep = |entry: &u32| entry % 3 != 0;
+                        let keep = |entry: &u32| !entry.is_multiple_of(3);
                         for _ in 0..=line.pieces.len() {
                             line.sweep(keep);
                         }
