@@ -1,25 +1,21 @@
-//! What a delivery costs the core, in instructions: `valgrind --tool=callgrind --toggle-collect='*::measured'` counts what happens in `measured`, and
-//! nothing of the kernel, of the clock or of the machine's mood is in it. `scripts/instructions.sh` runs it and compares with `benches/instructions.txt`.
+//! What a delivery costs the core, in instructions: `valgrind --tool=callgrind --toggle-collect='*measured*'` counts what happens in `measured`, and
+//! nothing of the kernel or of the machine's mood is in it. `scripts/instructions.py` runs it and compares with `benches/instructions.txt`.
 //!
 //! By itself it prints how often memory was allocated in `measured`, which no optimisation level changes much.
 
 #![expect(unsafe_code, reason = "an allocator that counts is an unsafe trait")]
 
+mod support;
+
 use std::alloc::{GlobalAlloc, Layout};
 use std::hint::black_box;
-use std::io::IoSlice;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use bytes::Bytes;
 use corespan::allocator::Allocator;
-use corespan::handoff::{
-    ConnectionKey, FromHomeBatch, Generation, LaneFull, LogEndQuestion, Offset, PartitionRef, Protocol, PublishKey, Record, RecordBatch,
-    ShardId, TopicIndex, TowardHomeBatch,
-};
-use corespan::shard::{Assignment, Effects, Event, ProduceRecord, ProduceStatus, ShardCore, ShardCounters, ShardSettings, WriteStatus};
-use corespan::subject::{Partition, Partitioner, Topic, TopicMap, ValueKind};
-use slotmap::SlotMap;
+use corespan::handoff::Protocol;
+use corespan::shard::{Effects, Event, ShardSettings, Stage};
+use corespan::subject::ValueKind;
+use support::Shard;
 
 /// Counts allocations of the whole process; one thread runs.
 struct Counting;
@@ -49,158 +45,132 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static COUNTING: Counting = Counting;
 
-/// Takes everything.
-#[derive(Default)]
-struct Sink {
-    bytes: u64,
-    writes: u64,
+/// Rounds before those that are counted: what grows has grown, and the core's memory of records is as full as it gets.
+const WARM: usize = 300;
+/// Rounds that are counted.
+const ROUNDS: usize = 20;
+/// What a round of `looks` does, for one number that divides well.
+const LOOKS: usize = 100;
+
+/// A load: who listens, and what comes in a round.
+struct Case {
+    clients: usize,
+    protocol: Protocol,
+    value: ValueKind,
+    /// Keys of the records of a round.
+    keys: Vec<String>,
+    /// All clients want the first key, or each its own.
+    shared: bool,
+    /// Their sockets take nothing while the records come; what is counted is what they then catch up with.
+    slow: bool,
 }
 
-impl Effects for Sink {
-    fn write(&mut self, _connection: ConnectionKey, slices: &[IoSlice<'_>]) -> WriteStatus {
-        self.writes += 1;
-        self.bytes += slices.iter().map(|slice| slice.len() as u64).sum::<u64>();
-        WriteStatus::Done
-    }
-    fn close(&mut self, _connection: ConnectionKey) {}
-    fn resume_reading(&mut self, _connection: ConnectionKey) {}
-    fn send_toward_home(&mut self, _to: ShardId, _batch: TowardHomeBatch) -> Result<(), LaneFull<TowardHomeBatch>> {
-        Ok(())
-    }
-    fn send_from_home(&mut self, _to: ShardId, _batch: FromHomeBatch) -> Result<(), LaneFull<FromHomeBatch>> {
-        Ok(())
-    }
-    fn produce(&mut self, _publish: PublishKey, _record: &ProduceRecord) -> ProduceStatus {
-        ProduceStatus::Queued
-    }
-    fn assign(&mut self, _assignment: Assignment) {}
-    fn unassign(&mut self, _partition: PartitionRef) {}
-    fn query_log_end(&mut self, _question: LogEndQuestion) {}
-    fn lookup_topic(&mut self, _topic: &str) {}
-    fn acknowledge_map(&mut self, _version: u64) {}
-    fn report_misfit(&mut self, _topic: TopicIndex) {}
-    fn partition_ready(&mut self, _partition: PartitionRef, _generation: Generation) {}
-    fn publish_counters(&mut self, _counters: impl FnOnce() -> ShardCounters) {}
-}
-
-/// A shard with one topic of one partition.
-struct Bench {
-    core: ShardCore,
-    sink: Sink,
-    keys: SlotMap<ConnectionKey, ()>,
-    offset: i64,
-}
-
-const AT: PartitionRef = PartitionRef { topic: TopicIndex(0), partition: 0 };
-const VALUE: &[u8] = br#"{"symbol":"EURUSD","bid":1.08421,"ask":1.08423,"volume":1250000,"time":"2026-01-01T00:00:00.000Z","venue":"XLON","flags":["fast","last"],"note":"two hundred bytes of a record, more or less, as feeds have them."}"#;
-
-impl Bench {
-    fn new() -> Bench {
-        let partition = Partition { owner: ShardId(0), generation: Generation(1), start: Offset(0), ready_at: Offset(0), leader_epoch: 0 };
-        let topic = Topic {
-            index: TopicIndex(0),
-            name: Arc::from("quotes"),
-            id: Arc::from("id"),
-            partitions: vec![partition],
-            earlier_counts: Vec::new(),
-            partitioner: Partitioner::Murmur2,
-            partitioner_is_guess: false,
-            null_key_partition: None,
-            compacted: false,
-            value: ValueKind::Json,
-            snapshot: false,
-        };
-        let mut bench = Bench {
-            core: ShardCore::new(ShardId(0), 1, ShardSettings::default()),
-            sink: Sink::default(),
-            keys: SlotMap::with_key(),
-            offset: 0,
-        };
-        let map = Arc::new(TopicMap::new(1, vec![Some(Arc::new(topic))], []));
-        bench.core.handle(1, Event::Map(map), &mut bench.sink);
-        bench.core.handle(1, Event::MapActive { version: 1 }, &mut bench.sink);
-        bench
-    }
-
-    fn subscribe(&mut self, protocol: Protocol, subject: &str) {
-        let connection = self.keys.insert(());
-        self.core.handle(1, Event::Opened { connection, protocol }, &mut self.sink);
-        let commands = format!("{{\"id\":1,\"connect\":{{}}}}\n{{\"id\":2,\"subscribe\":{{\"channel\":\"{subject}\"}}}}");
-        self.core.handle(1, Event::Received { connection, payload: commands.as_bytes() }, &mut self.sink);
-        self.core.flush(1, &mut self.sink);
-    }
-
-    fn batch(&mut self, keys: impl Iterator<Item = String>) -> RecordBatch {
-        let records: Vec<Record> = keys
-            .map(|key| {
-                self.offset += 1;
-                let (key, value) = (Bytes::from(key), Bytes::from_static(VALUE));
-                Record {
-                    offset: Offset(self.offset),
-                    timestamp_ms: 0,
-                    leader_epoch: 0,
-                    key: Some(key),
-                    value: Some(value),
-                    headers: Box::default(),
-                }
-            })
-            .collect();
-        RecordBatch { partition: AT, generation: Generation(1), records, next: Offset(self.offset + 1) }
+impl Case {
+    fn of(name: &str) -> Option<Case> {
+        let keys = |count: usize, step: usize| (0..count).map(|nth| format!("k{}", nth * step)).collect::<Vec<_>>();
+        let unique =
+            Case { clients: 1_000, protocol: Protocol::Json, value: ValueKind::Json, keys: keys(100, 7), shared: false, slow: false };
+        let fan_out = |protocol| Case { protocol, keys: keys(1, 0), shared: true, ..Case::of("unique").expect("the first case") };
+        Some(match name {
+            "unique" => unique,
+            "fan-out" => fan_out(Protocol::Json),
+            "fan-out-protobuf" => fan_out(Protocol::Protobuf),
+            "nobody" => Case { clients: 0, keys: keys(100, 1), ..unique },
+            "coalesced" => Case { clients: 1, keys: keys(100, 0), ..unique },
+            "binary" => Case { value: ValueKind::Binary, ..unique },
+            "catch-up" => Case { clients: 10, keys: keys(1_000, 0), shared: true, slow: true, ..unique },
+            _ => return None,
+        })
     }
 }
 
 /// What is counted: a turn.
 #[inline(never)]
-fn measured(bench: &mut Bench, batch: RecordBatch) {
-    bench.core.handle(1, Event::Records(batch), &mut bench.sink);
-    while {
-        bench.core.flush(1, &mut bench.sink);
-        bench.core.wants_flush()
-    } {}
-    black_box(&bench.sink.bytes);
-}
-
-fn main() {
-    let case = std::env::args().nth(1).unwrap_or_default();
-    let mut bench = Bench::new();
-    // Clients, the keys of a batch, and deliveries of a batch.
-    let (clients, keys): (usize, Vec<String>) = match case.as_str() {
-        "unique" => (1_000, (0..100).map(|nth| format!("k{}", nth * 7)).collect()),
-        "fan-out" => (1_000, vec!["k0".to_owned()]),
-        "nobody" => (0, (0..100).map(|nth| format!("k{nth}")).collect()),
-        "coalesced" => (1, (0..100).map(|_| "k0".to_owned()).collect()),
-        // cargo runs benches with its own arguments.
-        _ => return println!("instructions unique | fan-out | nobody | coalesced"),
-    };
-    for client in 0..clients {
-        let subject = if case == "fan-out" { "/quotes/k0".to_owned() } else { format!("/quotes/k{client}") };
-        bench.subscribe(Protocol::Json, &subject);
-    }
-    const WARM: usize = 300;
-    const ROUNDS: usize = 20;
-    let mut counted = (0, 0, 0);
-    for round in 0..WARM + ROUNDS {
-        let batch = bench.batch(keys.iter().cloned());
-        let deliveries = bench.core.counters().deliveries;
-        let before = (ALLOCATIONS.load(Ordering::Relaxed), bench.sink.writes);
-        if round < WARM {
-            warm(&mut bench, batch);
-        } else {
-            measured(&mut bench, batch);
-            counted.0 += ALLOCATIONS.load(Ordering::Relaxed) - before.0;
-            counted.1 += bench.core.counters().deliveries - deliveries;
-            counted.2 += bench.sink.writes - before.1;
-        }
-    }
-    println!("case={case} records={} deliveries={} writes={} allocations={}", keys.len() * ROUNDS, counted.1, counted.2, counted.0);
+fn measured(shard: &mut Shard, events: &mut Vec<Event<'static>>) {
+    turn(shard, events);
+    // Without a difference the compiler makes one function of this and `warm`.
+    black_box(true);
 }
 
 /// As `measured`, not counted.
 #[inline(never)]
-fn warm(bench: &mut Bench, batch: RecordBatch) {
-    bench.core.handle(1, Event::Records(batch), &mut bench.sink);
-    while {
-        bench.core.flush(1, &mut bench.sink);
-        bench.core.wants_flush()
-    } {}
+fn warm(shard: &mut Shard, events: &mut Vec<Event<'static>>) {
+    turn(shard, events);
+}
+
+/// What the driver does with a batch, and then with what is left to write.
+#[inline(always)]
+fn turn(shard: &mut Shard, events: &mut Vec<Event<'static>>) {
+    for event in events.drain(..) {
+        shard.take(event);
+    }
+    shard.flush();
+    black_box(&shard.sink.bytes);
+}
+
+/// What a look at the clock costs, with what is recorded then: `LOOKS` of them.
+#[inline(never)]
+fn measured_looks(shard: &mut Shard) {
+    looks(shard);
+}
+
+#[inline(always)]
+fn looks(shard: &mut Shard) {
+    for _ in 0..LOOKS {
+        let now_us = black_box(&shard.sink).clock_us();
+        shard.core.set_clock(now_us);
+        shard.core.stages().record(black_box(Stage::Socket), black_box(now_us & 1023), black_box(8));
+    }
+}
+
+fn main() {
+    let mut arguments = std::env::args().skip(1);
+    let name = arguments.next().unwrap_or_default();
+    if name == "looks" {
+        let mut shard = Shard::new(ValueKind::Json, ShardSettings::default());
+        looks(&mut shard);
+        measured_looks(&mut shard);
+        return println!("case=looks records=0 deliveries=0 looks={LOOKS} allocations=0");
+    }
+    let Some(mut case) = Case::of(&name) else {
+        // cargo runs benches with its own arguments.
+        return println!("instructions (unique | fan-out | fan-out-protobuf | nobody | coalesced | binary | catch-up) [CLIENTS] | looks");
+    };
+    if let Some(clients) = arguments.next() {
+        case.clients = clients.parse().expect("a number of clients");
+    }
+    let mut settings = ShardSettings::default();
+    if case.slow {
+        // What is missed does not fit: everybody is parked in every round.
+        settings.outbox_bytes_max = 64 << 10;
+    }
+    let mut shard = Shard::new(case.value, settings);
+    for client in 0..case.clients {
+        let subject = if case.shared { "/quotes/k0".to_owned() } else { format!("/quotes/k{client}") };
+        shard.subscribe(case.protocol, &subject);
+    }
+    let mut events = Vec::with_capacity(case.clients.max(1));
+    let (mut deliveries, mut allocations, mut looks) = (0, 0, 0);
+    for round in 0..WARM + ROUNDS {
+        let batch = shard.batch(case.keys.iter().cloned());
+        events.push(Event::Records(batch));
+        if case.slow {
+            shard.sink.full = true;
+            warm(&mut shard, &mut events);
+            shard.sink.full = false;
+            events.extend(shard.keys.keys().map(|connection| Event::Writable { connection }));
+        }
+        let delivered = shard.core.counters().deliveries;
+        let before = (ALLOCATIONS.load(Ordering::Relaxed), shard.sink.looks.get());
+        if round < WARM {
+            warm(&mut shard, &mut events);
+            continue;
+        }
+        measured(&mut shard, &mut events);
+        allocations += ALLOCATIONS.load(Ordering::Relaxed) - before.0;
+        looks += shard.sink.looks.get() - before.1;
+        deliveries += shard.core.counters().deliveries - delivered;
+    }
+    let records = case.keys.len() * ROUNDS;
+    println!("case={name} records={records} deliveries={deliveries} looks={looks} allocations={allocations}");
 }

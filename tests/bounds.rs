@@ -7,6 +7,7 @@ mod harness;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
+use bytes::BytesMut;
 use corespan::handoff::{Offset, PartitionRef, Record, RecordBatch, ShardId};
 use corespan::shard::{Event, ShardSettings};
 use corespan::subject::Topic;
@@ -18,6 +19,7 @@ struct Counting;
 
 thread_local! {
     static HELD: Cell<usize> = const { Cell::new(0) };
+    static LARGEST: Cell<usize> = const { Cell::new(0) };
 }
 
 fn count(change: impl FnOnce(usize) -> usize) {
@@ -30,6 +32,7 @@ fn count(change: impl FnOnce(usize) -> usize) {
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(|held| held.wrapping_add(layout.size()));
+        let _ = LARGEST.try_with(|largest| largest.set(largest.get().max(layout.size())));
         // SAFETY: the caller's promise is passed on.
         unsafe { System.alloc(layout) }
     }
@@ -323,6 +326,39 @@ fn a_cache_takes_what_it_counts() {
     assert!(counted > 15 * MIB && counted <= 16 * MIB, "{counted}");
     assert!(took <= counted + counted / 10, "{took} bytes are held, {counted} are counted");
     assert!(took >= counted / 2, "{took} bytes are held, {counted} are counted");
+}
+
+/// As the consumer gives them: key and value in one piece of memory.
+fn one_each(first: i64, count: i64) -> Vec<Record> {
+    let one = |offset: i64| {
+        let mut bytes = BytesMut::with_capacity(120);
+        bytes.extend_from_slice(format!("subject-{offset:012}").as_bytes());
+        let key = bytes.split().freeze();
+        bytes.resize(100, b'1');
+        Record { key: Some(key), value: Some(bytes.freeze()), ..record(offset, None, None) }
+    };
+    (first..first + count).map(one).collect()
+}
+
+#[test]
+fn a_million_subjects_come_without_a_large_allocation_and_take_four_hundred_bytes_each_beside_their_own() {
+    const SUBJECTS: i64 = 1_000_000;
+    // In the record, which has room for 120 bytes, and in the subject's name.
+    const THEIR_OWN: usize = 120 + "/cars/subject-".len() + 12;
+    let cars = topic(0, "cars", 1, 1);
+    let settings = ShardSettings { cache_bytes_max: 2 << 30, ..ShardSettings::default() };
+    let mut node = Node::serving(1, settings, vec![cars.clone()]);
+    let before = held();
+    LARGEST.set(0);
+    for first in (0..SUBJECTS).step_by(1_000) {
+        node.consume_quietly(&cars, one_each(first, 1_000));
+    }
+    let each = (held() - before) / SUBJECTS as usize;
+    assert_eq!(node.cores[0].counters().subjects, SUBJECTS as u64);
+    assert!(each <= THEIR_OWN + 400, "{each} bytes, {THEIR_OWN} of them the subject's own");
+    // Whoever moves a table of a million stops the shard for as long.
+    assert!(LARGEST.get() <= 512 * KIB, "{} bytes at once", LARGEST.get());
+    println!("{each} bytes for each of {SUBJECTS} subjects, {THEIR_OWN} of them its own");
 }
 
 #[test]

@@ -10,6 +10,7 @@ pub mod process;
 pub mod report;
 pub mod sender;
 pub mod server;
+pub mod stages;
 pub mod study;
 pub mod tools;
 pub mod wire;

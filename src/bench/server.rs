@@ -19,6 +19,7 @@ const READY_TIME: Duration = Duration::from_secs(30);
 pub struct Server {
     child: Child,
     pub address: SocketAddr,
+    admin: SocketAddr,
     /// There until the node has read it.
     config: Option<PathBuf>,
 }
@@ -61,7 +62,7 @@ impl Server {
             tied(plan.binary).arg(plan.subcommand).arg("--config").arg(&config).stdin(Stdio::piped()).stdout(Stdio::null()).spawn()
         });
         let child = child.inspect_err(|_| drop(std::fs::remove_file(&config)))?;
-        let mut server = Server { child, address, config: Some(config) };
+        let mut server = Server { child, address, admin, config: Some(config) };
         let deadline = Instant::now() + READY_TIME;
         while !ready(admin) {
             if let Some(status) = server.child.try_wait()? {
@@ -90,6 +91,14 @@ impl Server {
     fn forget_config(&mut self) {
         // Left behind it harms nobody.
         let _ = self.config.take().map(std::fs::remove_file);
+    }
+
+    /// The text of its metrics.
+    ///
+    /// # Errors
+    /// It does not answer within a second.
+    pub fn metrics(&self) -> io::Result<String> {
+        get(self.admin, "/metrics")
     }
 
     /// Its process.
@@ -124,13 +133,15 @@ pub fn off_the_tools_cpu<T>(start: impl FnOnce() -> io::Result<T>) -> io::Result
 }
 
 fn ready(admin: SocketAddr) -> bool {
-    let ask = || -> io::Result<String> {
-        let mut socket = TcpStream::connect(admin)?;
-        socket.set_read_timeout(Some(Duration::from_secs(1)))?;
-        socket.write_all(b"GET /ready HTTP/1.0\r\n\r\n")?;
-        let mut answer = String::new();
-        socket.read_to_string(&mut answer)?;
-        Ok(answer)
-    };
-    ask().is_ok_and(|answer| answer.split(' ').nth(1) == Some("200"))
+    get(admin, "/ready").is_ok_and(|answer| answer.split(' ').nth(1) == Some("200"))
+}
+
+/// The whole answer, its head included.
+fn get(admin: SocketAddr, path: &str) -> io::Result<String> {
+    let mut socket = TcpStream::connect(admin)?;
+    socket.set_read_timeout(Some(Duration::from_secs(1)))?;
+    socket.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes())?;
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer)?;
+    Ok(answer)
 }

@@ -16,6 +16,7 @@ use corespan::bench::report::{
 };
 use corespan::bench::sender::{SendPlan, Sender, Sent};
 use corespan::bench::server::ServerPlan;
+use corespan::bench::stages::stages_table;
 use corespan::bench::study::Study;
 use corespan::bench::tools::{Tool, ToolFailed, Verdict};
 use corespan::bench::{Clients, Seen, Server, Usage};
@@ -131,6 +132,9 @@ struct Options {
     /// Milliseconds that 99 of 100 records may be sent behind their due time; above, the run is void. The bare sender has --linger-ms more.
     #[arg(long, default_value_t = 50, value_parser = value_parser!(u64).range(1..=1_000))]
     lag_max_ms: u64,
+    /// Print how long records were in each stage of the node, from its metrics, warm-up included.
+    #[arg(long)]
+    stages: bool,
 }
 
 /// The node's allocator: the hidden task is the node.
@@ -495,6 +499,16 @@ impl<'a> Stage<'a> {
         }
     }
 
+    /// What the node says of its stages, if that is asked for. It tells within a tenth of a second what it has done.
+    fn stages(&self, options: &Options) -> Result<String> {
+        if !options.stages {
+            return Ok(String::new());
+        }
+        std::thread::sleep(Duration::from_millis(300));
+        let metrics = self.server.metrics().context("the node's metrics")?;
+        stages_table(&metrics).ok_or_else(|| anyhow!("the node's metrics have no stages: it is older than this tool"))
+    }
+
     /// After the last slice: nothing may come any more.
     fn close(&mut self) -> Result<()> {
         let mut seen = Seen::default();
@@ -689,6 +703,7 @@ fn compare(options: &Options, to_all: bool) -> Result<()> {
         node_clients.worked(slice.seen.cpu_seconds, slice.seen.seconds);
         Ok((slice.side, bare.slice(&mut stage, options.records(), sender, bare_clients)?))
     })?;
+    let stages = stage.stages(options)?;
     stage.close()?;
     check_workers(&workers, options)?;
     println!("{}\n", provenance());
@@ -702,6 +717,7 @@ fn compare(options: &Options, to_all: bool) -> Result<()> {
         options.kafka()
     );
     rounds.print("shard or sender");
+    println!("{stages}");
     println!("{}\n", workers_table(&workers));
     let ratio = rounds.median(|node, control| control.cost() / node.cost());
     println!(
@@ -741,6 +757,7 @@ fn latency(options: &Options) -> Result<()> {
         let control = Side { latencies: took.latencies, deliveries, cpu_seconds: took.cpu_seconds, ..Side::new("bare consumer") };
         Ok((slice.side, control))
     })?;
+    let stages = stage.stages(options)?;
     stage.close()?;
     check_workers(&workers, options)?;
     println!("{}\n", provenance());
@@ -754,6 +771,7 @@ fn latency(options: &Options) -> Result<()> {
         options.kafka()
     );
     rounds.print("shard or polling thread");
+    println!("{stages}");
     println!("{}\n", workers_table(&workers));
     let adds =
         |quantile| rounds.median(|node, control| milliseconds(&node.latencies, quantile) - milliseconds(&control.latencies, quantile));

@@ -1,7 +1,7 @@
 //! How long records and publishes stay in each stage of their way, as histograms.
 //!
 //! Nobody reads a clock for a record: the driver tells the core the time with each batch that it hands over (`ShardCore::set_clock`), and a write
-//! reads it once for several (`WRITES_PER_LOOK`). Values are microseconds with two significant digits; a count is one of many that had the same.
+//! reads it once for several (`writes_per_look`). Values are microseconds with two significant digits; a count is one of many that had the same.
 
 use hdrhistogram::{Counter, Histogram};
 
@@ -9,8 +9,11 @@ use hdrhistogram::{Counter, Histogram};
 pub const MICROSECONDS_MAX: u64 = 600_000_000;
 /// Significant digits: 1 % of a value.
 const DIGITS: u8 = 2;
-/// Writes between two looks at the clock: a write takes some 5 us.
-pub(super) const WRITES_PER_LOOK: usize = 8;
+/// Writes between two looks at the clock, of some and of many: a write takes some 5 us, so a few and some hundreds of microseconds pass, of as long
+/// a wait as all of them take. A look costs what a third of a write of a fan-out does in the core.
+pub(super) const fn writes_per_look(writes: usize) -> usize {
+    if writes > 256 { 64 } else { 8 }
+}
 
 /// A stage of the way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +41,7 @@ impl Stage {
 /// What one shard records until somebody takes it.
 pub type ShardStages = Stages<u32>;
 
-/// A histogram for each stage. Some 50 KiB with `u32`.
+/// A histogram for each stage. 50 KiB at most with `u32`.
 #[derive(Clone, Debug)]
 pub struct Stages<T: Counter> {
     histograms: [Histogram<T>; Stage::ALL.len()],
@@ -47,7 +50,8 @@ pub struct Stages<T: Counter> {
 
 impl<T: Counter> Default for Stages<T> {
     fn default() -> Self {
-        let histogram = |_| Histogram::new_with_max(MICROSECONDS_MAX, DIGITS).expect("two digits are allowed");
+        // Each grows to what it is told: a few KiB as a rule.
+        let histogram = |_| Histogram::new(DIGITS).expect("two digits are allowed");
         Stages { histograms: std::array::from_fn(histogram), is_empty: true }
     }
 }
@@ -60,7 +64,8 @@ impl<T: Counter> Stages<T> {
         }
         self.is_empty = false;
         let count = T::from_usize(count).unwrap_or_else(T::zero);
-        self.histograms[stage as usize].saturating_record_n(microseconds, count);
+        // It grows, so nothing is out of its range.
+        let _ = self.histograms[stage as usize].record_n(microseconds.min(MICROSECONDS_MAX), count);
     }
 
     /// Whether nothing was recorded.
@@ -78,7 +83,7 @@ impl<T: Counter> Stages<T> {
         for (mine, others) in self.histograms.iter_mut().zip(&other.histograms) {
             for value in others.iter_recorded() {
                 let count = T::from_u64(value.count_at_value().to_u64().unwrap_or_default()).unwrap_or_else(T::zero);
-                mine.saturating_record_n(value.value_iterated_to(), count);
+                let _ = mine.record_n(value.value_iterated_to().min(MICROSECONDS_MAX), count);
             }
         }
         self.is_empty &= other.is_empty;

@@ -88,8 +88,9 @@ pub struct Node {
 }
 
 impl Node {
-    pub fn new(random: &mut Rng, settings: &ShardSettings, sabotage: Option<Sabotage>) -> Node {
-        let shards = random.u16(1..5);
+    /// Of so many shards, or of some.
+    pub fn new(random: &mut Rng, settings: &ShardSettings, sabotage: Option<Sabotage>, shards: Option<u16>) -> Node {
+        let shards = shards.unwrap_or_else(|| random.u16(1..5));
         let (messages_max, bytes_max) = (random.usize(1..8), random.usize(2_000..60_000));
         let hands = |_| SimHands {
             sockets: BTreeMap::new(),

@@ -252,7 +252,7 @@ mod tests {
     #[test]
     fn what_nobody_feeds_is_not_in_the_text() {
         let registry = Registry::new(2, Arc::new(Health::new()));
-        assert!(!registry.text().unwrap().contains("corespan_latency"));
+        assert!(!registry.text().unwrap().contains("corespan_stage"));
     }
 
     #[test]

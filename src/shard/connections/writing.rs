@@ -8,7 +8,7 @@ use crate::handoff::ConnectionKey;
 use crate::limits::{STUCK_MS, WRITE_BYTES_MAX, WRITE_SLICES_MAX};
 use crate::session::encode_pong_frame;
 use crate::shard::effects::{Effects, WriteStatus};
-use crate::shard::stages::{Stage, WRITES_PER_LOOK};
+use crate::shard::stages::{Stage, writes_per_look};
 
 impl Connections {
     /// The socket takes bytes again.
@@ -32,7 +32,7 @@ impl Connections {
         let (mut alike, mut alike_since_us) = (0, 0);
         for nth in 0..count {
             let Some((connection, since_us)) = self.to_write.pop_front() else { break };
-            if nth % WRITES_PER_LOOK == 0 || since_us != alike_since_us {
+            if nth % writes_per_look(count) == 0 || since_us != alike_since_us {
                 self.has_waited(alike_since_us, alike, effects);
                 (alike, alike_since_us) = (0, since_us);
             }

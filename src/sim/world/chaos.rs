@@ -249,7 +249,7 @@ impl World {
             let client = self.clients.swap_remove(place);
             self.remember_positions(client);
         }
-        self.nodes[node] = Node::new(&mut self.random, &self.settings, self.sabotage);
+        self.nodes[node] = Node::new(&mut self.random, &self.settings, self.sabotage, self.shards);
         self.tell_the_law(node);
         self.nodes[node].read_metadata(&mut self.random, &self.kafka);
     }

@@ -71,6 +71,8 @@ pub struct World {
     hostility: Option<Rng>,
     /// Records come in bursts of hundreds.
     bursts: Option<Rng>,
+    /// Every node has so many shards, if not some.
+    shards: Option<u16>,
     /// Some are written to before a turn is over.
     slices: Option<Rng>,
     /// Letters to shards get lost.
@@ -181,13 +183,14 @@ impl World {
             settings
         };
         let keyless_to = settings.null_key_partition.filter(|_| each(13, 5));
+        let shards = if each(211, 10) { Some(64) } else { each(47, 3).then_some(16) };
         let mut kafka = FakeKafka::default();
         kafka.keyless_to = keyless_to;
         for name in ["alpha", "beta", "gamma"].iter().take(random.usize(1..4)) {
             let rule = [Rule::Murmur2, Rule::Murmur2, Rule::Crc32, Rule::Any][random.usize(0..4)];
-            kafka.create(name, random.u32(1..5), rule, random.u8(0..6) == 0);
+            kafka.create(name, random.u32(1..5) * if shards.is_some() { 5 } else { 1 }, rule, random.u8(0..6) == 0);
         }
-        let nodes = (0..random.usize(1..3)).map(|_| Node::new(&mut random, &settings, sabotage)).collect();
+        let nodes = (0..random.usize(1..3)).map(|_| Node::new(&mut random, &settings, sabotage, shards)).collect();
         let mut world = World {
             random,
             now_ms: 1,
@@ -196,6 +199,7 @@ impl World {
             clients: Vec::new(),
             kept: Vec::new(),
             settings,
+            shards,
             coverage: Coverage::default(),
             trace: std::collections::VecDeque::new(),
             tracing,

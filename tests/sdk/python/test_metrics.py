@@ -112,8 +112,22 @@ class MetricsTest(LimitedTest):
     async def test_what_nothing_feeds_is_not_shown(self):
         for families in (self.text, self.openmetrics):
             for family in families:
-                self.assertFalse(family.name.startswith("corespan_latency"), family.name)
                 self.assertTrue(family.samples, family.name)
+
+    async def test_how_long_a_publish_took_is_shown_with_its_stage(self):
+        await self.subscription.publish({"n": 3})
+        MetricsTest.published += 1
+        for accept, parse in ((TEXT, parse_text), (OPENMETRICS, parse_openmetrics)):
+            # Shards copy out what they have recorded once in a while.
+            for _ in range(200):
+                samples = [sample for family in parse(node.metrics(accept)[1]) for sample in family.samples if sample.labels.get("stage") == "ack"]
+                count = sum(sample.value for sample in samples if sample.name == "corespan_stage_seconds_count")
+                if count >= MetricsTest.published:
+                    break
+                await asyncio.sleep(0.05)
+            self.assertEqual(count, MetricsTest.published, accept)
+            slowest = max(sample.value for sample in samples if sample.labels.get("quantile") == "1")
+            self.assertTrue(0 < slowest < 60, slowest)
 
     async def test_a_publish_is_counted_once_in_both_formats(self):
         async def stored(accept, parse, wanted):

@@ -25,7 +25,7 @@ impl HomeTable {
         if self.encodings.len() > 64 + 2 * self.records {
             let subjects = &self.subjects;
             self.encodings.retain(|(key, sequence)| {
-                subjects.get(*key).and_then(|subject| subject.records.front()).is_some_and(|first| first.sequence <= *sequence)
+                subjects.get(*key).and_then(|subject| subject.records.first()).is_some_and(|first| first.sequence <= *sequence)
             });
         }
     }
@@ -47,7 +47,7 @@ impl HomeTable {
     /// double what a remembered record takes.
     pub fn live_frame(&mut self, key: HomeKey, variant: Variant, channel: Option<&SubjectName>) -> Bytes {
         let subject = &self.subjects[key];
-        let cached = subject.records.back().expect("a record was pushed");
+        let cached = subject.records.newest().expect("a record was pushed");
         let (frame, oversize) = encode_within(self.limits.push_bytes_max, cached.publication(subject.kind), |publication| {
             encode_push(variant, channel.unwrap_or(&subject.name).as_str(), subject.id.number(), publication)
         });

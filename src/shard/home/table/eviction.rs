@@ -1,8 +1,10 @@
 //! What a home forgets, and when.
 
-use super::subject::CachedRecord;
 use super::{HomeKey, HomeTable, SUBJECT_WEIGHT};
 use crate::handoff::{Generation, Offset, PartitionRef};
+
+/// Records that are looked at, for their time is over, before others have their turn: some 2 ms.
+const EXPIRED_AT_ONCE_MAX: usize = 16 << 10;
 
 impl HomeTable {
     /// Kafka has deleted everything of a partition below `start`.
@@ -30,8 +32,10 @@ impl HomeTable {
     pub fn trim(&mut self, now_ms: u64) {
         self.trimmed_ms = now_ms;
         self.ids.expire(now_ms);
-        while let Some(&(key, sequence)) = self.arrivals.front() {
-            let Some(first) = self.subjects.get(key).and_then(|subject| subject.records.front()) else {
+        // Many that came together end together, and the shard has other things to do.
+        for _ in 0..EXPIRED_AT_ONCE_MAX {
+            let Some(&(key, sequence)) = self.arrivals.front() else { break };
+            let Some(first) = self.subjects.get(key).and_then(|subject| subject.records.first()) else {
                 self.arrivals.pop_front();
                 continue;
             };
@@ -50,17 +54,18 @@ impl HomeTable {
             }
         }
         self.make_room(None);
-        // Entries whose record went early (over `records_max`) leave holes that only the front sees: sweep them when they outweigh the rest.
+        // Entries whose record went early (over `records_max`) leave holes that only the front sees: sweep them when they outweigh the rest, a piece
+        // each time, which is more than came since the last time.
         if self.arrivals.len() > 64 + 2 * self.records {
             let subjects = &self.subjects;
-            self.arrivals.retain(|(key, sequence)| {
-                subjects.get(*key).and_then(|subject| subject.records.front()).is_some_and(|first| first.sequence <= *sequence)
+            self.arrivals.sweep(|(key, sequence)| {
+                subjects.get(*key).and_then(|subject| subject.records.first()).is_some_and(|first| first.sequence <= *sequence)
             });
         }
         if self.kept.len() > 64 + 2 * self.subjects.len() {
             let subjects = &self.subjects;
-            self.kept.retain(|(key, sequence)| {
-                subjects.get(*key).and_then(|subject| subject.records.front()).is_some_and(|first| first.sequence == *sequence)
+            self.kept.sweep(|(key, sequence)| {
+                subjects.get(*key).and_then(|subject| subject.records.first()).is_some_and(|first| first.sequence == *sequence)
             });
         }
     }
@@ -76,7 +81,7 @@ impl HomeTable {
                 self.arrivals.push_front((key, sequence));
                 break;
             }
-            if self.subjects.get(key).and_then(|subject| subject.records.front()).is_some_and(|first| first.sequence == sequence) {
+            if self.subjects.get(key).and_then(|subject| subject.records.first()).is_some_and(|first| first.sequence == sequence) {
                 self.evict_first(key);
                 self.forget_if_idle(key);
             }
@@ -85,8 +90,8 @@ impl HomeTable {
 
     pub(super) fn evict_first(&mut self, key: HomeKey) {
         let subject = &mut self.subjects[key];
-        let key_len = subject.key_len();
-        if let Some(cached) = subject.records.pop_front() {
+        let (key_len, heap_bytes) = (subject.key_len(), subject.records.heap_bytes());
+        if let Some(cached) = subject.records.pop_first() {
             let weight = cached.weight(key_len);
             self.bytes -= weight;
             subject.bytes -= weight;
@@ -99,12 +104,7 @@ impl HomeTable {
             if let Some(offset) = cached.offset {
                 subject.floor = subject.floor.max(offset.next());
             }
-            // A burst leaves no memory behind.
-            let capacity = subject.records.capacity();
-            if subject.records.is_empty() || capacity > 64 && subject.records.len() < capacity / 4 {
-                subject.records.shrink_to(2 * subject.records.len());
-                self.bytes -= (capacity - subject.records.capacity()) * size_of::<CachedRecord>();
-            }
+            self.bytes -= heap_bytes - subject.records.heap_bytes();
         }
     }
 
@@ -123,11 +123,9 @@ impl HomeTable {
         let Some(subject) = self.subjects.remove(key) else {
             return;
         };
-        self.bytes -= SUBJECT_WEIGHT + subject.name.as_str().len() + subject.records.capacity() * size_of::<CachedRecord>();
+        self.bytes -= SUBJECT_WEIGHT + subject.name.as_str().len() + subject.records.heap_bytes();
         let hash = self.hash(subject.topic, subject.name.key().map(str::as_bytes));
-        if let Ok(entry) = self.by_key.find_entry(hash, |candidate| *candidate == key) {
-            entry.remove();
-        }
+        self.by_key.remove(hash, key);
         if let Some(partition) = self.partitions.get_mut(&subject.partition).filter(|_| subject.recoverable) {
             partition.floor = partition.floor.max(subject.floor);
         }

@@ -11,24 +11,28 @@
 
 mod encodings;
 mod eviction;
+mod line;
+mod names;
+mod recent;
+mod slots;
 mod subject;
 
 use std::collections::VecDeque;
 
 use foldhash::fast::RandomState;
-use hashbrown::{HashMap, HashTable};
-use slotmap::{SlotMap, new_key_type};
+use hashbrown::HashMap;
 use std::hash::BuildHasher;
 
 use crate::handoff::{Generation, Offset, PartitionRef, Record, ShardId, TopicIndex};
 use crate::subject::{ChannelId, ChannelIds, SubjectName, ValueKind};
 
-pub use subject::{CachedRecord, HomeSubject, Interest, Push};
+use line::Line;
+use names::Names;
+use recent::Recent;
+use slots::Slots;
 
-new_key_type! {
-    /// A subject that lives on this shard.
-    pub struct HomeKey;
-}
+pub use slots::HomeKey;
+pub use subject::{CachedRecord, HomeSubject, Interest, Push};
 
 /// A partition that lives on this shard.
 #[derive(Debug)]
@@ -67,14 +71,14 @@ pub struct CacheLimits {
 /// The table.
 #[derive(Debug)]
 pub struct HomeTable {
-    subjects: SlotMap<HomeKey, HomeSubject>,
-    by_key: HashTable<HomeKey>,
+    subjects: Slots<HomeSubject>,
+    by_key: Names,
     hasher: RandomState,
     partitions: HashMap<PartitionRef, HomePartition>,
     /// Every remembered record in order of arrival; entries whose record is gone are skipped.
-    arrivals: VecDeque<(HomeKey, u64)>,
+    arrivals: Line<(HomeKey, u64)>,
     /// Records past their time that are the newest of their subject: first to go when room is needed.
-    kept: VecDeque<(HomeKey, u64)>,
+    kept: Line<(HomeKey, u64)>,
     /// Records with encodings, the oldest encoding first; entries whose encodings are gone are skipped.
     encodings: VecDeque<(HomeKey, u64)>,
     limits: CacheLimits,
@@ -101,12 +105,12 @@ impl HomeTable {
     /// An empty table.
     pub fn new(shard: ShardId, shards: u16, limits: CacheLimits) -> HomeTable {
         HomeTable {
-            subjects: SlotMap::with_key(),
-            by_key: HashTable::new(),
+            subjects: Slots::default(),
+            by_key: Names::default(),
             hasher: RandomState::default(),
             partitions: HashMap::new(),
-            arrivals: VecDeque::new(),
-            kept: VecDeque::new(),
+            arrivals: Line::default(),
+            kept: Line::default(),
             encodings: VecDeque::new(),
             limits,
             bytes: 0,
@@ -192,7 +196,7 @@ impl HomeTable {
     /// A known subject by topic and key.
     pub fn find(&self, topic: TopicIndex, key: Option<&[u8]>) -> Option<HomeKey> {
         let hash = self.hash(topic, key);
-        self.by_key.find(hash, |candidate| self.subjects[*candidate].is(topic, key)).copied()
+        self.by_key.find(hash, |candidate| self.subjects[*candidate].is(topic, key))
     }
 
     /// A known subject.
@@ -217,11 +221,21 @@ impl HomeTable {
         let id = ChannelId::Unasked;
         self.bytes += SUBJECT_WEIGHT + name.as_str().len();
         let topic = partition.topic;
-        let subject =
-            HomeSubject { topic, partition, name, id, recoverable, kind, floor, records: VecDeque::new(), bytes: 0, interest: Vec::new() };
+        let subject = HomeSubject {
+            topic,
+            partition,
+            name,
+            id,
+            recoverable,
+            kind,
+            floor,
+            records: Recent::default(),
+            bytes: 0,
+            interest: Vec::new(),
+        };
         let key = self.subjects.insert(subject);
         let (subjects, hasher) = (&self.subjects, &self.hasher);
-        self.by_key.insert_unique(hash, key, |other| {
+        self.by_key.insert(hash, key, |other| {
             let other = &subjects[*other];
             hasher.hash_one((other.topic, other.name.key().map(str::as_bytes)))
         });
@@ -254,9 +268,9 @@ impl HomeTable {
         let weight = cached.weight(subject.key_len());
         self.bytes += weight;
         subject.bytes += weight;
-        let capacity = subject.records.capacity();
-        subject.records.push_back(cached);
-        self.bytes += (subject.records.capacity() - capacity) * size_of::<CachedRecord>();
+        let before = subject.records.heap_bytes();
+        subject.records.push(cached);
+        self.bytes += subject.records.heap_bytes() - before;
         self.arrivals.push_back((key, sequence));
         let expire_ms = self.limits.expire_ms;
         let expired = |cached: &CachedRecord| cached.arrived_ms + expire_ms <= now_ms;
@@ -276,7 +290,7 @@ impl HomeTable {
         let weight = |subject: &HomeSubject| {
             let records: usize = subject.records.iter().map(|cached| cached.weight(subject.key_len())).sum();
             let encoded: usize = subject.records.iter().filter_map(|cached| cached.encoded.as_ref()).map(|encoded| encoded.weight()).sum();
-            let subject = SUBJECT_WEIGHT + subject.name.as_str().len() + subject.records.capacity() * size_of::<CachedRecord>();
+            let subject = SUBJECT_WEIGHT + subject.name.as_str().len() + subject.records.heap_bytes();
             (subject, records, encoded)
         };
         let (mut subjects, mut records, mut encoded) = (0, 0, 0);

@@ -1,11 +1,11 @@
 //! A subject at its home: what is remembered of it, in which encodings, and who wants it.
 
-use super::HomeKey;
+use super::recent::Recent;
+use super::slots::HomeKey;
 use crate::handoff::{LocalSubjectKey, Offset, PartitionRef, Protocol, ShardId, TopicIndex, Variant};
 use crate::session::Publication;
 use crate::subject::{ChannelId, SubjectName, ValueKind};
 use bytes::Bytes;
-use std::collections::VecDeque;
 
 /// What an allocation of bytes that slices share takes beside them: the counter of `Bytes`, and the allocator's own.
 pub(super) const SHARED_WEIGHT: usize = 48;
@@ -48,7 +48,7 @@ pub struct HomeSubject {
     pub kind: ValueKind,
     /// Complete from here on.
     pub floor: Offset,
-    pub(super) records: VecDeque<CachedRecord>,
+    pub(super) records: Recent<CachedRecord>,
     /// What they weigh, without encodings and without the queue itself.
     pub(super) bytes: usize,
     pub(super) interest: Vec<Interest>,
