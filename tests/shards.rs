@@ -128,6 +128,11 @@ fn shards_that_park_take_letters_serve_pages_and_end_after_a_drain() {
 }
 
 #[test]
+fn shards_that_spin_before_they_park_take_letters_serve_pages_and_end_after_a_drain() {
+    serves_and_ends(Poll::Adaptive);
+}
+
+#[test]
 fn shards_that_spin_take_letters_serve_pages_and_end_after_a_drain() {
     serves_and_ends(Poll::Busy);
 }

@@ -126,8 +126,10 @@ async fn live<B: Broker>(plan: ShardPlan<B>, poller: Poller) {
         yield_once().await;
         // Whoever could run stood before this task in the executor's line.
         if !worked && host.sockets().steps() == steps {
-            rest.wait(&plan.wake, host.patience(), &mut host.sockets());
-            host.looked.set(host.epoch.elapsed());
+            let has_looked = rest.wait(&plan.wake, host.patience(), &mut host.sockets());
+            if has_looked {
+                host.looked.set(host.epoch.elapsed());
+            }
         }
     }
     plan.wake.forget();

@@ -1,6 +1,5 @@
 //! How a shard waits when it has nothing to do: asleep, spinning, or first the one and then the other.
 
-use std::cell::RefMut;
 use std::time::{Duration, Instant};
 
 use crate::cores::Poll;
@@ -29,12 +28,15 @@ impl Rest {
         Rest { poll, gap: GAP_MAX * WAITS }
     }
 
-    /// Waits until something happens, `patience` at most; or not at all, if the shard is never to sleep.
-    pub fn wait(&mut self, wake: &Wake, patience: Duration, sockets: &mut RefMut<'_, Sockets>) {
+    /// Waits until something happens, `patience` at most; or not at all, if the shard is never to sleep. Whether it has looked at the sockets.
+    pub fn wait(&mut self, wake: &Wake, patience: Duration, sockets: &mut Sockets) -> bool {
         match self.poll {
             Poll::Park => sockets.sleep(wake, patience),
             // The turns look at everything themselves.
-            Poll::Busy => std::hint::spin_loop(),
+            Poll::Busy => {
+                std::hint::spin_loop();
+                return false;
+            }
             Poll::Adaptive => {
                 let since = Instant::now();
                 let spins = if self.gap <= GAP_MAX { patience.min(self.gap * GAPS) } else { Duration::ZERO };
@@ -45,6 +47,7 @@ impl Rest {
                 self.gap = (self.gap * (WAITS - 1) + took) / WAITS;
             }
         }
+        true
     }
 }
 
@@ -65,4 +68,58 @@ fn spin(wake: &Wake, since: Instant, spins: Duration, sockets: &mut Sockets) -> 
         std::hint::spin_loop();
     }
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::{NetSettings, Poller};
+
+    fn sockets() -> Sockets {
+        Sockets::new(NetSettings::default(), Poller::new().unwrap())
+    }
+
+    #[test]
+    fn who_never_sleeps_leaves_the_sockets_to_its_turns() {
+        let (wake, began) = (Wake::new(), Instant::now());
+        wake.start_turn();
+        assert!(!Rest::new(Poll::Busy).wait(&wake, Duration::from_secs(60), &mut sockets()));
+        assert!(began.elapsed() < Duration::from_secs(30));
+    }
+
+    #[test]
+    fn who_was_notified_does_not_sleep_and_who_is_asleep_is_woken() {
+        for poll in [Poll::Park, Poll::Adaptive] {
+            let (wake, mut rest, mut sockets) = (std::sync::Arc::new(Wake::new()), Rest::new(poll), sockets());
+            let began = Instant::now();
+            for _ in 0..200 {
+                wake.start_turn();
+                wake.notify();
+                assert!(rest.wait(&wake, Duration::from_secs(60), &mut sockets));
+            }
+            wake.start_turn();
+            let waker = wake.clone();
+            let notifier = std::thread::spawn(move || waker.notify());
+            rest.wait(&wake, Duration::from_secs(60), &mut sockets);
+            notifier.join().unwrap();
+            assert!(began.elapsed() < Duration::from_secs(30));
+        }
+    }
+
+    #[test]
+    fn who_adapts_spins_only_where_events_come_fast() {
+        let (wake, mut rest, mut sockets) = (Wake::new(), Rest::new(Poll::Adaptive), sockets());
+        assert!(rest.gap > GAP_MAX, "it begins asleep");
+        for _ in 0..100 {
+            wake.start_turn();
+            wake.notify();
+            rest.wait(&wake, Duration::from_secs(60), &mut sockets);
+        }
+        assert!(rest.gap <= GAP_MAX, "{:?}", rest.gap);
+        for _ in 0..100 {
+            wake.start_turn();
+            rest.wait(&wake, GAP_MAX * 2 * WAITS, &mut sockets);
+        }
+        assert!(rest.gap > GAP_MAX, "{:?}", rest.gap);
+    }
 }

@@ -153,7 +153,10 @@ impl Sockets {
         let mut bytes = Vec::with_capacity(before + out.len() - at);
         bytes.extend_from_slice(socket.held.bytes());
         bytes.extend_from_slice(&out[at..]);
-        socket.writable = false;
+        if before == 0 {
+            // It has just said that it takes no more; of one that had a tail already, the poller may have said otherwise since.
+            socket.writable = false;
+        }
         let held = Held::Tail { bytes, at: 0 };
         self.tail_bytes += held.tail_bytes();
         let old = std::mem::replace(&mut socket.held, held);
