@@ -32,7 +32,7 @@ impl<T> Line<T> {
 
     pub fn push_back(&mut self, entry: T) {
         if self.pieces.back().is_none_or(|piece| piece.len() >= PIECE) {
-            self.pieces.push_back(VecDeque::new());
+            self.pieces.push_back(VecDeque::with_capacity(if self.pieces.is_empty() { 0 } else { PIECE }));
         }
         if let Some(piece) = self.pieces.back_mut() {
             piece.push_back(entry);

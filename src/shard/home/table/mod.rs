@@ -131,7 +131,7 @@ impl HomeTable {
         self.limits = limits;
         let keys: Vec<HomeKey> = if is_smaller { self.subjects.keys().collect() } else { Vec::new() };
         for key in keys {
-            while self.is_over_limits(key) {
+            while self.is_over_limits(&self.subjects[key]) {
                 self.evict_first(key);
             }
         }
@@ -139,9 +139,14 @@ impl HomeTable {
     }
 
     /// Whether a subject has more than its own limits allow; the newest record is always kept.
-    fn is_over_limits(&self, key: HomeKey) -> bool {
-        let subject = &self.subjects[key];
+    fn is_over_limits(&self, subject: &HomeSubject) -> bool {
         subject.records.len() > 1 && (subject.records.len() > self.limits.records_max || subject.bytes > self.limits.subject_bytes_max)
+    }
+
+    /// Whether it is over its limits, or has more than the newest record and the first is past its time.
+    fn has_too_much(&self, now_ms: u64, subject: &HomeSubject) -> bool {
+        let expired = |first: &CachedRecord| first.arrived_ms + self.limits.expire_ms <= now_ms;
+        self.is_over_limits(subject) || subject.records.len() > 1 && subject.records.first().is_some_and(expired)
     }
 
     /// Bytes remembered now.
@@ -272,9 +277,7 @@ impl HomeTable {
         subject.records.push(cached);
         self.bytes += subject.records.heap_bytes() - before;
         self.arrivals.push_back((key, sequence));
-        let expire_ms = self.limits.expire_ms;
-        let expired = |cached: &CachedRecord| cached.arrived_ms + expire_ms <= now_ms;
-        while self.is_over_limits(key) || self.subjects[key].records.len() > 1 && expired(&self.subjects[key].records[0]) {
+        while self.has_too_much(now_ms, &self.subjects[key]) {
             self.evict_first(key);
         }
         self.make_room(Some(sequence));
