@@ -73,7 +73,9 @@ impl Player {
                 return ball;
             }
             match &mut self.sockets {
-                Some(sockets) => sockets.sleep(&self.wake, SLEEP),
+                Some(sockets) => {
+                    sockets.sleep(&self.wake, SLEEP);
+                }
                 None => self.wake.park().await,
             }
         }

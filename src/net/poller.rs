@@ -93,12 +93,15 @@ impl Poller {
         }
     }
 
-    /// Sleeps until a socket is ready, somebody notifies, or time is up; not at all if somebody has notified since the turn began.
-    pub(super) fn sleep(&mut self, wake: &Wake, patience: Duration) {
+    /// Sleeps until a socket is ready, somebody notifies, or time is up; not at all if somebody has notified since the turn began. Whether it has
+    /// slept, and so looked.
+    pub(super) fn sleep(&mut self, wake: &Wake, patience: Duration) -> bool {
         self.count = 0;
-        if wake.arm(&self.bell) {
+        let may_sleep = wake.arm(&self.bell);
+        if may_sleep {
             self.look(patience);
         }
+        may_sleep
     }
 
     /// What the last look found.

@@ -323,10 +323,12 @@ impl Sockets {
         self.tell_ready()
     }
 
-    /// As `look`, and wakes up when `wake` is notified. Only when no task can run: they would wait too.
-    pub fn sleep(&mut self, wake: &Wake, patience: Duration) {
-        self.poller.sleep(wake, patience);
+    /// As `look`, and wakes up when `wake` is notified; if it is already, nobody looks, and it says `false`. Only when no task can run: they would
+    /// wait too.
+    pub fn sleep(&mut self, wake: &Wake, patience: Duration) -> bool {
+        let has_looked = self.poller.sleep(wake, patience);
         self.tell_ready();
+        has_looked
     }
 
     fn tell_ready(&mut self) -> usize {
