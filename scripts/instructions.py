@@ -30,7 +30,7 @@ CASES = {
     "catch-up": "delivery",
 }
 # Of a count: what differs from run to run and from CPU to CPU, see benches/README.md.
-TOLERANCE = 0.03
+TOLERANCE = 0.01
 # Stage histograms and the clock may be so much of what the core does for a delivery, the system call not counted.
 LOOKS_SHARE_MAX = {"unique": 0.01, "fan-out": 0.01}
 # libc's functions without vector extensions that only some CPUs have.
